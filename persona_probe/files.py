@@ -1,0 +1,172 @@
+"""Bytes to disk and back: atomic writes, append-only JSONL, safetensors that cannot be half a file."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from persona_probe.errors import BadInput
+
+MAX_LINE_BYTES = 1_000_000
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step: at every instant the old file or the new one is whole.
+
+    Temporary file beside the target, fsync, mode by umask, rename, fsync of the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON. NaN and infinity are an error, never a token no parser knows."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (_clean(text) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors as safetensors; `metadata` goes in as one JSON string under the key `persona_probe`."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    write_bytes(path, save(ready, metadata={"persona_probe": text}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file that `write_tensors` wrote; damaged or non-finite files are refused."""
+    if not path.is_file():
+        raise BadInput(f"no file {path}: expected a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get("persona_probe", "{}")
+        metadata = json.loads(text)
+    except (SafetensorError, ValueError) as error:
+        raise BadInput(f"{path} is damaged or not a safetensors file ({error}): delete it or fetch it again") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise BadInput(f"tensor {name!r} in {path} holds NaN or infinity: the file is not usable")
+    return tensors, metadata
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON line with a single write and an fsync, so that a kill can tear only the last line."""
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    data = (_clean(line) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        written = os.write(descriptor, data)
+        if written != len(data):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(28, f"no space left on device while appending to {path}")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Records of an append-only file that we wrote. A torn last line is dropped and cut off; others are an error."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    records, start = [], 0
+    while start < len(data):
+        end = data.find(b"\n", start)
+        line = data[start:] if end < 0 else data[start:end]
+        try:
+            if end < 0:
+                raise ValueError("no end of line")
+            records.append(json.loads(line))
+        except ValueError as error:
+            if end >= 0 and end + 1 < len(data):
+                number = data.count(b"\n", 0, start) + 1
+                raise BadInput(f"{path}:{number}: broken record ({error}); move the file aside or use another --output-dir") from error
+            os.truncate(path, start)
+            break
+        start = end + 1
+    return records
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects of a user's JSONL. BOM and CRLF are fine; anything broken names file and line."""
+    for number, line in _text_lines(path):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{path}:{number}: not a JSON object ({error})") from error
+        if not isinstance(value, dict):
+            raise BadInput(f"{path}:{number}: found a {type(value).__name__}, every line must be a JSON object")
+        if set(value) == {"canary"}:
+            continue
+        yield number, value
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of the canonical JSON of `value`: the name of anything that must be measured only once."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()).hexdigest()
+
+
+def sha256_tensors(tensors: Sequence[Tensor]) -> str:
+    """Hex SHA-256 of the float32 bytes of tensors, in order."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    if not path.is_file():
+        raise BadInput(f"no file {path}: expected JSONL, one object per line")
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+            if len(line) > MAX_LINE_BYTES:
+                raise BadInput(f"{path}:{number}: the line is longer than {MAX_LINE_BYTES:,} bytes")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                text.encode()
+            except UnicodeError as error:
+                raise BadInput(f"{path}:{number}: not UTF-8 ({error})") from error
+            yield number, text
+
+
+def _clean(text: str) -> str:
+    """Lone surrogates, which UTF-8 cannot write, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""Tier 2: sampled replies under interventions. One batch may carry rows of different arms; draws do not depend on the batch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from persona_probe.chat import Prompt, encode_prompt, pad_left
+from persona_probe.errors import BadInput
+from persona_probe.interventions import Intervention, applied
+from persona_probe.models import Model
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply to sample: a prompt under an arm. `interventions` is shared by identity between rows of one arm."""
+
+    arm: str
+    prompt: Prompt
+    interventions: tuple[Intervention, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A sampled reply. `finished` is False when it was cut at the token limit."""
+
+    arm: str
+    prompt_id: str
+    text: str
+    finished: bool
+
+
+def generate(
+    model: Model, requests: Sequence[Request], *, max_new_tokens: int, temperature: float, seed: int, batch_size: int
+) -> list[Completion]:
+    """Sample one reply per request, left-padded and with a KV cache, in the order of `requests`.
+
+    The draws of a request come from its own generator, seeded by `seed`, arm-independent and by prompt: two arms that
+    give the same probabilities give the same text, and neither batch size nor order matters. Temperature 0 is greedy.
+    """
+    encoded = [encode_prompt(model.tokenizer, request.prompt) for request in requests]
+    for request, ids in zip(requests, encoded, strict=True):
+        if len(ids) + max_new_tokens > model.n_ctx:
+            raise BadInput(f"prompt {request.prompt.id!r} has {len(ids)} tokens; with {max_new_tokens} new ones it exceeds the {model.n_ctx} of {model.name}")
+    order = sorted(range(len(requests)), key=lambda i: len(encoded[i]))
+    done: dict[int, Completion] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        with torch.inference_mode(), applied(model, (), rows=[requests[i].interventions for i in chosen]):
+            tokens = _sample(model, [encoded[i] for i in chosen], [_generator(seed, requests[i].prompt.id) for i in chosen], max_new_tokens, temperature)
+        for i, ids in zip(chosen, tokens, strict=True):
+            finished = bool(ids) and ids[-1] in model.eos_ids
+            text = model.tokenizer.decode([token for token in ids if token not in model.eos_ids], skip_special_tokens=True)
+            done[i] = Completion(requests[i].arm, requests[i].prompt.id, text.strip(), finished)
+    return [done[i] for i in range(len(requests))]
+
+
+def _sample(model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], max_new_tokens: int, temperature: float) -> list[list[int]]:
+    step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.tokenizer.pad_token_id))
+    written: list[list[int]] = [[] for _ in prompts]
+    cache, stop = None, set(model.eos_ids)
+    for _ in range(max_new_tokens):
+        position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -step.shape[1] :]
+        # Only the last column is decoded, so only it passes through the vocabulary.
+        out = model.twin(input_ids=step, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = out.past_key_values
+        chosen = _choose(out.logits[:, -1].float(), generators, temperature)
+        for row, token in zip(written, chosen.tolist(), strict=True):
+            if not row or row[-1] not in stop:
+                row.append(token)
+        if all(row[-1] in stop for row in written):
+            break
+        step = chosen[:, None]
+        mask = torch.cat([mask, torch.ones_like(step)], dim=1)
+    return written
+
+
+def _choose(logits: Float[Tensor, "batch d_vocab"], generators: Sequence[torch.Generator], temperature: float) -> Int[Tensor, " batch"]:
+    if not torch.isfinite(logits).all():
+        raise BadInput("the next-token logits are not finite under this intervention: lower the coefficient or use --dtype float32")
+    if temperature == 0:
+        return logits.argmax(-1)
+    cumulative = (logits / temperature).softmax(-1).double().cumsum(-1)
+    draws = torch.stack([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]).to(logits.device)
+    return torch.searchsorted(cumulative, draws * cumulative[:, -1:])[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _generator(seed: int, prompt_id: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{prompt_id}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,0 +1,214 @@
+"""One model, two views of the same weights: a TransformerBridge and a plain Hugging Face twin. The only file that boots TransformerLens."""
+
+import copy
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from persona_probe.chat import TokenBatch, Tokenizer, render, Prompt
+from persona_probe.errors import BadInput
+from persona_probe.files import sha256_json
+from persona_probe.sources import Source
+from persona_probe.weights import load_tokenizer, load_weights
+
+PROBE_STRINGS = ("Hello there!", "  two spaces\n\nand a break", "naïve café 12345", "def f(x): return x**2", "don't, won't; can't")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model. `twin` and `bridge` share every tensor; arms run on the twin (SDPA), hook points are the bridge's.
+
+    Residual streams are raw Hugging Face ones: `blocks.{i}.hook_out` is `hidden_states[i + 1]` for all but the last layer.
+    """
+
+    name: str
+    bridge: Any
+    twin: Any
+    tokenizer: Tokenizer
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.bridge.cfg.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.bridge.cfg.d_model
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest sequence the model was made for."""
+        config = self.twin.config
+        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 2048))
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Every token that ends a reply: the generation config's list and the tokenizer's own."""
+        ids = self.twin.generation_config.eos_token_id
+        listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
+        return sorted({*listed, self.tokenizer.eos_token_id} - {None})
+
+    def resid(self, layer: int) -> str:
+        """Hook point of the residual stream after block `layer` (0-based)."""
+        return f"blocks.{layer}.hook_out"
+
+    def resids(self) -> tuple[str, ...]:
+        """Residual hook points of all layers."""
+        return tuple(self.resid(layer) for layer in range(self.n_layers))
+
+    def writers(self) -> tuple[str, ...]:
+        """Hook points of everything that is added into the residual stream: embeddings, attention and MLP outputs.
+
+        On post-norm models (Gemma 2/3, OLMo 2) the written tensor is the one after the post-norm.
+        """
+        blocks = self.bridge.adapter.component_mapping["blocks"].submodules
+        parts = [("ln1_post" if "ln1_post" in blocks else "attn"), ("ln2_post" if "ln2_post" in blocks else "mlp")]
+        embeddings = [name for name in ("embed", "pos_embed") if name in self.bridge.adapter.component_mapping]
+        return (
+            *(f"{name}.hook_out" for name in embeddings),
+            *(f"blocks.{layer}.{part}.hook_out" for layer in range(self.n_layers) for part in parts),
+        )
+
+    def site(self, hook_point: str) -> tuple[nn.Module, nn.Module]:
+        """The bridge's HookPoint and the twin's module whose output it is. Aliases such as `hook_resid_post` resolve."""
+        # TransformerBridge ignores unknown hook names, so they are refused here.
+        hook = self.bridge.hook_dict.get(hook_point)
+        if hook is None:
+            raise BadInput(f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out, embed.hook_out")
+        *path, leaf = hook.name.split(".")
+        if leaf != "hook_out" or not path:
+            raise BadInput(f"hook point {hook_point!r} is {hook.name}, not the output of a module: only ...hook_out points can be edited")
+        components, module = self.bridge.adapter.component_mapping, self.twin
+        while path:
+            component = components[path.pop(0)]
+            module = module.get_submodule(component.name)
+            if path and path[0].isdigit():
+                module = module.get_submodule(path.pop(0))
+            components = component.submodules or {}
+        return hook, module
+
+
+def load(
+    source: Source, *, base: Source | None, device: torch.device, dtype: torch.dtype, tokenizer: Tokenizer | None = None, device_map: str | None = None
+) -> Model:
+    """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
+    tokenizer = tokenizer or load_tokenizer(source, base)
+    weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
+    return boot(source.id, weights, tokenizer, dtype=dtype)
+
+
+def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -> Model:
+    """Bridge a plain Hugging Face model and keep a plain twin over the same tensors.
+
+    Bridging changes the module tree that it is given, so the twin is built first, on the meta device, without new memory.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.supported_architectures import __all__ as adapters
+
+    architecture = (weights.config.architectures or [type(weights).__name__])[0]
+    weights.config.architectures = [architecture]
+    device = next(weights.parameters()).device
+    twin = _twin(weights, dtype=dtype)
+    try:
+        bridge = TransformerBridge.boot_transformers(name, hf_model=weights, tokenizer=tokenizer, device=str(device), dtype=dtype)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BadInput(f"TransformerLens cannot bridge {architecture} ({error}); it knows {len(adapters)} adapters") from error
+    bridge.eval()
+    return Model(name=name, bridge=bridge, twin=twin, tokenizer=tokenizer, device=device, dtype=dtype)
+
+
+def forward(model: Model, batch: TokenBatch, *, logits: bool) -> Float[Tensor, "batch rest d_vocab"] | None:
+    """One pass over a batch, its shared prefix computed once; logits are of the columns from `n_shared` on.
+
+    Hooks see two calls when a prefix is shared: [1, n_shared, d_model] and [batch, rest, d_model].
+    """
+    tokens, mask = batch.tokens.to(model.device), batch.mask.to(model.device)
+    if tokens.shape[1] > model.n_ctx:
+        longest = max(batch.rows, key=lambda row: len(row.ids))
+        raise BadInput(f"row {longest.id!r} has {len(longest.ids)} tokens, {model.name} takes {model.n_ctx}: shorten it")
+    shared, cache = batch.n_shared, None
+    if shared:
+        head = tokens[:1, :shared]
+        position = torch.arange(shared, device=model.device)[None]
+        cache = model.twin.base_model(
+            input_ids=head, attention_mask=torch.ones_like(head), position_ids=position, use_cache=True
+        ).past_key_values
+        cache.batch_repeat_interleave(len(batch))
+    position = torch.arange(shared, tokens.shape[1], device=model.device).expand(len(batch), -1)
+    run = model.twin if logits else model.twin.base_model
+    out = run(
+        input_ids=tokens[:, shared:], attention_mask=mask.long(), position_ids=position, past_key_values=cache, use_cache=bool(shared)
+    )
+    return out.logits if logits else None
+
+
+def check_tokenizers(base: Tokenizer, tuned: Tokenizer) -> None:
+    """Refuse a pair that would not read the same text as the same tokens."""
+    left, right = tokenizer_facts(base), tokenizer_facts(tuned)
+    different = [name for name in left if left[name] != right[name]]
+    if different:
+        raise BadInput(
+            f"the tokenizers of base and tuned differ in {', '.join(different)}: choose one for both with --template base or --template tuned"
+        )
+
+
+def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
+    """Hashes of what makes two tokenizers interchangeable: vocabulary, special tokens, chat template, probe strings."""
+    prompt = Prompt.user("probe", "Hello there!")
+    return {
+        "vocabulary": sha256_json(sorted(tokenizer.get_vocab().items())),
+        "special tokens": sha256_json([tokenizer.bos_token_id, tokenizer.eos_token_id]),
+        "chat template": sha256_json(render(tokenizer, prompt)),
+        "probe strings": sha256_json([list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in PROBE_STRINGS]),
+    }
+
+
+@contextmanager
+def loaded(source: Source, **options: Any) -> Iterator[Model]:
+    """A model that is gone from memory when the block ends."""
+    model = load(source, **options)
+    try:
+        yield model
+    finally:
+        del model
+        release()
+
+
+def release() -> None:
+    """Give freed weights back to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _twin(weights: Any, *, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    config = copy.deepcopy(weights.config)
+    # SDPA has no soft-capping of attention scores (Gemma 2), eager attention has.
+    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    with torch.device("meta"):
+        twin = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
+    twin.load_state_dict(weights.state_dict(), assign=True, strict=False)
+    for name, buffer in weights.named_buffers():
+        parent, _, leaf = name.rpartition(".")
+        twin.get_submodule(parent)._buffers[leaf] = buffer
+    twin.tie_weights()
+    twin.generation_config = copy.deepcopy(weights.generation_config)
+    left = [name for name, tensor in [*twin.named_parameters(), *twin.named_buffers()] if tensor.is_meta]
+    if left:
+        raise BadInput(f"{type(twin).__name__}: weights without values: {', '.join(left[:3])}")
+    if getattr(weights, "hf_device_map", None):
+        from accelerate import dispatch_model
+
+        twin = dispatch_model(twin, device_map=weights.hf_device_map)
+    return twin.eval().requires_grad_(False)
