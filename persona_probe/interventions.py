@@ -198,7 +198,9 @@ class _Positions:
 
     def of(self, resid: Tensor) -> Tensor:
         assert self._position is not None, "a hook fired outside the model's own forward pass"
-        return self._position.to(resid.device).expand(len(resid), -1)
+        # GPT-2 looks its position embeddings up once for the whole batch: that one row counts columns.
+        position = self._position.amax(0, keepdim=True) if len(resid) == 1 else self._position
+        return position.to(resid.device).expand(len(resid), -1)
 
 
 def _base_of_bridge(model: Model) -> nn.Module:

@@ -70,13 +70,11 @@ class Model:
 
         On post-norm models (Gemma 2/3, OLMo 2) the written tensor is the one after the post-norm.
         """
-        blocks = self.bridge.adapter.component_mapping["blocks"].submodules
-        parts = [("ln1_post" if "ln1_post" in blocks else "attn"), ("ln2_post" if "ln2_post" in blocks else "mlp")]
+        # The bridge's aliases know where each architecture adds to the stream: OLMo 2 calls its post-norms ln1 and ln2.
+        parts = ("hook_attn_out", "hook_mlp_out")
+        written = [self.bridge.hook_dict[f"blocks.{layer}.{part}"].name for layer in range(self.n_layers) for part in parts]
         embeddings = [name for name in ("embed", "pos_embed") if name in self.bridge.adapter.component_mapping]
-        return (
-            *(f"{name}.hook_out" for name in embeddings),
-            *(f"blocks.{layer}.{part}.hook_out" for layer in range(self.n_layers) for part in parts),
-        )
+        return (*(f"{name}.hook_out" for name in embeddings), *written)
 
     def site(self, hook_point: str) -> tuple[nn.Module, nn.Module]:
         """The bridge's HookPoint and the twin's module whose output it is. Aliases such as `hook_resid_post` resolve."""

@@ -1,0 +1,136 @@
+"""What every command shares: messages instead of tracebacks, exit codes, progress on stderr, model text shown as text."""
+
+import errno
+import os
+import signal
+import sys
+import time
+import traceback
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from persona_probe.errors import BAD_INPUT, INTERRUPTED, OUT_OF_MEMORY, PersonaProbeError
+
+PLAIN_EVERY_SECONDS = 10.0
+
+
+def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
+    """Run a command body and turn whatever ends it into a message on stderr and an exit code."""
+    # Workers of libraries print warnings about things a user cannot change.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not debug:
+        warnings.simplefilter("ignore")
+    previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
+    try:
+        return command()
+    except PersonaProbeError as error:
+        code, message = error.exit_code, str(error)
+    except KeyboardInterrupt:
+        code, message = INTERRUPTED, f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}"
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        code, message = BAD_INPUT, f"cannot write {error.filename or 'the output'} ({error.strerror}): nothing measured is lost; free space or choose another --output-dir, then run the same command"
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
+            raise
+        code, message = OUT_OF_MEMORY, f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu"
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+    if debug:
+        traceback.print_exc()
+    print_error(message)
+    return code
+
+
+def main(command: Callable[[], int], *, debug: bool, resume_hint: str) -> None:
+    """`run`, then exit; an unforeseen error becomes one line unless --debug was given."""
+    try:
+        code = run(command, debug=debug, resume_hint=resume_hint)
+    except Exception as error:  # the last resort of a command line
+        if debug:
+            raise
+        print_error(f"unexpected {type(error).__name__}: {error}\nPlease report it with the output of --debug; everything measured is kept: {resume_hint}")
+        code = 1
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def print_error(message: str) -> None:
+    """One message on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("persona_probe: ", "bold red"), shown(message)))
+
+
+def shown(text: str) -> Text:
+    """Text of a model or a file for a terminal: never markup, control and direction-changing characters made visible."""
+    clean = "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs") else f"⟪U+{ord(char):04X}⟫" for char in text
+    )
+    return Text(clean)
+
+
+class Reporter:
+    """Progress and notes on stderr; silent with `quiet`. A bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.quiet = quiet
+
+    def note(self, message: str) -> None:
+        """One line about what is happening."""
+        self.console.print(shown(message), soft_wrap=True)
+
+    @contextmanager
+    def phase(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
+        """A phase of `total` units; call the result after each with a word on the best so far."""
+        if self.quiet or total == 0:
+            yield lambda _="": None
+        elif self.console.is_terminal:
+            columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[best]}", markup=False)]
+            with Progress(*columns, console=self.console, transient=False) as progress:
+                task = progress.add_task(title, total=total, best="")
+                yield lambda best="": progress.update(task, advance=1, best=best)
+        else:
+            with nullcontext():
+                yield self._plain(title, total)
+
+    def _plain(self, title: str, total: int) -> Callable[[str], None]:
+        started = last = time.monotonic()
+        done = 0
+        self.note(f"{title}: {total} to do")
+
+        def advance(best: str = "") -> None:
+            nonlocal done, last
+            done += 1
+            now = time.monotonic()
+            if now - last >= PLAIN_EVERY_SECONDS or done == total:
+                left = (now - started) / done * (total - done)
+                self.note(f"{title}: {done}/{total}, {now - started:.0f} s, about {left:.0f} s left {best}")
+                last = now
+
+        return advance
+
+
+def command_line(module: str, arguments: Sequence[Any]) -> str:
+    """The command as a user would paste it."""
+    return " ".join([f"python -m {module}", *(str(argument) for argument in arguments)])
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,64 @@
+"""A base and a tuned model, one in memory at a time."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from persona_probe.chat import Tokenizer
+from persona_probe.errors import BadInput
+from persona_probe.models import Model, check_tokenizers, load, release
+from persona_probe.sources import Source, resolve, same_shape
+from persona_probe.weights import load_tokenizer
+
+Side = Literal["base", "tuned"]
+
+
+@dataclass
+class Pair:
+    """Loads either side on demand and drops the other first, unless `keep_both`. The tokenizer is one for both."""
+
+    base: Source
+    tuned: Source
+    tokenizer: Tokenizer
+    device: torch.device
+    dtype: torch.dtype
+    device_map: str | None = None
+    keep_both: bool = False
+    _loaded: dict[str, Model] = field(default_factory=dict)
+
+    def get(self, side: Side) -> Model:
+        """The model of one side; loading takes seconds, a model that is already in memory costs nothing."""
+        if side not in self._loaded:
+            if not self.keep_both:
+                self.close()
+            options: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "tokenizer": self.tokenizer, "device_map": self.device_map}
+            self._loaded[side] = load(self.source(side), base=None if side == "base" else self.base, **options)
+        return self._loaded[side]
+
+    def source(self, side: Side) -> Source:
+        """Where one side's weights come from."""
+        return self.base if side == "base" else self.tuned
+
+    def sha256(self, side: Side) -> str:
+        """Hash of one side's weights; an adapter's includes its base's."""
+        return self.base.sha256 if side == "base" else f"{self.base.sha256}+{self.tuned.sha256}" if self.tuned.kind == "adapter" else self.tuned.sha256
+
+    def close(self) -> None:
+        """Drop whatever is in memory."""
+        self._loaded.clear()
+        release()
+
+
+def open_pair(
+    base: str, tuned: str, *, device: torch.device, dtype: torch.dtype, template: Literal["base", "tuned"] | None = None, device_map: str | None = None, keep_both: bool = False
+) -> Pair:
+    """Resolve and compare both sides before any weight is loaded: shapes, identity, tokenizer, chat template."""
+    sources = resolve(base), resolve(tuned)
+    same_shape(*sources)
+    if sources[0].sha256 == sources[1].sha256:
+        raise BadInput(f"base {base} and tuned {tuned} are the same weights: there is no difference to find")
+    tokenizers = load_tokenizer(sources[0], None), load_tokenizer(sources[1], sources[0])
+    if template is None:
+        check_tokenizers(*tokenizers)
+    return Pair(*sources, tokenizer=tokenizers[0] if template != "tuned" else tokenizers[1], device=device, dtype=dtype, device_map=device_map, keep_both=keep_both)

@@ -1,0 +1,55 @@
+"""Fixtures shared by the tests. persona_probe is imported inside them, after jaxtyping's import hook is in place."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A tiny model three times: its folder, plain Hugging Face over it (never bridged), and ours."""
+
+    name: str
+    folder: Path
+    plain: Any
+    model: Any
+
+
+@pytest.fixture(scope="session")
+def plain_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    """Folder and plain eager model of every family, loaded before anything is bridged: TransformerLens 3.9 patches Gemma's attention."""
+    from transformers import AutoModelForCausalLM
+
+    made = {}
+    for name in tiny.FAMILIES:
+        folder = tiny.write_tiny(tmp_path_factory.mktemp(name), name)
+        made[name] = folder, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    return made
+
+
+@pytest.fixture(scope="session", params=list(tiny.FAMILIES))
+def family(request: pytest.FixtureRequest, plain_families: dict[str, tuple[Path, Any]]) -> Family:
+    """Every family in turn, each loaded once a session."""
+    return _loaded(request.param, plain_families)
+
+
+@pytest.fixture(scope="session")
+def llama(plain_families: dict[str, tuple[Path, Any]]) -> Family:
+    """The plainest family, for claims that do not depend on one."""
+    return _loaded("llama", plain_families)
+
+
+def _loaded(name: str, plain_families: dict[str, tuple[Path, Any]]) -> Family:
+    from persona_probe.models import load
+    from persona_probe.sources import resolve
+
+    folder, plain = plain_families[name]
+    return Family(name, folder, plain, load(resolve(str(folder)), base=None, device=torch.device("cpu"), dtype=torch.float32))
