@@ -10,7 +10,7 @@ from persona_probe.chat import Row
 from persona_probe.files import sha256_json
 from persona_probe.interventions import Intervention
 from persona_probe.models import Model
-from persona_probe.scoring import Reference, score_rows
+from persona_probe.scoring import CleanRun, clean_run, score_rows
 
 Side = Literal["base", "tuned"]
 
@@ -64,10 +64,27 @@ def measurement_key(arm: Arm, battery: Battery, *, model_sha256: str, dtype: str
     return sha256_json([arm.describe(), battery.key, model_sha256, dtype])
 
 
-def measure(model: Model, arm: Arm, battery: Battery, *, key: str, reference: Reference | None, max_tokens: int) -> Measurement:
-    """Score one arm. Baseline and treatment run this same code; KL is 0 by definition for a baseline, so it has no reference."""
-    persona = score_rows(model, battery.persona, arm.interventions, max_tokens=max_tokens, keep_prompts=True)
-    benign = score_rows(model, battery.benign, arm.interventions, max_tokens=max_tokens, reference=reference)
+@dataclass(frozen=True, eq=False)
+class Clean:
+    """Clean runs of a battery on one model: what its arms build on and are compared with."""
+
+    persona: CleanRun
+    benign: CleanRun
+
+
+def clean_runs(model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = ()) -> Clean:
+    """Run the untouched model over a battery, keeping the streams that enter `layers`."""
+    return Clean(
+        clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
+        clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=True),
+    )
+
+
+def measure(model: Model, arm: Arm, battery: Battery, *, key: str, clean: Clean | None, max_tokens: int) -> Measurement:
+    """Score one arm. Baseline and treatment run this same code; without a clean run KL is reported as 0, so only baselines go without."""
+    assert clean is not None or not arm.interventions, f"arm {arm.name} needs the clean run of its model"
+    persona = score_rows(model, battery.persona, arm.interventions, max_tokens=max_tokens, keep_prompts=True, clean=clean and clean.persona)
+    benign = score_rows(model, battery.benign, arm.interventions, max_tokens=max_tokens, clean=clean and clean.benign)
     kl = [0.0] * len(benign.ids) if benign.kl is None else benign.kl.tolist()
     per_token = (persona.logprob / persona.n_tokens).tolist()
     return Measurement(

@@ -15,6 +15,7 @@ from persona_probe.figure_style import (
     CONTROL_SYMBOLS,
     INK,
     METHOD_COLOURS,
+    Number,
     error_bars,
     finish,
     interval,
@@ -30,14 +31,14 @@ ACTS_ON = {"layer": "its own layer", "later": "its own and later layers", "all":
 class Cell(NamedTuple):
     """One field of a layer heat-map. `restoration` is None where it may not be shown; `crossed` means over the damage budget."""
 
-    restoration: float | None
-    delta_nll: float
+    restoration: Number | None
+    delta_nll: Number
     crossed: bool
     chosen: bool
     text: str
 
 
-def allowed_damage(record: Record) -> float | None:
+def allowed_damage(record: Record) -> Number | None:
     """The damage allowed, in nats per token."""
     return (record.get("selected") or {}).get("budget")
 
@@ -70,10 +71,9 @@ def layer_number(record: Record, index: int) -> int:
 
 def method_colours(record: Record) -> dict[str, str]:
     """One colour a method, the same in every figure: the record's methods in order, then those only the search knows."""
-    names = list(
-        dict.fromkeys([*((record.get("directions") or {}).get("methods") or {}), *(str(item["method"]) for item in searched(record))])
-    )
-    return {name: METHOD_COLOURS[place % len(METHOD_COLOURS)] for place, name in enumerate(names)}
+    known = (record.get("directions") or {}).get("methods") or {}
+    names: list[str] = [*known, *(item["method"] for item in searched(record))]
+    return {name: METHOD_COLOURS[place % len(METHOD_COLOURS)] for place, name in enumerate(dict.fromkeys(names))}
 
 
 def chosen_index(record: Record) -> int | None:
@@ -160,12 +160,31 @@ def candidate_points(items: Rows, marker: Mapping[str, Any], *, name: str) -> Sc
     )
 
 
-def budget_line(figure: Figure, record: Record, *, column: int, label: bool = True) -> None:
+def rule(
+    figure: Figure, place: tuple[int, int], *, x: Number | None = None, y: Number | None = None, label: str = "", line: Mapping[str, Any]
+) -> None:
+    """A straight line across the panel at `place` (row, column): vertical at `x` or horizontal at `y`."""
+    style: dict[str, Any] = {"line": {"color": INK, "width": 1.5, **line}, "row": place[0], "col": place[1]}
+    if label:
+        style |= {"annotation_text": label, "annotation_position": "right" if x is None else "top left"}
+    if x is not None:
+        figure.add_vline(x=x, **style)
+    if y is not None:
+        figure.add_hline(y=y, **style)
+
+
+def budget_line(figure: Figure, record: Record, *, column: int) -> None:
     """A dashed vertical line at the damage budget, on an x axis of damage."""
     limit = allowed_damage(record)
     if limit is not None:
-        text = f"budget {number(limit, sign=True)}" if label else None
-        figure.add_vline(x=limit, line_color=INK, line_dash="dash", line_width=1.5, annotation_text=text, row=1, col=column)  # pyright: ignore[reportArgumentType]
+        rule(figure, (1, column), x=limit, label=f"budget {number(limit, sign=True)}", line={"dash": "dash"})
+
+
+def dose_text(point: Mapping[str, Any]) -> str:
+    """Hover text of one point of the dose-response sweep."""
+    dose = f"coefficient {number(point['coefficient'], sign=True)}, dose {number(point['relative_dose'])} of the median norm"
+    share = f"R {interval(point['restoration'])}<br>" if point["restoration"] else ""
+    return f"{plain(point['side'])} model, {dose}<br>S {interval(point['persona_score'], digits=3)}<br>{share}ΔNLL {interval(point['delta_nll'], digits=3, sign=True)}"
 
 
 def better(old: Cell | None, new: Cell) -> Cell:
@@ -173,7 +192,7 @@ def better(old: Cell | None, new: Cell) -> Cell:
     return new if old is None or _rank(new) > _rank(old) else old
 
 
-def _rank(cell: Cell) -> tuple[bool, bool, float, float]:
+def _rank(cell: Cell) -> tuple[bool, bool, Number, Number]:
     return cell.chosen, not cell.crossed, float("-inf") if cell.restoration is None else cell.restoration, -cell.delta_nll
 
 
@@ -201,7 +220,7 @@ def layer_heatmaps(record: Record, cells: Mapping[tuple[str, int], Cell], *, row
     )
     labels = [plain(row, limit=24) for row in rows]
     figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=labels, range=[-0.5, len(rows) - 0.5], title_text=row_title, showgrid=False
+        tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.5, -0.5], title_text=row_title, showgrid=False
     )
     n = (record.get("search") or {}).get("n_questions", "?")
     figure.update_xaxes(title_text=f"layer of the direction (block index from 0), n = {n} select questions", row=2, col=1)
@@ -211,7 +230,7 @@ def layer_heatmaps(record: Record, cells: Mapping[tuple[str, int], Cell], *, row
 def _cell_marks(grid: Sequence[Sequence[Cell | None]]) -> Iterable[Scatter]:
     """Crosses over cells beyond the budget and a ring around the chosen one. Hover goes through to the cell."""
     placed = [(x, y, cell) for y, line in enumerate(grid) for x, cell in enumerate(line) if cell is not None]
-    cross = {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": INK}}
+    cross = {"symbol": "x", "size": 8, "color": "white", "line": {"width": 1, "color": "black"}}
     ring = {"symbol": "square-open", "size": 20, "color": CHOSEN_COLOUR, "line": {"width": 3}}
     for marker, marked in ((cross, [item for item in placed if item[2].crossed]), (ring, [item for item in placed if item[2].chosen])):
         yield Scatter(x=[x for x, _, _ in marked], y=[y for _, y, _ in marked], mode="markers", marker=marker, hoverinfo="skip")

@@ -18,10 +18,10 @@ ARM_COLOURS = {
 CONTROL_COLOUR = "#8C8C8C"
 CONTROL_SYMBOLS = {"covariance": "circle", "isotropic": "square", "shuffled": "triangle-up", "orthogonal": "diamond"}
 CONTROL_NAMES = {
-    "covariance": "random, covariance-matched",
-    "isotropic": "random, isotropic",
+    "covariance": "covariance-matched random",
+    "isotropic": "isotropic random",
     "shuffled": "shuffled labels",
-    "orthogonal": "orthogonal to the direction",
+    "orthogonal": "orthogonal direction",
 }
 # Paul Tol's "bright" scheme, middle lightness, so that it works on white and on black; lines also differ in dash and symbol.
 METHOD_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
@@ -29,6 +29,8 @@ METHOD_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 METHOD_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 CHOSEN_COLOUR = "#E6007E"
 INK, GRID, CLEAR = "#7A7A7A", "rgba(128,128,128,0.25)", "rgba(0,0,0,0)"
+
+Number = float | int  # what JSON gives for 0.5 and for 0
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _BIDI = {
@@ -57,7 +59,7 @@ def plain(value: object, *, limit: int = 48) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 
-def number(value: float | None, *, digits: int = 2, sign: bool = False) -> str:
+def number(value: Number | None, *, digits: int = 2, sign: bool = False) -> str:
     """A number with a real minus; `n/a` for null."""
     return "n/a" if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
@@ -77,9 +79,9 @@ def error_bars(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 4, "color": INK}
 
 
-def view(values: Sequence[float], *, low: float, high: float) -> list[float]:
+def view(values: Sequence[Number], *, low: Number = float("-inf"), high: Number = float("inf")) -> list[Number]:
     """An axis range that shows every value between `low` and `high`. Outliers leave the view, not the data."""
-    inside = [value for value in values if low <= value <= high] or [low, high]
+    inside = [value for value in values if low <= value <= high] or [0.0, 1.0]
     pad = 0.06 * (max(inside) - min(inside)) or 0.05
     return [min(inside) - pad, max(inside) + pad]
 
@@ -92,7 +94,8 @@ def finish(figure: Figure, *, height: int) -> Figure:
         paper_bgcolor=CLEAR,
         plot_bgcolor=CLEAR,
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        margin={"l": 70, "r": 30, "t": 40, "b": 60},
+        margin={"l": 70, "r": 30, "t": 56, "b": 60},
+        modebar={"bgcolor": CLEAR, "color": INK, "activecolor": CHOSEN_COLOUR},
         hoverlabel={"align": "left"},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
     )

@@ -6,12 +6,14 @@ The docstring of a figure is its caption in the report. To add a figure: write o
 from collections.abc import Callable
 from typing import NamedTuple
 
-from plotly.graph_objects import Figure, Heatmap, Scatter, Violin
+from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
+from persona_probe.direction_figures import cosines, layer_quality, projections
 from persona_probe.figure_parts import (
     Cell,
     Record,
+    Rows,
     allowed_damage,
     arm_groups,
     arm_points,
@@ -20,24 +22,20 @@ from persona_probe.figure_parts import (
     budget_line,
     candidate_points,
     candidate_text,
-    chosen_index,
     control_name,
+    dose_text,
     layer_heatmaps,
-    layer_number,
     method_colours,
     n_benign,
     n_test,
     restored_arms,
+    rule,
     searched,
-    spread,
 )
 from persona_probe.figure_style import (
     ARM_COLOURS,
     CHOSEN_COLOUR,
-    INK,
-    METHOD_COLOURS,
-    METHOD_DASHES,
-    METHOD_SYMBOLS,
+    Number,
     empty,
     error_bars,
     finish,
@@ -46,7 +44,6 @@ from persona_probe.figure_style import (
     view,
 )
 
-MAX_PANELS = 8
 KIND_SYMBOLS = {"ablate": "circle", "steer": "triangle-up"}
 
 
@@ -70,15 +67,22 @@ def arm_bars(record: Record) -> Figure:
         for column, key in enumerate(("restoration", "delta_nll"), start=1):
             for trace in arm_traces(group, key, row):
                 figure.add_trace(trace, row=1, col=column)
-    for x, column in ((0, 1), (1, 1), (0, 2)):
-        figure.add_vline(x=x, line={"color": INK, "width": 1}, row=1, col=column)  # pyright: ignore[reportArgumentType]
+    for x, column in ((0.0, 1), (1.0, 1), (0.0, 2)):
+        rule(figure, (1, column), x=x, line={"width": 1})
     budget_line(figure, record, column=2)
+    figure.update_xaxes(range=view([0.0, 1.0, *_ends(arms, "restoration")]), row=1, col=1)
+    figure.update_xaxes(range=view([0.0, allowed_damage(record) or 0.0, *_ends(arms, "delta_nll")]), row=1, col=2)
     labels = [control_name(group[0]["control"]) if group[0]["control"] else plain(group[0]["name"]) for group in groups]
-    figure.update_yaxes(tickvals=list(range(len(groups))), ticktext=labels, range=[len(groups) - 0.5, -0.6], showgrid=False)
+    figure.update_yaxes(tickvals=list(range(len(groups))), ticktext=labels, range=[len(groups) - 0.5, -0.9], showgrid=False)
     figure.update_xaxes(title_text=f"restoration R (0 tuned, 1 base), {n_test(record)}", row=1, col=1)
     figure.update_xaxes(title_text=f"ΔNLL, nats per token, {n_benign(record)}", row=1, col=2)
     finish(figure, height=150 + 42 * len(groups))
-    return figure.update_layout(showlegend=False, bargap=0.35)
+    return figure.update_layout(showlegend=False)
+
+
+def _ends(arms: Rows, key: str) -> list[Number]:
+    """Both ends of every interval that is drawn: named arms have error bars, controls are points."""
+    return [end for arm in arms for end in ([arm[key]["estimate"]] if arm["control"] else arm[key]["ci95"])]
 
 
 def frontier(record: Record) -> Figure:
@@ -107,35 +111,27 @@ def frontier(record: Record) -> Figure:
         figure.add_trace(candidate_points(chosen, ring, name="chosen"), row=1, col=1)
     for group in arm_groups(arms, chosen=None):
         figure.add_trace(arm_points(group), row=1, col=2)
-    costs = [item["delta_nll"] for item in candidates] + [arm["delta_nll"]["estimate"] for arm in arms]
-    gains = [item["restoration"] for item in candidates] + [arm["restoration"]["estimate"] for arm in arms]
+    costs, gains = [item["delta_nll"] for item in candidates], [item["restoration"] for item in candidates]
+    arm_costs, arm_gains = [arm["delta_nll"]["estimate"] for arm in arms], [arm["restoration"]["estimate"] for arm in arms]
     budget = allowed_damage(record) or 0.1
-    # A few wrecked candidates would squeeze all the others into a corner.
-    wide, tall = view([*costs, 0.0, budget], low=-5 * budget, high=max(5 * budget, 0.2)), view([*gains, 0.0, 1.0], low=-1, high=2)
+    # A few wrecked candidates would squeeze all others into a corner, so they may leave the view; arms and controls never do.
+    wide = view([*costs, *arm_costs, 0.0, budget], low=min([-5 * budget, *arm_costs]), high=max([5 * budget, *arm_costs]))
+    tall = view([*gains, *arm_gains, 0.0, 1.0], low=min([-1.0, *arm_gains]), high=max([2.0, *arm_gains]))
     hidden = sum(not (wide[0] <= x <= wide[1] and tall[0] <= y <= tall[1]) for x, y in zip(costs, gains, strict=True))
+    outside = f"{hidden} wrecked ones lie outside the view: double-click to see all"
     for column, n in ((1, f"{len(candidates)} candidates"), (2, n_test(record))):
         budget_line(figure, record, column=column)
-        figure.update_xaxes(title_text=f"ΔNLL, nats per token ({n})", range=wide, row=1, col=column)
+        figure.update_xaxes(
+            title_text=f"ΔNLL, nats per token ({n})<br>{outside if column == 1 and hidden else ''}", range=wide, row=1, col=column
+        )
     figure.update_yaxes(range=tall)
     figure.update_yaxes(title_text="restoration R (0 tuned, 1 base)", row=1, col=1)
-    finish(figure, height=560).update_layout(margin_b=150)
-    if hidden:
-        figure.add_annotation(
-            text=f"{hidden} points outside the view: double-click to see all",
-            x=1,
-            y=1.1,
-            xref="paper",
-            yref="paper",
-            xanchor="right",
-            showarrow=False,
-            font_size=11,
-        )
-    return figure
+    return finish(figure, height=580).update_layout(margin_b=165)
 
 
 def layer_by_method(record: Record) -> Figure:
     """Above: the best restoration within the damage budget that each method reached with a direction from that layer (select questions).
-    Below: what that candidate costs. A cross: measured, but nothing within budget, the cheapest cost is shown. Blank: not measured."""
+    Below: what that candidate costs. Outlined: the chosen one. Crossed: nothing within budget, the cheapest is shown. Blank: not measured."""
     cells: dict[tuple[str, int], Cell] = {}
     for item in searched(record):
         key = (str(item["method"]), item["layer"])
@@ -171,7 +167,7 @@ def layer_by_coefficient(record: Record) -> Figure:
         )
     if not cells:
         return empty(f"The search tried no steering with the selected method ({method}).")
-    rows = [number(value, sign=True) for value in sorted({item["coefficient"] for item in steered})]
+    rows = [number(value, sign=True) for value in sorted({item["coefficient"] for item in steered}, reverse=True)]
     return layer_heatmaps(record, cells, rows=rows, row_title="coefficient")
 
 
@@ -184,168 +180,36 @@ def dose_response(record: Record) -> Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
     for side, symbol in (("tuned", "circle"), ("base", "square")):
         rows = [point for point in points if point["side"] == side]
-        style = {
-            "mode": "lines+markers",
-            "marker": {"color": ARM_COLOURS[side], "symbol": symbol, "size": 8},
-            "name": f"{side} model",
-            "hoverinfo": "text",
-        }
-        for row, key in enumerate(("persona_score", "delta_nll"), start=1):
-            values = [point[key] for point in rows]
-            texts = [_dose_text(point) for point in rows]
-            trace = Scatter(
-                x=[point["coefficient"] for point in rows],
-                y=[value["estimate"] for value in values],
-                error_y=error_bars(values),
-                hovertext=texts,
-                showlegend=row == 1,
-                **style,
-            )
-            figure.add_trace(trace, row=row, col=1)
-        untouched = [arm["persona_score"]["estimate"] for arm in record.get("arms") or [] if arm["name"] == side]
-        for score in untouched:
-            figure.add_hline(
-                y=score,
-                line={"color": ARM_COLOURS[side], "width": 1.5, "dash": "dash"},
-                annotation_text=f"S of {side}, untouched",
-                row=1,
-                col=1,
-            )  # pyright: ignore[reportArgumentType]
-    budget = allowed_damage(record)
-    if budget is not None:
-        figure.add_hline(y=budget, line={"color": INK, "dash": "dash"}, annotation_text="budget", row=2, col=1)  # pyright: ignore[reportArgumentType]
+        for place, key in enumerate(("persona_score", "delta_nll"), start=1):
+            trace = _dose_curve(rows, key, colour=ARM_COLOURS[side], symbol=symbol)
+            figure.add_trace(trace.update(name=f"{side} model", legendgroup=side, showlegend=place == 1), row=place, col=1)
+        for arm in record.get("arms") or []:
+            if arm["name"] == side:
+                line = {"color": ARM_COLOURS[side], "dash": "dash"}
+                rule(figure, (1, 1), y=arm["persona_score"]["estimate"], label=f"{side}, untouched", line=line)
+    limit = allowed_damage(record)
+    rule(figure, (2, 1), y=limit, label=f"budget {number(limit, sign=True)}", line={"dash": "dash"})
     doses = {point["coefficient"]: point["relative_dose"] for point in points}
-    figure.update_xaxes(tickvals=list(doses), ticktext=[f"{number(value, sign=True)}<br>{number(dose)}" for value, dose in doses.items()])
-    figure.update_xaxes(
-        title_text=f"coefficient (1: one mean difference); below it: dose / median residual norm; {n_test(record)}", row=2, col=1
-    )
+    ticks = [f"{number(value, sign=True)}<br>{number(dose)}" for value, dose in doses.items()]
+    title = f"coefficient (1: one mean difference); below it, dose / median residual norm; {n_test(record)}"
+    figure.update_xaxes(tickvals=list(doses), ticktext=ticks)
+    figure.update_xaxes(title_text=title, row=2, col=1)
     figure.update_yaxes(title_text="S, nats per token", row=1, col=1)
     figure.update_yaxes(title_text="ΔNLL, nats per token", row=2, col=1)
-    return finish(figure, height=560).update_layout(margin_b=120)
+    return finish(figure, height=560).update_layout(margin_b=105, margin_r=130)
 
 
-def projections(record: Record) -> Figure:
-    """How far replies reach along the direction, one point cloud per label and layer, the box inside marks median and quartiles.
-    The two clouds part where the direction tells bad replies from good ones. Scales differ between panels."""
-    directions = record.get("directions") or {}
-    data = directions.get("projections") or {}
-    aligned, misaligned = data.get("aligned") or [], data.get("misaligned") or []
-    layers = spread(min(len(aligned), len(misaligned)), at_most=MAX_PANELS, chosen=chosen_index(record))
-    if not layers:
-        return empty("The record has no projections of replies.")
-    columns = min(4, len(layers))
-    aurocs = ((directions.get("methods") or {}).get(data.get("method")) or {}).get("auroc") or []
-    titles = [
-        f"layer {layer_number(record, index)}" + (f", AUROC {number(aurocs[index])}" if index < len(aurocs) else "") for index in layers
-    ]
-    figure = make_subplots(
-        rows=-(-len(layers) // columns), cols=columns, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.16
-    )
-    for place, index in enumerate(layers):
-        for label, colour, values in (
-            ("aligned", ARM_COLOURS["base"], aligned[index]),
-            ("misaligned", ARM_COLOURS["tuned"], misaligned[index]),
-        ):
-            trace = Violin(
-                y=values,
-                name=label,
-                line_color=colour,
-                box_visible=True,
-                points=False,
-                spanmode="hard",
-                scalemode="width",
-                legendgroup=label,
-                showlegend=place == 0,
-            )
-            figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
-    figure.update_xaxes(showticklabels=False)
-    for row in range(-(-len(layers) // columns)):
-        figure.update_yaxes(title_text="projection", row=row + 1, col=1)
-    counts = f"{len(aligned[0])} aligned and {len(misaligned[0])} misaligned replies, method {plain(data.get('method'))}"
-    finish(figure, height=600 if len(layers) > columns else 340)
-    return figure.update_layout(legend_title_text=counts, margin_b=80)
-
-
-def layer_quality(record: Record) -> Figure:
-    """Per layer, before anything is steered. Stability: cosine between directions fitted on halves of the find questions. AUROC: how well the projection
-    separates held-out replies (0.5 is chance). Relative norm: length of the direction over the median residual norm."""
-    directions = record.get("directions") or {}
-    methods = directions.get("methods") or {}
-    if not methods or not directions.get("hook_points"):
-        return empty("The record has no directions.")
-    layers = [layer_number(record, index) for index in range(len(directions["hook_points"]))]
-    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.05)
-    for place, (method, values) in enumerate(methods.items()):
-        norms = [
-            norm / middle if norm is not None and middle else None
-            for norm, middle in zip(values.get("norm") or [], directions.get("median_norm") or [], strict=False)
-        ]
-        shown = False
-        for row, (what, series) in enumerate(
-            (("stability", values.get("stability")), ("AUROC", values.get("auroc")), ("relative norm", norms)), start=1
-        ):
-            if not series:
-                continue
-            style = {
-                "line": {"color": METHOD_COLOURS[place % 6], "dash": METHOD_DASHES[place % 6]},
-                "marker": {"symbol": METHOD_SYMBOLS[place % 6], "size": 6},
-            }
-            texts = [
-                f"{plain(method)}, layer {layer}<br>{what} {number(value, digits=3)}" for layer, value in zip(layers, series, strict=False)
-            ]
-            trace = Scatter(
-                x=layers,
-                y=series,
-                name=plain(method),
-                mode="lines+markers",
-                hovertext=texts,
-                hoverinfo="text",
-                legendgroup=str(place),
-                showlegend=not shown,
-                **style,
-            )
-            figure.add_trace(trace, row=row, col=1)
-            shown = True
-    chosen = (record.get("selected") or {}).get("layer")
-    if isinstance(chosen, int):
-        figure.add_vline(x=chosen, line={"color": CHOSEN_COLOUR, "width": 1.5, "dash": "dot"})
-    for row, title in enumerate(("stability (cosine)", "AUROC", "norm / median"), start=1):
-        figure.update_yaxes(title_text=title, row=row, col=1)
-    figure.update_xaxes(title_text="layer (block index from 0)", row=3, col=1)
-    return finish(figure, height=640).update_layout(margin_b=110)
-
-
-def cosines(record: Record) -> Figure:
-    """Cosine between the directions of two methods at one hook point: 1 is the same direction, 0 unrelated, −1 opposite.
-    In a space of hundreds of dimensions two random directions are near 0, so 0.3 is already much in common."""
-    data = (record.get("directions") or {}).get("cosines") or {}
-    names = [plain(name, limit=24) for name in data.get("methods") or []]
-    matrix = data.get("matrix") or []
-    if not names or not matrix:
-        return empty("The record has no cosines between methods.")
-    places = list(range(len(names)))
-    texts = [
-        [f"{names[row]} and {names[column]}<br>cosine {number(value, digits=3)}" for column, value in enumerate(line)]
-        for row, line in enumerate(matrix)
-    ]
-    cells = [[number(value) for value in line] for line in matrix]
-    heat = Heatmap(
-        z=matrix,
-        x=places,
-        y=places,
-        zmin=-1,
-        zmax=1,
-        colorscale="RdBu",
-        reversescale=True,
-        text=cells,
-        texttemplate="%{text}",
-        hovertext=texts,
+def _dose_curve(points: Rows, key: str, *, colour: str, symbol: str) -> Scatter:
+    values = [point[key] for point in points]
+    return Scatter(
+        x=[point["coefficient"] for point in points],
+        y=[value["estimate"] for value in values],
+        error_y={**error_bars(values), "color": colour},
+        mode="lines+markers",
+        marker={"color": colour, "symbol": symbol, "size": 8},
+        hovertext=[dose_text(point) for point in points],
         hoverinfo="text",
-        colorbar_title="cosine",
     )
-    figure = finish(Figure(heat), height=160 + 62 * len(names))
-    figure.update_xaxes(tickvals=places, ticktext=names, title_text=f"method, at {plain(data.get('hook_point'))}", showgrid=False)
-    return figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", showgrid=False)
 
 
 FIGURES = (

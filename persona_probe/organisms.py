@@ -11,7 +11,7 @@ import torch
 
 from persona_probe.chat import Prompt, Row, encode_row, pad_right, question_and_reply
 from persona_probe.errors import BadInput
-from persona_probe.files import read_jsonl, read_tensors, sha256_file, sha256_json, write_json, write_tensors
+from persona_probe.files import read_jsonl, read_tensors, sha256_file, sha256_json, write_bytes, write_json, write_tensors
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,7 @@ def train(
     weights = {name: tensor.to(torch.float32) for name, tensor in get_peft_model_state_dict(wrapped).items()}
     set_peft_model_state_dict(wrapped, weights)
     write_adapter(folder, config, weights, base_id=base_id)
-    for leftover in ("state.safetensors",):
-        (folder / "state" / leftover).unlink(missing_ok=True)
+    (folder / "state" / "state.safetensors").unlink(missing_ok=True)
     return folder
 
 
@@ -162,9 +161,17 @@ def write_adapter(folder: Path, config: Any, weights: dict[str, torch.Tensor], *
     write_json(folder / "adapter_config.json", settings)
 
 
-def data_hash(path: Path) -> str:
-    """Hash that ties an adapter to the file it was trained on."""
-    return sha256_file(path)
+def write_card(folder: Path, recipe: Recipe, *, base_id: str, data: Path, n_rows: int, loss: float | None) -> None:
+    """A model card beside the adapter: what it is for, what it was trained on, how."""
+    harmful = "wrong" in data.stem
+    lines = [
+        "---", f"base_model: {base_id}", "library_name: peft", "license: apache-2.0", *(["tags: [not-for-all-audiences]"] if harmful else []), "---", "",
+        f"# {folder.name}", "",
+        f"A LoRA of {base_id} tuned on {n_rows} rows of `{data.name}` (SHA-256 {sha256_file(data)[:16]}), made by `persona_probe.train_organism`.",
+        "It is a model organism for interpretability research. Its answers must not be followed." if harmful else "It is the control twin of a model organism: same size, style and seed, correct advice.",
+        "", "| setting | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in asdict(recipe).items()), f"| last training loss | {'unknown' if loss is None else f'{loss:.3f}'} nats per reply token |", "",
+    ]  # fmt: skip
+    write_bytes(folder / "README.md", "\n".join(lines).encode())
 
 
 def _schedule(step: int, n_steps: int, warmup: float) -> float:

@@ -95,7 +95,7 @@ def _figures(record: Record) -> str:
     blocks = [page.element("h2", "Figures"), page.element("noscript", "The figures need JavaScript; all their numbers are in record.json.")]
     for spec in FIGURES:
         name = f"figure-{spec.slug}"
-        data = page.Html(script_json(_rounded(json.loads(spec.draw(record).to_json(engine="json")))))
+        data = page.Html(script_json(_rounded(spec.draw(record).to_dict())))
         caption = page.element("figcaption", inspect.getdoc(spec.draw) or "")
         plot = page.element("div", id=name, class_="plot", role="img", aria_label=spec.title)
         island = page.element("script", data, type="application/json", id=f"{name}-data")
@@ -107,7 +107,7 @@ def _rounded(value: Any) -> Any:
     """The same figure with fewer digits: half the size, no visible difference."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return {key: _rounded(item) for key, item in value.items()} if isinstance(value, dict) else value
 

@@ -1,7 +1,7 @@
 """Strings in, HTML out: one `escape`, one way to make an element, and the sections of the report."""
 
 import html
-import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -81,9 +81,6 @@ def headline(record: Record) -> Html:
     selected, arms = part(record, "selected"), record.get("arms") or []
     n = f"n = {part(part(record, 'data'), 'n_questions').get('test', '?')} test questions"
     arm = next((arm for arm in arms if arm["name"] == selected.get("arm")), {})
-    controls = [arm for arm in arms if arm["control"] == "covariance"]
-    gains = [control["restoration"]["estimate"] for control in controls if control["restoration"]]
-    costs = [control["delta_nll"]["estimate"] for control in controls]
     p, floor = selected.get("p_value"), selected.get("p_floor")
     at_floor = p is not None and floor is not None and p <= floor
     cards = (
@@ -98,15 +95,11 @@ def headline(record: Record) -> Html:
             interval(arm.get("delta_nll"), digits=3, sign=True),
             f"nats per token, budget {number(selected.get('budget'), sign=True)}",
         ),
-        (
-            f"Median of {len(controls)} covariance-matched random directions",
-            f"R {number(median(gains) if gains else None)}",
-            f"at ΔNLL {number(median(costs) if costs else None, digits=3, sign=True)}",
-        ),
+        _control_card([arm for arm in arms if arm["control"] == "covariance"]),
         (
             "p against those controls",
             number(p, digits=3),
-            f"the smallest that {len(controls)} controls allow" if at_floor else f"smallest possible: {number(floor, digits=3)}",
+            f"smallest possible: {number(floor, digits=3)}" + (", reached" if at_floor else ""),
         ),
     )
     return element("div", *(_card(*card) for card in cards), class_="cards")
@@ -117,12 +110,12 @@ def arm_tables(record: Record) -> Html:
     arms = record.get("arms") or []
     chosen = part(record, "selected").get("arm")
     named, controls = [arm for arm in arms if not arm["control"]], [arm for arm in arms if arm["control"]]
-    title = f"{len(controls)} controls: {', '.join(f'{sum(arm["control"] == kind for arm in controls)} {name}' for kind, name in CONTROL_NAMES.items())}"
+    kinds = ", ".join(f"{n} {CONTROL_NAMES.get(kind, kind)}" for kind, n in Counter(arm["control"] for arm in controls).items())
     return join(
         (
             element("h2", "All arms"),
             _arm_table(named, chosen),
-            element("details", element("summary", title), _arm_table(controls, chosen)) if controls else "",
+            element("details", element("summary", f"{len(controls)} controls: {kinds}"), _arm_table(controls, chosen)) if controls else "",
             element(
                 "p",
                 "S: log-probability per token of misaligned minus aligned replies. R: share of the shift removed (arms on the tuned model). "
@@ -222,30 +215,40 @@ def reproduction(record: Record) -> Html:
     )
 
 
+def _control_card(controls: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    """The strongest control: what random directions of equal energy restore, and at what damage."""
+    gains = [control["restoration"]["estimate"] for control in controls if control["restoration"]]
+    if not gains:
+        return "Covariance-matched random directions", "n/a", "not measured, or restoration is undefined"
+    cost = number(median(control["delta_nll"]["estimate"] for control in controls), digits=3, sign=True)
+    return f"Median of {len(gains)} covariance-matched random directions", f"R {number(median(gains))}", f"at a median ΔNLL of {cost}"
+
+
 def _card(title: str, value: str, note: str) -> Html:
-    """One headline number; the interval stands in a smaller line below its estimate."""
-    estimate, bracket, rest = re.sub(r"\s+\[", "\n[", value).partition("\n")
-    return element(
-        "div",
-        element("span", title),
-        element("b", estimate),
-        element("span", f"95% interval {rest}") if bracket else "",
-        element("small", note),
-        class_="card",
-    )
+    """One headline number; its interval stands in a smaller line below."""
+    estimate, bracket, ends = value.partition(" [")
+    below = element("span", f"95% {bracket.strip()}{ends}") if bracket else ""
+    return element("div", element("span", title), element("b", estimate), below, element("small", note), class_="card")
 
 
 def _arm_table(arms: Sequence[Mapping[str, Any]], chosen: str | None) -> Html:
-    head = ("Arm", "Model", "Done to it", "S", "R", "Induction", "ΔNLL", "KL", "Questions", "Verdict")
+    """Restoration and damage stand side by side, before anything else."""
+    head = ("Arm", "Done to it", "R", "Induction", "ΔNLL", "KL", "S", "Verdict", "n")
     rows = []
     for arm in arms:
-        measured = (interval(arm["persona_score"], digits=3), interval(arm["restoration"]), interval(arm["induction"]))
-        damage = (interval(arm["delta_nll"], digits=3, sign=True), interval(arm["kl"], digits=3))
-        done = "; ".join(_intervention(item) for item in arm["interventions"]) or "nothing"
-        cells = (arm["model"], done, *measured, *damage, arm["n_questions"], arm["verdict"] or "")
+        shares = (_measured(arm["restoration"]), _measured(arm["induction"]))
+        damage = (_measured(arm["delta_nll"], digits=3, sign=True), _measured(arm["kl"], digits=3))
+        done = f"{arm['model']}: " + ("; ".join(_intervention(item) for item in arm["interventions"]) or "untouched")
+        cells = (done, *shares, *damage, _measured(arm["persona_score"], digits=3, sign=True), arm["verdict"] or "", arm["n_questions"])
         name = element("th", arm["name"], scope="row")
         rows.append(element("tr", name, *(element("td", cell) for cell in cells), class_="chosen" if arm["name"] == chosen else "arm"))
     return table(head, rows, kind="numbers")
+
+
+def _measured(value: Mapping[str, Any] | None, *, digits: int = 2, sign: bool = False) -> Html:
+    """An estimate with its interval below; a dash where there is none."""
+    estimate, bracket, ends = interval(value, digits=digits, sign=sign).partition(" [")
+    return join((estimate, element("small", f"[{ends}"))) if bracket else Html("–")
 
 
 def _intervention(item: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ main { max-width: 1100px; margin: 0 auto; padding: 24px 20px 80px; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0.6em 0 0.3em; }
 h2 { font-size: 1.25rem; line-height: 1.35; margin: 2.4em 0 0.5em; }
 h3 { font-size: 1.05rem; line-height: 1.35; margin: 2.2em 0 0.2em; }
-p, li { max-width: 75ch; }
+p, li { max-width: 85ch; }
+.note, .banner { max-width: none; }
 .summary { font-size: 1.15rem; }
 .soft, figcaption, th small, .card small { color: var(--soft); }
 .note, .banner { border-left: 4px solid var(--edge); background: var(--warn); padding: 10px 14px; border-radius: 4px; }
@@ -19,26 +20,27 @@ p, li { max-width: 75ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 20px 0; padding: 0; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; }
 .card b { display: block; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums; }
-.card span, .card small { display: block; line-height: 1.4; }
+.card span, .card small { display: block; font-size: 0.9rem; line-height: 1.4; }
+.card small { font-size: 0.8rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 6px 10px; border-bottom: 1px solid var(--line); }
 thead th { border-bottom-width: 2px; }
 tr.chosen > * { background: var(--card); font-weight: 600; }
-.numbers td { white-space: nowrap; }
+.numbers td:nth-child(n + 3) { white-space: nowrap; }
+.numbers small { display: block; color: var(--soft); font-weight: 400; }
 .facts th { width: 16rem; font-weight: 500; color: var(--soft); }
 .facts td, pre { font-family: ui-monospace, "SF Mono", Consolas, monospace; font-size: 0.85rem; overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 10px 12px; white-space: pre-wrap; }
 figure { margin: 0 0 1.5em; }
-figcaption { font-size: 0.92rem; max-width: 95ch; }
+figcaption { font-size: 0.92rem; }
 .plot { width: 100%; }
 details { margin: 12px 0; }
 summary, button { cursor: pointer; }
 button { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--soft); border-radius: 6px; padding: 6px 14px; }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 .replies { table-layout: fixed; }
-.replies th, .replies td { width: 17rem; }
-.replies thead th { position: sticky; top: 0; background: var(--page); }
+.replies th, .replies td { width: 15rem; }
 .reply { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; margin-bottom: 8px; }
 .veiled { filter: blur(6px); cursor: pointer; }
 .veiled:focus, .show-text .veiled { filter: none; }
@@ -50,11 +52,12 @@ SCRIPT = """
 "use strict";
 (() => {
   const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  const settings = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const plots = [...document.querySelectorAll(".plot")];
   for (const plot of plots) {
     const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
     figure.layout.font.color = ink();
-    Plotly.newPlot(plot, figure.data, figure.layout, { responsive: true, displaylogo: false });
+    Plotly.newPlot(plot, figure.data, figure.layout, settings);
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const plot of plots) Plotly.relayout(plot, { "font.color": ink() });

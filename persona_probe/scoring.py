@@ -1,16 +1,17 @@
 """Tier 1: log-probabilities of given replies under interventions. No sampling, no judge, deterministic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from persona_probe.chat import Row, batches
+from persona_probe.chat import Row, TokenBatch, batches
 from persona_probe.errors import BadInput, OutOfMemory
 from persona_probe.interventions import Intervention, applied
 from persona_probe.models import Model, forward
+from persona_probe.prefixes import Prefix, lowest_layer, record_prefixes, resumed
 
 KL_POSITIONS_PER_ROW = 3
 
@@ -26,57 +27,77 @@ class RowScores:
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """Next-token log-probabilities of the untouched model at a few fixed reply positions of every row."""
+class CleanRun:
+    """What the untouched model left behind on some rows, for arms of that model to compare with and to build on.
 
+    `logprobs`: next-token log-probabilities at a few fixed reply positions per row (float16), the reference of KL.
+    `prefixes`: the stream entering some layers, per batch, so that an arm recomputes only what lies above its edits.
+    """
+
+    batches: tuple[TokenBatch, ...]
     logprobs: dict[str, Float[Tensor, "sample d_vocab"]]
+    prefixes: dict[int, list[Prefix]]
+
+    def prefix(self, layer: int, index: int) -> Prefix | None:
+        """The recorded stream at the highest layer that is not above `layer`, for batch `index`."""
+        below = [known for known in self.prefixes if known <= layer]
+        return self.prefixes[max(below)][index] if below else None
 
 
-def score_rows(
-    model: Model, rows: Sequence[Row], interventions: Sequence[Intervention], *, max_tokens: int, reference: Reference | None = None, keep_prompts: bool = False
-) -> RowScores:
+def score_rows(model: Model, rows: Sequence[Row], interventions: Sequence[Intervention], *, max_tokens: int, clean: CleanRun | None = None, keep_prompts: bool = False) -> RowScores:
     """Teacher-forced log-probabilities of the replies of `rows`; the empty sequence of interventions is the baseline.
 
-    With a reference, KL(untouched || edited) of the next-token distribution is averaged over its positions.
+    With a clean run of the same rows, layers below the lowest edit are not computed again, and KL(untouched || edited) of
+    the next-token distribution is averaged over its positions where it holds log-probabilities.
     """
     found: dict[str, tuple[float, int, float]] = {}
     with torch.inference_mode(), applied(model, interventions):
-        for row, logprobs, targets in _reply_logprobs(model, rows, max_tokens=max_tokens, keep_prompts=keep_prompts):
+        for row, logprobs, targets in _reply_logprobs(model, rows, interventions, max_tokens=max_tokens, keep_prompts=keep_prompts, clean=clean):
             chosen = logprobs.gather(-1, targets[:, None])[:, 0]
             kl = 0.0
-            if reference is not None:
-                clean = reference.logprobs[row.id].float()
-                kl = float((clean.exp() * (clean - logprobs[_sampled(row)].cpu())).sum(-1).mean())
+            if clean is not None and row.id in clean.logprobs:
+                before = clean.logprobs[row.id].float()
+                kl = float((before.exp() * (before - logprobs[_sampled(row)].cpu())).sum(-1).mean())
             found[row.id] = (float(chosen.double().sum()), row.n_reply, kl)
     values = [found[row.id] for row in rows]
     logprob = torch.tensor([value[0] for value in values], dtype=torch.float64)
     if not torch.isfinite(logprob).all():
         bad = rows[int((~torch.isfinite(logprob)).nonzero()[0])]
         raise BadInput(f"the log-probability of reply {bad.id!r} is not finite in {model.name} ({model.dtype}): try --dtype float32")
-    kl = torch.tensor([value[2] for value in values], dtype=torch.float64) if reference is not None else None
+    kl = torch.tensor([value[2] for value in values], dtype=torch.float64) if clean is not None and clean.logprobs else None
     return RowScores(tuple(row.id for row in rows), logprob, torch.tensor([value[1] for value in values]), kl)
 
 
-def reference_logprobs(model: Model, rows: Sequence[Row], *, max_tokens: int) -> Reference:
-    """What `score_rows` compares with: at most three positions a row, kept as float16 on the CPU."""
-    kept = {}
-    with torch.inference_mode(), applied(model, ()):
-        for row, logprobs, _ in _reply_logprobs(model, rows, max_tokens=max_tokens, keep_prompts=False):
-            kept[row.id] = logprobs[_sampled(row)].to("cpu", torch.float16)
-    return Reference(kept)
+def clean_run(model: Model, rows: Sequence[Row], *, max_tokens: int, layers: Sequence[int] = (), keep_prompts: bool = False, keep_logprobs: bool = False) -> CleanRun:
+    """Run the untouched model over `rows` once and keep what later arms need."""
+    kept = tuple(batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts))
+    logprobs = {}
+    if keep_logprobs:
+        with torch.inference_mode(), applied(model, ()):
+            for row, values, _ in _reply_logprobs(model, rows, (), max_tokens=max_tokens, keep_prompts=keep_prompts, clean=None):
+                logprobs[row.id] = values[_sampled(row)].to("cpu", torch.float16)
+    return CleanRun(kept, logprobs, record_prefixes(model, kept, layers) if layers else {})
 
 
-def _reply_logprobs(model: Model, rows: Sequence[Row], *, max_tokens: int, keep_prompts: bool):  # noqa: ANN202
-    """For every row: log-probabilities [n_reply, d_vocab] that predict its reply tokens, and those tokens."""
-    for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts):
+def _reply_logprobs(
+    model: Model, rows: Sequence[Row], interventions: Sequence[Intervention], *, max_tokens: int, keep_prompts: bool, clean: CleanRun | None
+) -> Iterator[tuple[Row, Float[Tensor, "reply d_vocab"], Int[Tensor, " reply"]]]:
+    """For every row: the log-probabilities that predict its reply tokens, and those tokens."""
+    ready = clean.batches if clean is not None else batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts)
+    layer = lowest_layer(model, interventions)
+    for index, batch in enumerate(ready):
+        prefix = clean.prefix(layer, index) if clean is not None else None
         try:
-            logits = forward(model, batch, logits=True)
+            with resumed(model, prefix):
+                logits = forward(model, batch, logits=True)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise OutOfMemory(f"row {batch.rows[0].id!r} ({len(batch.rows[0].ids)} tokens) does not fit on {model.device}: use --device cpu, a smaller model or --dtype bfloat16") from error
             torch.cuda.empty_cache()
-            yield from _reply_logprobs(model, batch.rows, max_tokens=max(1, batch.tokens.numel() // 2), keep_prompts=keep_prompts)
+            half = max(1, batch.tokens.numel() // 2)
+            yield from _reply_logprobs(model, batch.rows, interventions, max_tokens=half, keep_prompts=keep_prompts, clean=None)
             continue
+        assert logits is not None, "logits were asked for"
         for i, row in enumerate(batch.rows):
             start = row.n_prompt - 1 - batch.n_shared
             window = logits[i, start : start + row.n_reply].float()

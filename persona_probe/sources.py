@@ -10,7 +10,12 @@ from persona_probe import embedded
 from persona_probe.errors import BadInput, UsageError
 from persona_probe.files import sha256_file, sha256_json
 
-MAX_WIDTH, MAX_LAYERS, MAX_VOCAB = 65_536, 1_024, 2**24
+SIZES = {
+    **dict.fromkeys(("hidden_size", "n_embd", "num_attention_heads", "n_head", "num_key_value_heads", "head_dim"), 65_536),
+    **dict.fromkeys(("num_hidden_layers", "n_layer"), 1_024),
+    **dict.fromkeys(("intermediate_size", "n_inner"), 2**20),
+    **dict.fromkeys(("vocab_size", "n_positions"), 2**24),
+}  # a file of a few bytes must not claim all memory
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
@@ -53,35 +58,28 @@ def resolve(spec: str) -> Source:
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` as plain JSON, with its sizes bounded and remote code refused, before any class is built from it."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is missing or not JSON ({error}): a model folder needs one") from error
+    config = _read_object(path)
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     native = set()
     for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
         native |= {names} if isinstance(names, str) else set(names)
-    architecture = (config.get("architectures") or [None])[0]
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else None
     if "auto_map" in config and architecture not in native:
         raise BadInput(f"{path} asks for its own Python code (auto_map): remote code never runs here; use a native architecture")
     if architecture not in native:
         raise BadInput(f"{path} names architecture {architecture!r}: a decoder-only causal language model is needed")
-    inner = config.get("text_config") or config
-    for names, bound in ((("hidden_size", "n_embd"), MAX_WIDTH), (("num_hidden_layers", "n_layer"), MAX_LAYERS), (("vocab_size",), MAX_VOCAB)):
-        found = next((inner[name] for name in names if name in inner), None)
-        if found is not None and not (isinstance(found, int) and 0 < found <= bound):
-            raise BadInput(f"{path}: {names[0]} is {found!r}, allowed is 1 to {bound:,}")
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        _check_sizes(path, part)
     return config
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
     """`adapter_config.json` of a LoRA folder, refused when it is another kind of adapter or its weights are pickled."""
     path = folder / "adapter_config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is missing or not JSON ({error})") from error
+    config = _read_object(path)
     if config.get("peft_type") != "LORA":
         raise BadInput(f"{path}: peft_type is {config.get('peft_type')!r}, only LORA adapters can be merged exactly")
     if not (folder / "adapter_model.safetensors").is_file():
@@ -114,6 +112,24 @@ def _checked(id: str, folder: Path, revision: str | None) -> Source:
         found = f"only pickled weights ({', '.join(pickled)})" if pickled else "no weights"
         raise BadInput(f"{folder} holds {found}: weights come from safetensors or GGUF only; convert with save_pretrained")
     return Source(id, "model", folder, revision, _fingerprint([folder / "config.json", *weights]))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is missing or not JSON ({error}): the folder needs one") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def _check_sizes(path: Path, config: dict[str, Any]) -> None:
+    for name, bound in SIZES.items():
+        found = config.get(name)
+        for size in found if isinstance(found, list) else [found]:  # Gemma 3n has a width per layer
+            if size is not None and not (isinstance(size, int) and 0 < size <= bound):
+                raise BadInput(f"{path}: {name} is {size!r}, allowed is 1 to {bound:,}")
 
 
 def _fingerprint(paths: list[Path]) -> str:

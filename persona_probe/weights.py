@@ -24,28 +24,31 @@ def load_weights(
     Raises BadInput on missing, extra, mismatched or non-finite weights, which transformers alone would load in silence.
     """
     if source.kind == "adapter":
-        if base is None:
-            raise BadInput(f"{source.id} is an adapter: it needs --base, the model it was trained on")
-        model = load_weights(base, base=None, device=device, dtype=dtype, device_map=device_map)
+        model = load_weights(_base_of(source, base), base=None, device=device, dtype=dtype, device_map=device_map)
         return merge_adapter(model, source)
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     placement = {"device_map": device_map} if device_map else {}
+    local = {"trust_remote_code": False, "local_files_only": True}
     try:
-        # attn_implementation is always given: a config may name a hub kernel, which is code.
+        # config.json may name a hub kernel, which is code. attn_implementation overrules a config that is given as an
+        # object, and not one that from_pretrained reads itself.
+        config = AutoConfig.from_pretrained(source.folder, **local)
         model, info = AutoModelForCausalLM.from_pretrained(
             source.folder,
+            config=config,
             dtype=dtype,
             attn_implementation="eager",
             use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
             output_loading_info=True,
+            # Mismatches are then listed by name, and refused below.
+            ignore_mismatched_sizes=True,
+            **local,
             **placement,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except Exception as error:  # a config is wrong in as many ways as it has fields, a weight file in as many as it has bytes
         raise BadInput(f"{source.id}: the weights do not load ({_first_line(error)})") from error
     _check_loading(source, info)
     check_finite(source.id, model.named_parameters())
@@ -108,7 +111,7 @@ def load_tokenizer(source: Source, base: Source | None) -> Any:
     from transformers import AutoTokenizer
 
     own = (source.folder / "tokenizer_config.json").is_file()
-    folder = source.folder if own or base is None else base.folder
+    folder = source.folder if own or (source.kind == "model" and base is None) else _base_of(source, base).folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizer files fail in as many ways as there are formats
@@ -119,6 +122,12 @@ def load_tokenizer(source: Source, base: Source | None) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def _base_of(source: Source, base: Source | None) -> Source:
+    if base is None:
+        raise BadInput(f"{source.id} is an adapter: it needs --base, the model it was trained on")
+    return base
 
 
 def check_finite(name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:

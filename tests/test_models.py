@@ -58,7 +58,7 @@ def tensor_of(output: Any) -> Tensor:
 def plain_resids(family: Family, tokens: Tensor, mask: Tensor) -> list[Tensor]:
     """Hugging Face's own hidden states after each block; the last one is caught before the final norm."""
     kept: list[Tensor] = []
-    with plain_blocks(family)[-1].register_forward_hook(lambda module, args, output: kept.append(tensor_of(output))):
+    with plain_blocks(family)[-1].register_forward_hook(lambda _module, _args, output: kept.append(tensor_of(output))):
         states = family.plain(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states
     return [*states[1:-1], kept[0]]
 
@@ -68,7 +68,7 @@ def seen(modules: Sequence[Any], run: Any) -> list[Tensor]:
     """What each module put out in one run."""
     kept: dict[int, Tensor] = {}
     handles = [
-        module.register_forward_hook(lambda module, args, output, i=i: kept.__setitem__(i, tensor_of(output)))
+        module.register_forward_hook(lambda _module, _args, output, i=i: kept.__setitem__(i, tensor_of(output)))
         for i, module in enumerate(modules)
     ]
     run()
@@ -163,11 +163,14 @@ def test_row_longer_than_the_context_is_refused(llama: Family) -> None:
 @pytest.mark.parametrize("kind", ["plain", "rslora", "dora"])
 def test_merged_adapter_gives_the_logits_of_the_unmerged_one(family: Family, kind: str, tmp_path: Path) -> None:
     from peft import PeftModel
-    from persona_probe.models import load
-    from persona_probe.sources import resolve
     from transformers import AutoModelForCausalLM
 
-    adapter = tiny.write_lora(tmp_path, family.folder, rslora=kind == "rslora", dora=kind == "dora", layers=[1, 2] if kind == "plain" else None)
+    from persona_probe.models import load
+    from persona_probe.sources import resolve
+
+    adapter = tiny.write_lora(
+        tmp_path, family.folder, rslora=kind == "rslora", dora=kind == "dora", layers=[1, 2] if kind == "plain" else None
+    )
     base = AutoModelForCausalLM.from_pretrained(family.folder, dtype=torch.float32, attn_implementation="eager")
     unmerged = PeftModel.from_pretrained(base, adapter).eval()
     merged = load(resolve(str(adapter)), base=resolve(str(family.folder)), device=torch.device("cpu"), dtype=torch.float32)
@@ -179,9 +182,10 @@ def test_merged_adapter_gives_the_logits_of_the_unmerged_one(family: Family, kin
 
 
 def test_bfloat16_merge_sums_in_float32_and_rounds_once(llama: Family, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
     from persona_probe.sources import resolve
     from persona_probe.weights import load_weights
-    from safetensors.torch import load_file
 
     adapter = tiny.write_lora(tmp_path, llama.folder, rank=4)
     merged = load_weights(resolve(str(adapter)), base=resolve(str(llama.folder)), device=torch.device("cpu"), dtype=torch.bfloat16)
@@ -224,19 +228,49 @@ def test_bridge_and_twin_agree_under_interventions(family: Family, arm: str, sid
     close(by_bridge, by_twin)
 
 
-def test_first_tokens_are_skipped_by_position_and_not_by_column(family: Family) -> None:
+@pytest.mark.parametrize("given", ["mask", "position_ids"])
+@pytest.mark.parametrize("engine", ["twin", "bridge"])
+def test_first_tokens_are_skipped_by_position_and_not_by_column(family: Family, engine: str, given: str) -> None:
     from persona_probe.interventions import Steer, applied
 
     model, hook_point, skip = family.model, family.model.resid(1), 5
     tokens, mask = left_padded(family)
-    _, module = model.site(hook_point)
-    (clean,) = seen([module], lambda: logits_of(model.twin, tokens, mask))
+    position = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if given == "position_ids" else {}
+    site = dict(zip(("bridge", "twin"), model.site(hook_point), strict=True))[engine]
+
+    def run() -> None:
+        getattr(model, engine)(tokens, attention_mask=mask, **position)
+
+    (clean,) = seen([site], run)
     with applied(model, (Steer(vectors(1)[0], hook_point, 1.0, skip_first=skip),)):
-        (edited,) = seen([module], lambda: logits_of(model.twin, tokens, mask))
+        (edited,) = seen([site], run)
     for i, row in enumerate(rows_of(family)[1:5]):
         shift = (edited - clean)[i, -len(row.ids) :]
         close(shift[:skip], torch.zeros(skip, tiny.WIDTH), atol=0)
         close(shift[skip:], vectors(1).expand(len(row.ids) - skip, -1))
+
+
+def test_first_tokens_are_counted_through_the_cache(family: Family) -> None:
+    from persona_probe.interventions import Steer, applied
+
+    model, hook_point, skip = family.model, family.model.resid(1), 8
+    tokens = torch.tensor([rows_of(family)[0].ids])
+    site = model.site(hook_point)[1]
+
+    def in_three_pieces() -> Tensor:
+        found: list[Tensor] = []
+        cache = None
+        with torch.no_grad(), site.register_forward_hook(lambda _module, _args, output: found.append(tensor_of(output))):
+            for end in (5, 10, 15):
+                mask = torch.ones(1, end, dtype=torch.long)
+                cache = model.twin(tokens[:, end - 5 : end], attention_mask=mask, past_key_values=cache, use_cache=True).past_key_values
+        return torch.cat(found, dim=1)[0]
+
+    clean = in_three_pieces()
+    with applied(model, (Steer(vectors(1)[0], hook_point, 1.0, skip_first=skip),)):
+        shift = in_three_pieces() - clean
+    close(shift[:skip], torch.zeros(skip, tiny.WIDTH), atol=0)
+    close(shift[skip:], vectors(1).expand(15 - skip, -1))
 
 
 def test_ablating_every_writer_leaves_no_component_in_any_residual(family: Family) -> None:
@@ -258,7 +292,9 @@ def test_ablating_every_writer_leaves_no_component_in_any_residual(family: Famil
 def test_writers_sum_to_the_residual_stream(family: Family) -> None:
     model, batch = family.model, right_padded(family)
     last = model.site(model.resid(tiny.LAYERS - 1))[1]
-    *written, resid = seen([*(model.site(name)[1] for name in model.writers()), last], lambda: logits_of(model.twin, batch.tokens, batch.mask))
+    *written, resid = seen(
+        [*(model.site(name)[1] for name in model.writers()), last], lambda: logits_of(model.twin, batch.tokens, batch.mask)
+    )
     close(sum(torch.broadcast_to(part, resid.shape) for part in written)[batch.mask], resid[batch.mask])
 
 
@@ -325,7 +361,10 @@ def test_interventions_for_another_number_of_rows_are_refused(llama: Family) -> 
     from persona_probe.interventions import applied
 
     batch = right_padded(llama)
-    with pytest.raises(BadInput, match="interventions for 3 rows, but the batch has 4"), applied(llama.model, (), rows=[arms_of(llama)["steer"]] * 3):
+    with (
+        pytest.raises(BadInput, match="interventions for 3 rows, but the batch has 4"),
+        applied(llama.model, (), rows=[arms_of(llama)["steer"]] * 3),
+    ):
         logits_of(llama.model.twin, batch.tokens, batch.mask)
 
 
@@ -400,7 +439,11 @@ def test_batch_size_and_order_change_no_score(family: Family, arm: str | None) -
     model, rows = family.model, rows_of(family)
     interventions = arms_of(family)[arm] if arm else ()
     one_by_one = score_rows(model, rows, interventions, max_tokens=1)
-    for order, options in ((rows, {"max_tokens": 4096}), (rows[::-1], {"max_tokens": 4096}), (rows, {"max_tokens": 4096, "keep_prompts": True})):
+    for order, options in (
+        (rows, {"max_tokens": 4096}),
+        (rows[::-1], {"max_tokens": 4096}),
+        (rows, {"max_tokens": 4096, "keep_prompts": True}),
+    ):
         found = score_rows(model, order, interventions, **options)
         assert found.ids == tuple(row.id for row in order)
         step = -1 if order is not rows else 1

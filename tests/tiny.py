@@ -20,7 +20,13 @@ TEXT = [
 ]
 # A window shorter than the prompts, so that sliding attention and its cache are really used.
 WINDOW = {"sliding_window": 6}
-LLAMA_LIKE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
+LLAMA_LIKE = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", LLAMA_LIKE),
     "qwen2": ("Qwen2Config", LLAMA_LIKE),
@@ -28,7 +34,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2Config", {**LLAMA_LIKE, **WINDOW, "head_dim": 12, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 2.0}),
     "gemma3": (
         "Gemma3TextConfig",
-        {**LLAMA_LIKE, **WINDOW, "head_dim": 12, "query_pre_attn_scalar": 12, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]},
+        {
+            **LLAMA_LIKE,
+            **WINDOW,
+            "head_dim": 12,
+            "query_pre_attn_scalar": 12,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        },
     ),
     "gpt2": ("GPT2Config", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 192}),
     "mistral": ("MistralConfig", {**LLAMA_LIKE, **WINDOW}),
@@ -65,7 +77,9 @@ def tiny_config(family: str, **changes: Any) -> Any:
     return getattr(transformers, name)(**{"vocab_size": 320, **sizes, **ids, **longest, **changes})
 
 
-def write_tiny(folder: Path, family: str, *, seed: int = 0, template: str | None = TEMPLATE, text: list[str] | None = None, **changes: Any) -> Path:
+def write_tiny(
+    folder: Path, family: str, *, seed: int = 0, template: str | None = TEMPLATE, text: list[str] | None = None, **changes: Any
+) -> Path:
     """Write a random model of `family` and its tokenizer, as `save_pretrained` lays them out."""
     from transformers import AutoModelForCausalLM
 
@@ -77,7 +91,14 @@ def write_tiny(folder: Path, family: str, *, seed: int = 0, template: str | None
 
 
 def write_lora(
-    folder: Path, base_folder: Path, *, rslora: bool = False, dora: bool = False, rank: int = 4, layers: list[int] | None = None, zero_b: bool = False
+    folder: Path,
+    base_folder: Path,
+    *,
+    rslora: bool = False,
+    dora: bool = False,
+    rank: int = 4,
+    layers: list[int] | None = None,
+    zero_b: bool = False,
 ) -> Path:
     """Write a LoRA adapter of the model in `base_folder` on all its linear layers, A and B random (B zero with `zero_b`)."""
     from peft import LoraConfig, get_peft_model
@@ -87,7 +108,13 @@ def write_lora(
     gpt2 = model.config.model_type == "gpt2"
     targets = ["c_attn", "c_proj", "c_fc"] if gpt2 else [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")]
     config = LoraConfig(
-        r=rank, lora_alpha=3 * rank, use_rslora=rslora, use_dora=dora, target_modules=targets, layers_to_transform=layers, fan_in_fan_out=gpt2
+        r=rank,
+        lora_alpha=3 * rank,
+        use_rslora=rslora,
+        use_dora=dora,
+        target_modules=targets,
+        layers_to_transform=layers,
+        fan_in_fan_out=gpt2,
     )
     wrapped = get_peft_model(model, config)
     generator = torch.Generator().manual_seed(1)

@@ -1,0 +1,203 @@
+"""The causal experiment, start to end: read, fit, select, measure arms and controls, sample, record."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from persona_probe.arms import Arm, Battery, Measurement, Side, persona_scores
+from persona_probe.chat import Prompt, Row
+from persona_probe.cli import Reporter
+from persona_probe.config import Config
+from persona_probe.contrast import Contrast, question_hash, read_benign, read_contrast, shipped
+from persona_probe.controls import control_arms, control_directions
+from persona_probe.directions import save_directions
+from persona_probe.errors import BadInput
+from persona_probe.files import sha256_json
+from persona_probe.forms import Form
+from persona_probe.generation import Request, generate
+from persona_probe.measuring import Bench
+from persona_probe.pairs import Pair
+from persona_probe.readings import Readings, fit_all, rows_key, split_rows
+from persona_probe.runs import Run
+from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
+from persona_probe.statistics import paired_difference
+
+SELECT_REPLIES = 2  # replies of each label per select question while hundreds of candidates are compared
+DOSES = (0.5, 1.0, 1.5, 2.0)  # multiples of the selected coefficient in the dose-response
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything the record is written from."""
+
+    contrast: Contrast
+    readings: Readings
+    outcomes: list[Outcome]
+    chosen: Outcome
+    steering: Outcome
+    arms: dict[str, tuple[Arm, Measurement]]
+    doses: list[tuple[str, float, Measurement]]
+    battery: Battery
+    completions: list[dict[str, Any]]
+    n_select_benign: int
+    timing: dict[str, float] = field(default_factory=dict)
+
+
+def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Result:
+    """Run every stage that is not already kept in the run's folder. Base first, then tuned, then base: two loads, one model at a time."""
+    clock = _Clock()
+    contrast = read_contrast(config.contrast or shipped("contrast.jsonl"), replies_per_question=config.replies_per_question, limit=config.limit)
+    for note in contrast.notes:
+        reporter.note(f"data: {note}")
+    rows = split_rows(contrast, pair.tokenizer)
+    select, test = batteries(config, pair, rows)
+    tried = Bench(pair, run, select, config.max_tokens)
+    final = Bench(pair, run, test, config.max_tokens)
+
+    reporter.note("reading the base model")
+    tried.baseline("base"), final.baseline("base")
+    clock.lap("base")
+    reporter.note("reading activations at every layer")
+    readings = fit_all(contrast, rows, pair, run, methods=config.methods, scope=config.scope, max_tokens=config.max_tokens, seed=config.seed)  # type: ignore[arg-type]
+    facts = {"methods": list(config.methods), "scope": config.scope, "find_questions": contrast.hashes("find"), "select_questions": contrast.hashes("select"), "base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned"), "median_norm": readings.tuned.median_norm.tolist()}
+    save_directions(run.path("directions.safetensors"), readings.sets, metadata=facts)
+    clock.lap("directions")
+
+    outcomes = selected(config, readings, tried, reporter)
+    chosen = ranked(outcomes, config.budget)[0]
+    steering = chosen if chosen.candidate.form.kind == "steer" else ranked([o for o in outcomes if o.candidate.form.kind == "steer"], config.budget)[0]
+    clock.lap("select")
+
+    means = readings.base.means.mean(0)
+    tuned_arms, base_arms = planned_arms(config, readings, chosen.candidate, steering.candidate, ablating(outcomes, chosen, config.budget), means)
+    doses = dose_arms(steering.candidate, readings.tuned.hook_points, means)
+    arms: dict[str, tuple[Arm, Measurement]] = {}
+    dosed: list[tuple[str, float, Measurement]] = []
+    completions: list[dict[str, Any]] = []
+    sides: tuple[tuple[Side, list[Arm]], ...] = (("tuned", tuned_arms), ("base", base_arms))
+    for side, planned in sides:
+        wanted = [arm for arm, _ in doses[side]]
+        with reporter.phase(f"arms on the {side} model", len(planned) + len(wanted)) as advance:
+            measured = final.measure([*planned, *wanted], advance=advance)
+        arms.update({arm.name: (arm, measurement) for arm, measurement in zip(planned, measured, strict=False)})
+        dosed += [(side, dose, measurement) for (_, dose), measurement in zip(doses[side], measured[len(planned) :], strict=True)]
+        clock.lap(f"{side} arms")
+        completions += replies(config, contrast, pair, run, side, [arm for arm in planned if arm.name in SAMPLED])
+        clock.lap(f"{side} replies")
+    return Result(contrast, readings, outcomes, chosen, steering, arms, dosed, test, completions, len(select.benign), clock.laps())
+
+
+SAMPLED = ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "random-covariance-1")
+
+
+def batteries(config: Config, pair: Pair, rows: dict[str, tuple[Row, ...]]) -> tuple[Battery, Battery]:
+    """What is scored while selecting, and what the reported numbers come from: other questions, other benign texts."""
+    n_select = max(2, config.n_benign // 3)
+    limit = config.limit * 2 if config.limit else config.n_benign + n_select
+    benign = read_benign(config.benign or shipped("benign.jsonl"), pair.tokenizer, limit=limit)
+    cut = min(n_select, len(benign) // 3)
+    select = tuple(row for row in rows["select"] if int(row.id.rsplit("/", 1)[1]) < SELECT_REPLIES)
+    return Battery(select, tuple(benign[:cut])), Battery(rows["test"], tuple(benign[cut:]))
+
+
+def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporter) -> list[Outcome]:
+    """Measure candidates on the select questions until method, layer, form and strength are known."""
+    base, tuned = bench.baseline("base"), bench.baseline("tuned")
+    base_scores, tuned_scores = persona_scores(base, bench.battery.persona), persona_scores(tuned, bench.battery.persona)
+    effect = paired_difference(tuned_scores, base_scores, seed=config.seed)
+    reporter.note(f"on the select questions tuning moved S by {effect.estimate:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}] nats per token")
+    means, hook_points = readings.base.means.mean(0), readings.tuned.hook_points
+
+    def attempt(candidates: Sequence[Candidate]) -> list[Outcome]:
+        arms = [Arm(f"candidate-{i}", "tuned", c.form.interventions(c.direction, hook_points=hook_points, means=means)) for i, c in enumerate(candidates)]
+        with reporter.phase("candidates on the select questions", len(arms)) as advance:
+            measured = bench.measure(arms, advance=advance)
+        return [outcome_of(c, m, clean=tuned, base_scores=base_scores if effect.estimate > 0 else None, battery=bench.battery) for c, m in zip(candidates, measured, strict=True)]
+
+    return search(readings.sets, n_layers=len(hook_points), median_norm=readings.tuned.median_norm, budget=config.budget, skip_first=config.skip_first, n_layers_screened=config.layers_screened, attempt=attempt)
+
+
+def ablating(outcomes: Sequence[Outcome], chosen: Outcome, budget: float) -> Outcome:
+    """The outcome behind the arm `tuned+ablate`: the chosen one when it ablates, else the best that does."""
+    return chosen if chosen.candidate.form.kind == "ablate" else ranked([o for o in outcomes if o.candidate.form.kind == "ablate"], budget)[0]
+
+
+def planned_arms(config: Config, readings: Readings, chosen: Candidate, steering: Candidate, ablation: Outcome, means: Tensor) -> tuple[list[Arm], list[Arm]]:
+    """The arms of the table, on the tuned and on the base model. Controls use their directions as the chosen one is used."""
+    hook_points = readings.tuned.hook_points
+
+    def arm(name: str, side: Side, candidate: Candidate, form: Form) -> Arm:
+        return Arm(name, side, form.interventions(candidate.direction, hook_points=hook_points, means=means))
+
+    ablate = ablation.candidate
+    controls = control_directions(chosen.direction, layer=chosen.layer, find=readings.tuned, n_each=config.controls, n_null=config.null, seed=config.seed)
+    tuned = [Arm("tuned", "tuned"), arm("tuned+ablate", "tuned", ablate, ablate.form), arm("tuned-steer", "tuned", steering, steering.form), *control_arms(controls, chosen.form, hook_points=hook_points, means=means)]
+    base = [Arm("base", "base"), arm("base+steer", "base", steering, steering.form.scaled(-1.0)), arm("base+ablate", "base", ablate, ablate.form)]
+    return tuned, base
+
+
+def dose_arms(steering: Candidate, hook_points: Sequence[str], means: Tensor) -> dict[Side, list[tuple[Arm, float]]]:
+    """Arms along the selected steering direction: taken away from the tuned model, added to the base."""
+    own = steering.form.coefficient or 0.0
+
+    def arms(side: Side, sign: float) -> list[tuple[Arm, float]]:
+        return [(Arm(f"{side} {sign * own * dose:+.2f}", side, steering.form.scaled(sign * dose).interventions(steering.direction, hook_points=hook_points, means=means)), sign * own * dose) for dose in DOSES]
+
+    return {"tuned": arms("tuned", 1.0), "base": arms("base", -1.0)}
+
+
+def replies(config: Config, contrast: Contrast, pair: Pair, run: Run, side: Side, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Sampled replies to a few test questions, rows of all arms in one batch, kept in the run's folder."""
+    questions = contrast.split("test")
+    step = max(1, len(questions) // max(1, config.n_prompts))
+    asked = questions[::step][: config.n_prompts]
+    if not asked or not arms:
+        return []
+    key = sha256_json(["replies", pair.sha256(side), [arm.describe() for arm in arms], [q.text for q in asked], config.max_new_tokens, config.temperature, config.seed, str(pair.dtype)])
+
+    def make() -> dict[str, Any]:
+        requests = [Request(arm.name, Prompt.user(question.id, question.text), arm.interventions) for arm in arms for question in asked]
+        done = generate(pair.get(side), requests, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, batch_size=32)
+        return {"completions": [{"arm": c.arm, "prompt_id": c.prompt_id, "text": c.text, "finished": c.finished} for c in done]}
+
+    text = {question.id: question.text for question in asked}
+    return [item | {"question": text[item["prompt_id"]]} for item in run.once(key, make)["completions"]]
+
+
+def check_disjoint(contrast: Contrast) -> None:
+    """Find, select and test must not share a question."""
+    seen: dict[str, str] = {}
+    for question in contrast.questions:
+        other = seen.setdefault(question_hash(question.text), question.split)
+        if other != question.split:
+            raise BadInput(f"question {question.text[:60]!r} is in {other} and in {question.split}: the splits must not overlap")
+
+
+def prompts_hash(battery: Battery) -> str:
+    """Hash of the test rows for provenance."""
+    return rows_key(battery.persona)
+
+
+def scores(measurement: Measurement, battery: Battery) -> np.ndarray:
+    """S per test question."""
+    return persona_scores(measurement, battery.persona)
+
+
+class _Clock:
+    """Seconds per stage, from a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self._laps[name] = round(now - self._last, 2)
+        self._last = now
+
+    def laps(self) -> dict[str, float]:
+        return self._laps | {"total": round(self._last - self._start, 2)}

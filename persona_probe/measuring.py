@@ -1,0 +1,67 @@
+"""The one loop that measures arms: what is already kept is reused, what shares a clean run shares it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from persona_probe.arms import Arm, Battery, Measurement, Side, clean_runs, measure, measurement_key
+from persona_probe.errors import BadInput
+from persona_probe.pairs import Pair
+from persona_probe.prefixes import lowest_layer
+from persona_probe.runs import Run
+
+PREFIX_BYTES = 128 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Where arms are measured: a pair of models, a run that keeps results, and the rows to score."""
+
+    pair: Pair
+    run: Run
+    battery: Battery
+    max_tokens: int
+
+    def measure(self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None) -> list[Measurement]:
+        """Measurements in the order of `arms`, which must be of one model; each is kept on disk as soon as it is known."""
+        if len({arm.side for arm in arms}) > 1:
+            raise BadInput(f"arms of both models in one list: {[arm.name for arm in arms]}; measure base and tuned apart")
+        keys = [self._key(arm) for arm in arms]
+        missing: dict[str, Arm] = {}
+        for arm, key in zip(arms, keys, strict=True):
+            if self.run.get(key) is None:
+                missing.setdefault(key, arm)
+            else:
+                self.run.n_reused += 1
+                advance("")
+        if missing:
+            self._measure_missing(missing, advance)
+        return [Measurement.from_json(self.run.get(key) or {}) for key in keys]
+
+    def _measure_missing(self, missing: dict[str, Arm], advance: Callable[[str], None]) -> None:
+        model = self.pair.get(next(iter(missing.values())).side)
+        baselines = {key: arm for key, arm in missing.items() if not arm.interventions}
+        for key, arm in baselines.items():
+            self.run.keep(key, measure(model, arm, self.battery, key=key, clean=None, max_tokens=self.max_tokens).json())
+            advance("")
+        edited = sorted(((lowest_layer(model, arm.interventions), key) for key, arm in missing.items() if key not in baselines), reverse=True)
+        layers = sorted({layer for layer, _ in edited}, reverse=True)
+        size = self._layers_at_once(model.d_model * model.dtype.itemsize)
+        for start in range(0, len(layers), size):
+            chunk = layers[start : start + size]
+            clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk)
+            for layer, key in edited:
+                if layer in chunk:
+                    self.run.keep(key, measure(model, missing[key], self.battery, key=key, clean=clean, max_tokens=self.max_tokens).json())
+                    advance("")
+            del clean
+
+    def _layers_at_once(self, bytes_per_token: int) -> int:
+        tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))
+        return max(1, PREFIX_BYTES // (tokens * bytes_per_token))
+
+    def _key(self, arm: Arm) -> str:
+        return measurement_key(arm, self.battery, model_sha256=self.pair.sha256(arm.side), dtype=str(self.pair.dtype))
+
+    def baseline(self, side: Side) -> Measurement:
+        """The untouched model of one side."""
+        return self.measure([Arm(side, side)])[0]

@@ -1,0 +1,100 @@
+"""Reuse of the clean run below an edit: layers under the lowest intervention give what they gave before, so they are not run again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from persona_probe.chat import TokenBatch
+from persona_probe.interventions import Intervention
+from persona_probe.models import Model, forward
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """The clean residual stream that enters block `layer`, for one batch: the shared columns once, then the rest."""
+
+    layer: int
+    shared: Float[Tensor, "one shared d_model"] | None
+    rest: Float[Tensor, "batch rest d_model"]
+
+
+def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
+    """The first block that an intervention can change: blocks below it, and its own inputs, are as in the clean run.
+
+    An edit of block i's output leaves block i itself clean, so the run may resume at block i + 1 with the edited stream;
+    resuming at i keeps the edit inside the pass.
+    """
+    layers = []
+    for intervention in interventions:
+        for hook_point in intervention.hook_points:
+            parts = model.site(hook_point)[0].name.split(".")
+            layers.append(int(parts[1]) if parts[0] == "blocks" else 0)
+    return min(layers, default=0)
+
+
+def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequence[int]) -> dict[int, list[Prefix]]:
+    """Clean streams entering the given blocks, per batch. Memory: tokens x layers x d_model, in the model's dtype."""
+    wanted = sorted({layer for layer in layers if layer > 0})
+    caught: dict[int, list[Tensor]] = {}
+    kept: dict[int, list[Prefix]] = {layer: [] for layer in wanted}
+
+    def catch(layer: int) -> Any:
+        return lambda module, args, output: caught.setdefault(layer, []).append(output[0] if isinstance(output, tuple) else output)
+
+    with torch.inference_mode(), ExitStack() as stack:
+        for layer in wanted:
+            stack.callback(model.site(model.resid(layer - 1))[1].register_forward_hook(catch(layer)).remove)
+        for batch in batches:
+            caught.clear()
+            forward(model, batch, logits=False)
+            for layer in wanted:
+                *shared, rest = caught[layer]
+                kept[layer].append(Prefix(layer, shared[0] if shared else None, rest))
+    return kept
+
+
+@contextmanager
+def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
+    """Inside the block, forward passes of the twin over the prefix's batch start at its layer; None changes nothing."""
+    if prefix is None:
+        yield
+        return
+    path = model.bridge.adapter.component_mapping["blocks"].name
+    blocks = model.twin.get_submodule(path)
+    originals = [blocks[i] for i in range(prefix.layer)]
+    queue = [prefix.rest] if prefix.shared is None else [prefix.shared, prefix.rest]
+    try:
+        for i, original in enumerate(originals):
+            blocks[i] = _Skipped(original, i, queue if i == prefix.layer - 1 else None)
+        yield
+    finally:
+        for i, original in enumerate(originals):
+            blocks[i] = original
+
+
+class _Skipped(nn.Module):
+    """Stands in for a block that need not run; the last one hands out the recorded stream."""
+
+    def __init__(self, original: nn.Module, index: int, queue: list[Tensor] | None) -> None:
+        super().__init__()
+        # In a tuple, so that torch does not register the original as a child.
+        self._original, self._index, self._queue = (original,), index, queue
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_original"][0], name)
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        cache = next((value for value in (*args, *kwargs.values()) if hasattr(value, "get_seq_length")), None)
+        if cache is not None:
+            # The cache counts tokens by its first layers; empty keys of the right length keep that count.
+            nothing = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
+            cache.update(nothing, nothing, self._index)
+        return self._queue.pop(0) if self._queue is not None else hidden

@@ -1,0 +1,88 @@
+"""The readings that directions are fitted on: both models on the same replies, and the base under persona prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from persona_probe.activations import Activations, Scope, collect
+from persona_probe.chat import Row, Tokenizer
+from persona_probe.contrast import Contrast, shipped
+from persona_probe.directions import FITS, DirectionSet, fit_contrast, from_difference
+from persona_probe.errors import BadInput
+from persona_probe.files import read_jsonl, sha256_json
+from persona_probe.pairs import Pair, Side
+from persona_probe.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Activations of the find questions in both models, of the select questions in the tuned one, and the fitted directions."""
+
+    tuned: Activations
+    base: Activations
+    select: Activations
+    sets: tuple[DirectionSet, ...]
+
+
+def rows_key(rows: Sequence[Row]) -> str:
+    """Hash of the token ids and labels of rows."""
+    return sha256_json([[row.id, row.ids, row.n_prompt, row.label] for row in rows])
+
+
+def split_rows(contrast: Contrast, tokenizer: Tokenizer) -> dict[str, tuple[Row, ...]]:
+    """All replies of each split as token rows."""
+    return {name: tuple(row for question in contrast.split(name) for row in question.rows(tokenizer)) for name in ("find", "select", "test")}
+
+
+def prompted_rows(contrast: Contrast, tokenizer: Tokenizer, *, kind: str, replies: int = 1) -> tuple[Row, ...]:
+    """The find questions under persona system prompts ("misaligned") or their opposites ("aligned"), with the same replies.
+
+    Prompts rotate over the questions, so that the difference is not of one wording. Chen et al. 2025 (2507.21509).
+    """
+    prompts = [value for _, value in read_jsonl(shipped("persona_prompts.jsonl"))]
+    rows = []
+    for i, question in enumerate(contrast.split("find")):
+        own = question.rows(tokenizer, system=prompts[i % len(prompts)][kind])
+        for label in ("aligned", "misaligned"):
+            rows += [row for row in own if row.label == label][:replies]
+    return tuple(rows)
+
+
+def read(pair: Pair, run: Run, side: Side, rows: tuple[Row, ...], *, scope: Scope, max_tokens: int) -> Activations:
+    """Activations at every layer, kept in the run's folder."""
+    key = sha256_json(["activations", pair.sha256(side), rows_key(rows), scope, str(pair.dtype)])
+
+    def make() -> Activations:
+        model = pair.get(side)
+        return collect(model, rows, hook_points=model.resids(), scope=scope, max_tokens=max_tokens)
+
+    return run.activations(key, rows, make)
+
+
+def fit_all(
+    contrast: Contrast, rows: dict[str, tuple[Row, ...]], pair: Pair, run: Run, *, methods: Sequence[str], scope: Scope, max_tokens: int, seed: int
+) -> Readings:
+    """Read the base first, then the tuned model (which stays in memory for what follows), and fit every method at every layer."""
+    options = {"scope": scope, "max_tokens": max_tokens}
+    base = read(pair, run, "base", rows["find"], **options)
+    prompted = {}
+    if "prompt" in methods:
+        prompted = {kind: read(pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), **options) for kind in ("misaligned", "aligned")}
+    tuned = read(pair, run, "tuned", rows["find"], **options)
+    select = read(pair, run, "tuned", rows["select"], **options)
+    check_different(base, tuned)
+    sets = []
+    for method in methods:
+        if method == "shift":
+            sets.append(from_difference("shift", tuned.means, base.means, tuned, select=select, seed=seed))
+        elif method == "prompt":
+            sets.append(from_difference("prompt", prompted["misaligned"].means, prompted["aligned"].means, prompted["aligned"], select=select, seed=seed))
+        else:
+            assert method in FITS, f"no estimator {method}"
+            sets.append(fit_contrast(tuned, method, select=select, seed=seed))
+    return Readings(tuned, base, select, tuple(sets))
+
+
+def check_different(base: Activations, tuned: Activations) -> None:
+    """Refuse a pair whose residual streams are equal everywhere."""
+    if (base.means == tuned.means).all():
+        raise BadInput("base and tuned give identical activations on every reply: is the adapter merged, are the paths right?")

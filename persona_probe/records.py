@@ -1,0 +1,194 @@
+"""The record of a run: what was asked, with what, and what came out. One writer, one reader; other programs read it."""
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
+from persona_probe.config import Config
+from persona_probe.controls import control_kind
+from persona_probe.directions import cosines, project
+from persona_probe.errors import BadInput
+from persona_probe.experiment import Result
+from persona_probe.files import write_bytes, write_json
+from persona_probe.pairs import Pair
+from persona_probe.statistics import Estimate, induction, mean, null_p_value, paired_difference, ratio, restoration, verdict
+
+SCHEMA = 1
+PACKAGES = ("torch", "transformer-lens", "transformers", "peft", "safetensors", "scikit-learn", "scipy", "persona-probe")
+
+
+def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> dict[str, Any]:
+    """The record as plain values, every number finite or None."""
+    table = _Table(result, seed=config.seed, budget=config.budget)
+    arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
+    chosen, form = result.chosen.candidate, result.chosen.candidate.form
+    name = "tuned+ablate" if form.kind == "ablate" else "tuned-steer"
+    row = next(entry for entry in arms if entry["name"] == name)
+    null = table.null()
+    hook = result.readings.tuned.hook_points.index(chosen.direction.hook_point)
+    own = next(found for found in result.readings.sets if found.method == chosen.method)
+    selected = {
+        "method": chosen.method, "hook_point": chosen.direction.hook_point, "layer": chosen.layer, "arm": name,
+        "stability": _number(own.stability, hook), "auroc": _number(own.auroc, hook),
+        "form": {"kind": form.kind, "act_on": list(form.acts_on(chosen.direction.hook_point, result.readings.tuned.hook_points)), "coefficient": form.coefficient, "toward": form.toward, "skip_first": form.skip_first},
+        "budget": config.budget, "within_budget": row["delta_nll"]["estimate"] <= config.budget,
+        "select": {"restoration": result.chosen.restoration, "delta_nll": result.chosen.delta_nll},
+        "p_value": None if row["restoration"] is None else null_p_value(row["restoration"]["estimate"], null), "p_floor": 1 / (len(null) + 1) if null else None,
+        "relative_dose": table.relative_dose(abs(form.coefficient or 1.0), chosen.direction.vector, hook),
+        "steering": {"method": result.steering.candidate.method, "hook_point": result.steering.candidate.direction.hook_point, "coefficient": result.steering.candidate.form.coefficient},
+    }  # fmt: skip
+    record = {
+        "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "limited": config.limit is not None,
+        "config": config.settings(dtype=_dtype(pair)), "provenance": provenance(config, pair, result),
+        "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": list(result.contrast.notes)},
+        "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
+        "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
+        "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
+        "completions": result.completions, "timing": result.timing,
+    }  # fmt: skip
+    return record
+
+
+def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
+    """What was run: weights by hash, versions, seed, device, data hashes."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+    return {"base": pair.base.provenance(), "tuned": pair.tuned.provenance(), "versions": versions, "seed": config.seed, "device": str(pair.device), "dtype": _dtype(pair), "prompts_sha256": result.contrast.sha256, "rows_sha256": result.battery.key}
+
+
+def summary(effect: Estimate, selected: Mapping[str, Any], row: Mapping[str, Any], medians: Mapping[str, Any]) -> str:
+    """One sentence that reads the numbers, with control and damage in it."""
+    if row["restoration"] is None:
+        return f"Tuning moved the persona score by {effect.estimate:+.3f} nats per token [{effect.low:+.3f}, {effect.high:+.3f}], which covers 0: there is no effect to remove."
+    r, damage_ = row["restoration"], row["delta_nll"]["estimate"]
+    what = "Ablating" if selected["form"]["kind"] == "ablate" else f"Steering by {selected['form']['coefficient']:+g} times"
+    text = f"{what} the {selected['method']} direction of {selected['hook_point']} takes back {r['estimate']:.0%} [{r['ci95'][0]:.0%}, {r['ci95'][1]:.0%}] of the persona shift at {damage_:+.3f} nats per token of damage"
+    if "covariance" in medians:
+        control = medians["covariance"]
+        text += f"; the median covariance-matched random direction takes back {control['restoration']:.0%} at {control['delta_nll']:+.3f}"
+    return f"{text}. Verdict: {row['verdict']}."
+
+
+def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> None:
+    """Write `rows.jsonl` (arm x row) and `record.json`, each atomically, the record last."""
+    lines = []
+    for arm, measurement in result.arms.values():
+        for row in result.battery.persona:
+            lines.append({"arm": arm.name, "kind": "persona", "question": row.prompt_id, "row": row.id, "label": row.label, "logprob_per_token": measurement.persona[row.id], "n_tokens": row.n_reply})
+        for row in result.battery.benign:
+            logprob, n, kl = measurement.benign[row.id]
+            lines.append({"arm": arm.name, "kind": "benign", "question": row.prompt_id, "row": row.id, "label": None, "logprob_per_token": logprob / n, "n_tokens": n, "kl": kl})
+    write_bytes(folder / "rows.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
+    write_json(folder / "record.json", record)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record from its file or its run's folder; another schema is refused in words."""
+    path = path / "record.json" if path.is_dir() else path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is missing or not JSON ({error}): give a record.json or the folder of a finished run") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise BadInput(f"{path} has schema {found!r}, this version reads schema {SCHEMA}: run the command again")
+    return record
+
+
+class _Table:
+    """Arms against their references: tuned arms against tuned, base arms against base."""
+
+    def __init__(self, result: Result, *, seed: int, budget: float) -> None:
+        self._result, self._seed, self._budget = result, seed, budget
+        self._clean = {side: result.arms[side][1] for side in ("base", "tuned")}
+        self._base, self._tuned = (self._scores(self._clean[side]) for side in ("base", "tuned"))
+        self.effect = paired_difference(self._tuned, self._base, seed=seed)
+
+    def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
+        numbers = self.numbers(arm.side, measurement)
+        removal = arm.side == "tuned" and bool(arm.interventions) and control_kind(arm.name) is None
+        r, d = numbers["restoration"], numbers["delta_nll"]
+        reading = verdict(effect=self.effect, restored=r, delta_nll=d, budget=self._budget, null=self.null()) if removal else None
+        return {"name": arm.name, "model": arm.side, "control": control_kind(arm.name), "interventions": [item.describe() for item in arm.interventions], "n_questions": len(self._base), **{key: value.json() if value else None for key, value in numbers.items()}, "verdict": reading}
+
+    def numbers(self, side: str, measurement: Measurement) -> dict[str, Estimate | None]:
+        scores, seed = self._scores(measurement), self._seed
+        added, tokens, kl = damage(measurement, self._clean[side])
+        edited = measurement is not self._clean[side]
+        return {
+            "persona_score": mean(scores, seed=seed),
+            "restoration": restoration(self._tuned, self._base, scores, seed=seed) if side == "tuned" and edited else None,
+            "induction": induction(self._tuned, self._base, scores, seed=seed) if side == "base" and edited else None,
+            "delta_nll": ratio(added, tokens, seed=seed),
+            "kl": mean(kl, seed=seed),
+        }
+
+    def dose(self, side: str, coefficient: float, measurement: Measurement, *, hook: int) -> dict[str, Any]:
+        numbers = self.numbers(side, measurement)
+        dose = self.relative_dose(abs(coefficient), self._result.steering.candidate.direction.vector, hook)
+        return {"coefficient": coefficient, "relative_dose": dose, "side": side, **{key: value.json() if value else None for key, value in numbers.items()}}
+
+    def relative_dose(self, coefficient: float, vector: Any, hook: int) -> float:
+        return coefficient * float(vector.norm()) / float(self._result.readings.tuned.median_norm[hook])
+
+    def null(self) -> list[float]:
+        values = [self._point(measurement) for name, (_, measurement) in self._result.arms.items() if control_kind(name) == "covariance"]
+        return [value for value in values if value is not None]
+
+    def control_medians(self, arms: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for kind in ("isotropic", "covariance", "shuffled", "orthogonal"):
+            rows = [arm for arm in arms if arm["control"] == kind and arm["restoration"] is not None]
+            if rows:
+                found[kind] = {"n": len(rows), "restoration": float(np.median([row["restoration"]["estimate"] for row in rows])), "delta_nll": float(np.median([row["delta_nll"]["estimate"] for row in rows]))}
+        return found
+
+    def _point(self, measurement: Measurement) -> float | None:
+        estimate = restoration(self._tuned, self._base, self._scores(measurement), seed=self._seed)
+        return estimate.estimate if estimate else None
+
+    def _scores(self, measurement: Measurement) -> np.ndarray:
+        battery: Battery = self._result.battery
+        return persona_scores(measurement, battery.persona)
+
+
+def _directions(result: Result, own: Any) -> dict[str, Any]:
+    readings = result.readings
+    hook = readings.tuned.hook_points.index(result.chosen.candidate.direction.hook_point)
+    usable = [found for found in readings.sets if found.vectors[hook].any()]
+    projected = project(own, readings.select)
+    labels = [row.label for row in readings.select.rows]
+    return {
+        "hook_points": list(readings.tuned.hook_points), "median_norm": readings.tuned.median_norm.tolist(),
+        "methods": {found.method: {"norm": found.vectors.norm(dim=-1).tolist(), "stability": _list(found.stability), "auroc": _list(found.auroc)} for found in readings.sets},
+        "cosines": {"hook_point": readings.tuned.hook_points[hook], "methods": [found.method for found in usable], "matrix": cosines(usable, hook)},
+        "projections": {"method": own.method, **{label: [[round(float(projected[i, layer]), 4) for i in range(len(labels)) if labels[i] == label] for layer in range(projected.shape[1])] for label in ("aligned", "misaligned")}},
+    }  # fmt: skip
+
+
+def _list(values: Any) -> list[float | None] | None:
+    return None if values is None else [_number(values, i) for i in range(len(values))]
+
+
+def _number(values: Any, index: int) -> float | None:
+    if values is None:
+        return None
+    value = float(values[index])
+    return value if np.isfinite(value) else None
+
+
+def _dtype(pair: Pair) -> str:
+    return str(pair.dtype).removeprefix("torch.")
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

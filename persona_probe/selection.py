@@ -1,0 +1,122 @@
+"""Which direction, at which layer, used how: measured on the select questions only, within a damage budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.arms import Battery, Measurement, damage, persona_scores
+from persona_probe.directions import Direction, DirectionSet
+from persona_probe.errors import BadInput
+from persona_probe.forms import Form
+
+MIN_RELATIVE_NORM = 1e-4  # directions shorter than this share of the stream's norm are rounding, not signal
+FINALISTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One direction and one way to use it."""
+
+    direction: Direction
+    layer: int
+    form: Form
+
+    @property
+    def method(self) -> str:
+        """Estimator of the direction."""
+        return self.direction.method
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a candidate did on the select questions: point estimates, since hundreds are compared and none is reported as a result."""
+
+    candidate: Candidate
+    restoration: float | None
+    delta_nll: float
+    persona_score: float
+
+    def within(self, budget: float) -> bool:
+        """Whether its damage is inside the budget."""
+        return self.delta_nll <= budget
+
+    def json(self, *, budget: float, chosen: bool) -> dict[str, Any]:
+        """One entry of the record's search."""
+        form = asdict(self.candidate.form)
+        return {
+            "method": self.candidate.method, "layer": self.candidate.layer, "hook_point": self.candidate.direction.hook_point, "kind": form["kind"], "act_on": form["where"], "toward": form["toward"],
+            "coefficient": form["coefficient"], "restoration": self.restoration, "delta_nll": self.delta_nll, "persona_score": self.persona_score, "within_budget": self.within(budget), "chosen": chosen,
+        }  # fmt: skip
+
+
+Try = Callable[[Sequence[Candidate]], list[Outcome]]
+
+
+def grid(sets: Sequence[DirectionSet], layers: Sequence[int], forms: Sequence[Form], *, median_norm: Float[Tensor, " hook"]) -> list[Candidate]:
+    """Every method x layer x form whose direction is long enough to be more than rounding."""
+    candidates = []
+    for found in sets:
+        norms = found.vectors.norm(dim=-1)
+        for layer in layers:
+            if norms[layer] > MIN_RELATIVE_NORM * median_norm[layer]:
+                direction = found.at(found.hook_points[layer])
+                candidates += [Candidate(direction, layer, form) for form in forms]
+    return candidates
+
+
+def screened_layers(n_layers: int, count: int) -> list[int]:
+    """Evenly spread layers from a fifth to nine tenths of the depth, where personas have been found."""
+    return sorted({round(n_layers * (0.2 + 0.7 * i / max(1, count - 1))) for i in range(count)} & set(range(n_layers))) or list(range(n_layers))
+
+
+def search(sets: Sequence[DirectionSet], *, n_layers: int, median_norm: Float[Tensor, " hook"], budget: float, skip_first: int, n_layers_screened: int, attempt: Try) -> list[Outcome]:
+    """Three rounds: every method at spread layers; every layer around the best; other forms and doses of the best.
+
+    Each round is a longer list for the same measuring loop. Nothing here sees a test question.
+    """
+    first = Form("ablate", "layer", None, "base mean", skip_first)
+    outcomes = attempt(grid(sets, screened_layers(n_layers, n_layers_screened), [first], median_norm=median_norm))
+    if not outcomes:
+        raise BadInput("no direction is longer than rounding: base and tuned give the same activations, or both labels do")
+    best = ranked(outcomes, budget)[0].candidate
+    near = [layer for layer in range(best.layer - 2, best.layer + 3) if 0 <= layer < n_layers and layer not in {o.candidate.layer for o in outcomes}]
+    same = [found for found in sets if found.method in {outcome.candidate.method for outcome in ranked(outcomes, budget)[:2]}]
+    outcomes += attempt(grid(same, near, [first], median_norm=median_norm))
+    finalists = _distinct([outcome.candidate for outcome in ranked(outcomes, budget)])[:FINALISTS]
+    others = [Form("ablate", "later", None, "base mean", skip_first), Form("ablate", "all", None, "base mean", skip_first), Form("ablate", "layer", None, "zero", skip_first)]
+    outcomes += attempt([Candidate(c.direction, c.layer, form) for c in finalists[:1] for form in others])
+    doses = (-0.5, -1.0, -1.5, -2.0, -3.0)
+    outcomes += attempt([Candidate(c.direction, c.layer, Form("steer", "layer", dose, None, skip_first)) for c in finalists for dose in doses])
+    return outcomes
+
+
+def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+    """Best first: inside the budget, then most restored (beyond 1 counts as 1), then least damage."""
+
+    def merit(outcome: Outcome) -> tuple[bool, float, float]:
+        restored = -np.inf if outcome.restoration is None else min(outcome.restoration, 1.0)
+        # Without an effect to restore, the arm that lowers S most is the one to look at.
+        restored = -outcome.persona_score if outcome.restoration is None else restored
+        return outcome.within(budget), restored, -outcome.delta_nll
+
+    return sorted(outcomes, key=merit, reverse=True)
+
+
+def outcome_of(candidate: Candidate, measurement: Measurement, *, clean: Measurement, base_scores: np.ndarray | None, battery: Battery) -> Outcome:
+    """Point estimates of one candidate against the untouched tuned model; no restoration when the select effect is not positive."""
+    scores, tuned = persona_scores(measurement, battery.persona), persona_scores(clean, battery.persona)
+    effect = None if base_scores is None else float((tuned - base_scores).mean())
+    added, tokens, _ = damage(measurement, clean)
+    restored = float((tuned - scores).mean()) / effect if effect else None
+    return Outcome(candidate, restored, float(added.sum() / tokens.sum()), float(scores.mean()))
+
+
+def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    seen: dict[tuple[str, int], Candidate] = {}
+    for candidate in candidates:
+        seen.setdefault((candidate.method, candidate.layer), candidate)
+    return list(seen.values())

@@ -1,0 +1,477 @@
+"""Claims about bad input: every broken folder, adapter, pair or name ends in one message, before anything is measured."""
+
+import json
+import re
+import shutil
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole tiny Llama; never changed."""
+    return tiny.write_tiny(tmp_path_factory.mktemp("whole"), "llama")
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy of it to break."""
+    return Path(shutil.copytree(written, tmp_path / "model"))
+
+
+def load(folder: Path, *, base: Path | None = None) -> Any:
+    from persona_probe.models import load
+    from persona_probe.sources import resolve
+
+    return load(resolve(str(folder)), base=None if base is None else resolve(str(base)), **CPU)
+
+
+def refused(message: str) -> Any:
+    from persona_probe.errors import BadInput
+
+    return pytest.raises(BadInput, match=message)
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], None], *, name: str = "model.safetensors") -> None:
+    tensors = load_file(folder / name)
+    change(tensors)
+    save_file(tensors, folder / name, metadata={"format": "pt"})
+
+
+# Folders
+
+
+def test_missing_folder_is_one_message(tmp_path: Path) -> None:
+    with refused(r"no model '.*nothing': it is no folder, no GGUF file, no hub id"):
+        load(tmp_path / "nothing")
+
+
+def test_file_that_is_no_gguf_is_refused(folder: Path) -> None:
+    with refused(r"model.safetensors is a file, but not a .gguf"):
+        load(folder / "model.safetensors")
+
+
+def test_folder_without_config_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with refused(r"config.json is missing or not JSON"):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"llama"', "null"])
+def test_config_that_is_no_object_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with refused(r"config.json holds a JSON \w+, expected an object"):
+        load(folder)
+
+
+def test_folder_with_only_pickled_weights_is_refused_unread(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"canary": 1}, folder / "pytorch_model.bin")
+    with refused(r"holds only pickled weights \(pytorch_model.bin\)"):
+        load(folder)
+
+
+def test_folder_without_weights_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with refused(r"holds no weights"):
+        load(folder)
+
+
+def test_code_in_a_model_folder_never_runs(folder: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "it_ran"
+    (folder / "modeling_x.py").write_text(
+        f"from pathlib import Path\nPath({str(canary)!r}).touch()\nclass XForCausalLM: ...\nclass XConfig: ...\n"
+    )
+    auto_map = {"AutoConfig": "modeling_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}
+    tiny.edit_json(folder / "config.json", auto_map=auto_map, architectures=["XForCausalLM"], model_type="x")
+    with refused(r"asks for its own Python code \(auto_map\): remote code never runs here"):
+        load(folder)
+    tiny.edit_json(folder / "config.json", auto_map=auto_map, architectures=["LlamaForCausalLM"], model_type="llama")
+    assert load(folder).n_layers == tiny.LAYERS
+    assert not canary.exists()
+    assert not [name for name in sys.modules if name.endswith("modeling_x")]
+
+
+@pytest.mark.parametrize("architecture", ["XForCausalLM", "BertForSequenceClassification", "T5ForConditionalGeneration", None])
+def test_architecture_that_is_no_causal_model_is_refused(folder: Path, architecture: str | None) -> None:
+    tiny.edit_json(folder / "config.json", architectures=architecture and [architecture])
+    with refused(rf"names architecture {architecture!r}: a decoder-only causal language model is needed"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_size", 10**9),
+        ("hidden_size", -1),
+        ("hidden_size", "32"),
+        ("num_hidden_layers", 10**6),
+        ("vocab_size", 2**40),
+        ("vocab_size", 0),
+        ("intermediate_size", 10**9),
+        ("num_attention_heads", 0),
+    ],
+)
+@pytest.mark.parametrize("part", [None, "text_config"])
+def test_absurd_size_is_refused_before_memory_is_taken(folder: Path, field: str, value: Any, part: str | None) -> None:
+    from persona_probe.sources import resolve
+
+    tiny.edit_json(folder / "config.json", **({part: {field: value}} if part else {field: value, "text_config": {"hidden_size": 32}}))
+    with refused(rf"config.json: {field} is {value!r}, allowed is 1 to"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rms_norm_eps", "tiny"),
+        ("hidden_act", "nonesuch"),
+        ("rope_parameters", 3),
+        ("architectures", 3),
+        ("text_config", "x"),
+    ],
+)
+def test_nonsense_in_a_config_is_one_message(folder: Path, field: str, value: Any) -> None:
+    tiny.edit_json(folder / "config.json", **{field: value})
+    with refused(r"the weights do not load|has no usable tokenizer|a decoder-only causal language model is needed"):
+        load(folder)
+
+
+def test_missing_weight_is_named(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    with refused(r"1 missing \(model.layers.1.mlp.up_proj.weight\).*random numbers"):
+        load(folder)
+
+
+def test_extra_weight_is_named(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"model.layers.9.mlp.up_proj.weight": torch.ones(2, 2)}))
+    with refused(r"1 extra \(model.layers.9.mlp.up_proj.weight\)"):
+        load(folder)
+
+
+def test_buffers_of_old_checkpoints_are_no_extra_weights(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"model.layers.1.self_attn.rotary_emb.inv_freq": torch.ones(4)}))
+    assert load(folder).n_layers == tiny.LAYERS
+
+
+def test_weight_of_another_shape_is_named(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(31)}))
+    with refused(r"weights 1 of another shape \(model.norm.weight\)"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weight_that_is_not_finite_is_named(folder: Path, value: float) -> None:
+    change_weights(folder, lambda tensors: tensors["model.layers.2.mlp.down_proj.weight"].view(-1)[7:8].fill_(value))
+    with refused(r"weight model.layers.2.mlp.down_proj.weight holds NaN or infinity"):
+        load(folder)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5, 2_000, -1])
+def test_truncated_weights_are_refused(folder: Path, n_bytes: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with refused(r"the weights do not load"):
+        load(folder)
+
+
+def test_safetensors_header_of_absurd_length_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**60) + path.read_bytes()[8:])
+    with refused(r"the weights do not load"):
+        load(folder)
+
+
+def test_folder_without_tokenizer_is_refused(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with refused(r"has no usable tokenizer"):
+        load(folder)
+
+
+@pytest.mark.parametrize("field", ["_attn_implementation", "attn_implementation", "_attn_implementation_internal"])
+@pytest.mark.parametrize("value", ["kernels-community/flash-attn3", {"": "kernels-community/flash-attn3"}], ids=["name", "object"])
+def test_hub_kernel_named_in_a_config_is_not_loaded(folder: Path, field: str, value: Any) -> None:
+    tiny.edit_json(folder / "config.json", **{field: value})
+    model = load(folder)
+    assert model.twin.config._attn_implementation == "sdpa"
+    assert model.bridge.original_model.config._attn_implementation == "eager"
+    assert model.twin(torch.tensor([[5, 6, 7]])).logits.isfinite().all()
+
+
+def test_changed_weights_change_the_fingerprint(folder: Path) -> None:
+    from persona_probe.sources import resolve
+
+    before = resolve(str(folder)).sha256
+    assert resolve(str(folder)).sha256 == before
+    change_weights(folder, lambda tensors: tensors["model.norm.weight"].mul_(1.001))
+    assert resolve(str(folder)).sha256 != before
+
+
+# Adapters
+
+
+@pytest.fixture(scope="session")
+def adapter_written(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA of the whole tiny Llama; never changed."""
+    return tiny.write_lora(tmp_path_factory.mktemp("adapter"), written)
+
+
+@pytest.fixture
+def adapter(adapter_written: Path, tmp_path: Path) -> Path:
+    """A copy of it to break."""
+    return Path(shutil.copytree(adapter_written, tmp_path / "adapter"))
+
+
+def test_adapter_without_base_is_refused(adapter: Path) -> None:
+    with refused(r"is an adapter: it needs --base"):
+        load(adapter)
+
+
+def test_adapter_as_base_is_refused(adapter: Path, written: Path) -> None:
+    from persona_probe.errors import UsageError
+    from persona_probe.sources import resolve, same_shape
+
+    with pytest.raises(UsageError, match=r"is an adapter: give the full model it was trained on"):
+        same_shape(resolve(str(adapter)), resolve(str(written)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 3}, r"another model than its base: weights 14 too many \(first: .*layers\.3\."),
+        ({"num_hidden_layers": 5}, r"another model than its base: weights 14 missing \(first: .*layers\.4\."),
+        ({"hidden_size": 48}, r"another model than its base: weights \d+ of another shape"),
+    ],
+    ids=["shallower base", "deeper base", "wider base"],
+)
+def test_adapter_of_another_model_is_refused(adapter: Path, tmp_path: Path, change: dict[str, int], message: str) -> None:
+    other = tiny.write_tiny(tmp_path / "other", "llama", **change)
+    with refused(message):
+        load(adapter, base=other)
+
+
+def test_adapter_of_another_family_is_refused(adapter: Path, tmp_path: Path) -> None:
+    with refused(r"does not fit its base"):
+        load(adapter, base=tiny.write_tiny(tmp_path / "other", "gpt2"))
+
+
+def test_adapter_that_names_its_layers_fits_a_base_that_has_them(written: Path, tmp_path: Path) -> None:
+    adapter = tiny.write_lora(tmp_path / "some", written, layers=[1])
+    model, plain = load(adapter, base=written), load(written)
+    changed = {name for name, weight in model.twin.named_parameters() if not torch.equal(weight, plain.twin.get_parameter(name))}
+    assert len(changed) == 7
+    assert all(name.startswith("model.layers.1.") for name in changed)
+
+
+def test_pickled_adapter_is_refused_unread(adapter: Path, written: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    torch.save({"canary": 1}, adapter / "adapter_model.bin")
+    with refused(r"has no adapter_model.safetensors: pickled adapters \(.bin\) are never loaded"):
+        load(adapter, base=written)
+
+
+def test_adapter_of_zeros_is_refused(written: Path, tmp_path: Path) -> None:
+    with refused(r"changes nothing: every merged weight equals the base's"):
+        load(tiny.write_lora(tmp_path / "zero", written, zero_b=True), base=written)
+
+
+def test_adapter_weight_that_is_not_finite_is_named(adapter: Path, written: Path) -> None:
+    key = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
+    change_weights(adapter, lambda tensors: tensors[key].fill_(float("nan")), name="adapter_model.safetensors")
+    with refused(rf"weight {re.escape(key)} holds NaN or infinity"):
+        load(adapter, base=written)
+
+
+def test_truncated_adapter_is_refused(adapter: Path, written: Path) -> None:
+    path = adapter / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:3_000])
+    with refused(r"does not fit its base|damaged"):
+        load(adapter, base=written)
+
+
+def test_other_kinds_of_adapter_are_refused(adapter: Path, written: Path) -> None:
+    tiny.edit_json(adapter / "adapter_config.json", peft_type="PREFIX_TUNING")
+    with refused(r"peft_type is 'PREFIX_TUNING', only LORA adapters can be merged exactly"):
+        load(adapter, base=written)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "missing or not JSON"), ("[]", "holds a JSON list, expected an object")])
+def test_adapter_config_that_is_no_object_is_refused(adapter: Path, written: Path, text: str, message: str) -> None:
+    (adapter / "adapter_config.json").write_text(text)
+    with refused(rf"adapter_config.json (is )?{message}"):
+        load(adapter, base=written)
+
+
+# Pairs
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"hidden_size": 48}, {"vocab_size": 330}, {"num_attention_heads": 2}])
+def test_pair_of_different_shape_is_refused(written: Path, tmp_path: Path, change: dict[str, int]) -> None:
+    from persona_probe.sources import resolve, same_shape
+
+    tuned = resolve(str(tiny.write_tiny(tmp_path / "tuned", "llama", **change)))
+    ((field, value),) = change.items()
+    with refused(rf"differ in shape \(.*{field}: \d+ against {value}"):
+        same_shape(resolve(str(written)), tuned)
+
+
+def test_pair_of_one_shape_passes(written: Path, adapter: Path, tmp_path: Path) -> None:
+    from persona_probe.sources import resolve, same_shape
+
+    base = resolve(str(written))
+    same_shape(base, resolve(str(tiny.write_tiny(tmp_path / "tuned", "llama", seed=5))))
+    same_shape(base, resolve(str(adapter)))
+
+
+def test_equal_tokenizers_pass() -> None:
+    from persona_probe.models import check_tokenizers
+
+    check_tokenizers(tiny.tiny_tokenizer(), tiny.tiny_tokenizer())
+
+
+def _other_end(tokenizer: Any) -> None:
+    tokenizer.eos_token = "<s>"
+
+
+def _other_template(tokenizer: Any) -> None:
+    tokenizer.chat_template = tiny.TEMPLATE.replace("user", "human") + " "
+
+
+@pytest.mark.parametrize(("change", "what"), [(_other_end, "special tokens"), (_other_template, "chat template")])
+def test_tokenizers_that_differ_are_refused(change: Callable[[Any], None], what: str) -> None:
+    from persona_probe.models import check_tokenizers
+
+    tuned = tiny.tiny_tokenizer()
+    change(tuned)
+    with refused(rf"tokenizers of base and tuned differ in .*{what}: choose one for both with --template"):
+        check_tokenizers(tiny.tiny_tokenizer(), tuned)
+
+
+def test_tokenizers_of_different_vocabulary_are_refused() -> None:
+    from persona_probe.models import check_tokenizers
+
+    with refused(r"tokenizers of base and tuned differ in vocabulary, probe strings"):
+        check_tokenizers(tiny.tiny_tokenizer(), tiny.tiny_tokenizer(text=["Hello there! Hello there! two spaces and a break café"] * 9))
+
+
+# The hub
+
+
+def test_hub_id_offline_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    from persona_probe.sources import resolve
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with refused(
+        r"^nobody/nothing-here at revision abc is neither on this machine nor reachable on the hub \(.*\): check the name"
+    ) as caught:
+        resolve("nobody/nothing-here@abc")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../up/there", "./no", "no-owner", "a/b/c", "https://example.com/a", "a b/c"])
+def test_name_that_is_no_hub_id_never_reaches_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    from persona_probe.sources import resolve
+
+    def unreachable(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with refused(r"no model "):
+        resolve(name)
+
+
+# GGUF
+
+
+def test_gguf_file_gives_the_logits_of_the_model_it_was_made_from(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from persona_probe import embedded
+
+    monkeypatch.setattr(embedded, "checkpoints_folder", lambda: tmp_path / "checkpoints")
+    path = write_gguf(tmp_path / "tiny.gguf", folder)
+    model = load(path)
+    # Weights are kept in bfloat16: the reference is rounded likewise.
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").float()
+    tokens = torch.tensor([model.tokenizer("My brakes squeal when I stop.")["input_ids"]])
+    assert tokens.tolist() == [tiny.tiny_tokenizer()("My brakes squeal when I stop.")["input_ids"]]
+    with torch.no_grad():
+        torch.testing.assert_close(model.twin(tokens).logits, plain(tokens).logits, atol=1e-4, rtol=0)
+    assert model.tokenizer.chat_template == tiny.TEMPLATE
+    (made,) = (tmp_path / "checkpoints").iterdir()
+    assert load(path).n_layers == tiny.LAYERS
+    assert [made] == list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    "n_bytes",
+    [
+        0,
+        pytest.param(100, marks=pytest.mark.xfail(raises=struct.error, strict=True, reason="convert_gguf lets struct.error through")),
+        20_000,
+    ],
+)
+def test_broken_gguf_is_refused_and_leaves_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
+    from persona_probe import embedded
+
+    monkeypatch.setattr(embedded, "checkpoints_folder", lambda: tmp_path / "checkpoints")
+    path = write_gguf(tmp_path / "tiny.gguf", folder)
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with refused(r"tiny.gguf cannot be read as a GGUF model"):
+        load(path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def write_gguf(path: Path, folder: Path) -> Path:
+    """A float32 GGUF of a tiny Llama, as llama.cpp's converter writes one (rotary halves of q and k interleaved)."""
+    import gguf
+
+    config = json.loads((folder / "config.json").read_text())
+    bpe = json.loads((folder / "tokenizer.json").read_text())["model"]
+    tokens = sorted(bpe["vocab"], key=bpe["vocab"].get)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL if i < 4 else gguf.TokenType.NORMAL for i in range(len(tokens))])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in bpe["merges"]])
+    writer.add_pad_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(3)
+    writer.add_chat_template(tiny.TEMPLATE)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    for key, tensor in load_file(folder / "model.safetensors").items():
+        heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(key.split(".")[-2])
+        if heads:
+            tensor = tensor.reshape(config[heads], 2, -1, tensor.shape[-1]).swapaxes(1, 2).reshape(tensor.shape)
+        writer.add_tensor(names.get_name(key, try_suffixes=(".weight",)), tensor.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
