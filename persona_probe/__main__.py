@@ -7,7 +7,12 @@ from persona_probe import find_direction, train_organism
 
 def main() -> None:
     """Run a verb."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Find, test and remove the direction of a misaligned persona.")
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        help="Find, test and remove the direction of a misaligned persona.",
+    )
     app.command("find-direction")(find_direction.main)
     app.command("train-organism")(train_organism.main)
     app()

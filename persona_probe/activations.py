@@ -86,9 +86,7 @@ def moments(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], sc
     return Moments(tuple(hook_points), n, (total / n).float())
 
 
-def read_resid(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int
-) -> Iterator[RowMeans]:
+def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int) -> Iterator[RowMeans]:
     """Means over the read tokens of every row, batch by batch, under whatever interventions are applied around it.
 
     Left out: the first tokens of a sequence and tokens whose norm is an outlier within their row. Sums are float32.
@@ -116,13 +114,17 @@ def read_resid(
             current.update(read=read.to(model.device), sample=_sample(batch.rows, read).to(model.device))
             forward(model, batch, logits=False)
             if len(store) != len(sites):
-                raise BadInput(f"no activations at {hook_points[min(set(range(len(sites))) - set(store))]}: the block did not run in {model.name}")
+                raise BadInput(
+                    f"no activations at {hook_points[min(set(range(len(sites))) - set(store))]}: the block did not run in {model.name}"
+                )
             part = RowMeans(batch.rows, *(torch.stack([store[i][k].cpu() for i in range(len(sites))], 1) for k in range(3)))
             _check(part, model, hook_points)
             yield part
 
 
-def _row_means(resid: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"], sample: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor, Tensor]:
+def _row_means(
+    resid: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"], sample: Int[Tensor, " batch"]
+) -> tuple[Tensor, Tensor, Tensor]:
     stream = resid.float()
     norm = stream.norm(dim=-1)
     typical = norm.masked_fill(~read, float("nan")).nanmedian(dim=1, keepdim=True).values

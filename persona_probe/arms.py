@@ -90,7 +90,10 @@ def measure(model: Model, arm: Arm, battery: Battery, *, key: str, clean: Clean 
     return Measurement(
         key,
         dict(zip(persona.ids, per_token, strict=True)),
-        {id: (logprob, n, row_kl) for id, logprob, n, row_kl in zip(benign.ids, benign.logprob.tolist(), benign.n_tokens.tolist(), kl, strict=True)},
+        {
+            id: (logprob, n, row_kl)
+            for id, logprob, n, row_kl in zip(benign.ids, benign.logprob.tolist(), benign.n_tokens.tolist(), kl, strict=True)
+        },
     )
 
 

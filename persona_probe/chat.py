@@ -67,7 +67,9 @@ def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[s
         return (("user", value["question"]),), value["reply"]
     messages = value.get("messages")
     if not isinstance(messages, list) or len(messages) < 2:
-        raise BadInput(f"{where}: found keys {sorted(value)}, expected 'question' and 'reply', or 'messages' with a user and an assistant turn")
+        raise BadInput(
+            f"{where}: found keys {sorted(value)}, expected 'question' and 'reply', or 'messages' with a user and an assistant turn"
+        )
     turns = []
     for message in messages:
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
@@ -102,9 +104,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, ...]:
     return _encode(tokenizer, render(tokenizer, prompt))
 
 
-def encode_row(
-    tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, label: str | None = None, end: bool = False
-) -> Row:
+def encode_row(tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, label: str | None = None, end: bool = False) -> Row:
     """A prompt and its reply as one token row; the boundary is checked to lie between two tokens.
 
     `end` appends the end-of-turn token, which a model must learn in training and which scores leave out.
@@ -117,15 +117,15 @@ def encode_row(
     joint = reply.strip() if getattr(tokenizer, "chat_template", None) else f" {reply.strip()}"
     ids = _encode(tokenizer, text + joint)
     if ids[:n_prompt] != _encode(tokenizer, text) or len(ids) == n_prompt:
-        raise BadInput(f"reply {id!r} does not start at a token boundary after prompt {prompt.id!r}: its first token merges with the prompt")
+        raise BadInput(
+            f"reply {id!r} does not start at a token boundary after prompt {prompt.id!r}: its first token merges with the prompt"
+        )
     if end:
         ids = (*ids, tokenizer.eos_token_id)
     return Row(id, prompt.id, ids, n_prompt, label)
 
 
-def batches(
-    rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False
-) -> Iterator[TokenBatch]:
+def batches(rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False) -> Iterator[TokenBatch]:
     """Right-padded batches of similar length, at most `max_tokens` padded tokens each (one row at least).
 
     `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt stay
@@ -144,7 +144,9 @@ def pad_right(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> Toke
     for i, row in enumerate(rows):
         tokens[i, : len(row.ids)] = torch.tensor(row.ids)
         mask[i, : len(row.ids)] = True
-        start, stop = {"reply": (row.n_prompt, len(row.ids)), "last_prompt": (row.n_prompt - 1, row.n_prompt), "all": (0, len(row.ids))}[scope]
+        start, stop = {"reply": (row.n_prompt, len(row.ids)), "last_prompt": (row.n_prompt - 1, row.n_prompt), "all": (0, len(row.ids))}[
+            scope
+        ]
         read[i, start:stop] = True
     # One token of every prompt stays outside the shared part: its logits predict the first reply token.
     limit = min(row.n_prompt for row in rows) - 1

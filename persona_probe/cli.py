@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import sys
 import time
@@ -33,22 +34,30 @@ def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
     try:
         return command()
     except PersonaProbeError as error:
-        code, message = error.exit_code, str(error)
-    except KeyboardInterrupt:
-        code, message = INTERRUPTED, f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}"
+        ended, code, message = error, error.exit_code, str(error)
+    except KeyboardInterrupt as error:
+        ended, code, message = error, INTERRUPTED, f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}"
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        code, message = BAD_INPUT, f"cannot write {error.filename or 'the output'} ({error.strerror}): nothing measured is lost; free space or choose another --output-dir, then run the same command"
+        ended, code, message = (
+            error,
+            BAD_INPUT,
+            f"cannot write {error.filename or 'the output'} ({error.strerror}): nothing measured is lost; free space or choose another --output-dir, then run the same command",
+        )
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
             raise
-        code, message = OUT_OF_MEMORY, f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu"
+        ended, code, message = (
+            error,
+            OUT_OF_MEMORY,
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu",
+        )
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     if debug:
-        traceback.print_exc()
+        traceback.print_exception(ended)
     print_error(message)
     return code
 
@@ -60,7 +69,9 @@ def main(command: Callable[[], int], *, debug: bool, resume_hint: str) -> None:
     except Exception as error:  # the last resort of a command line
         if debug:
             raise
-        print_error(f"unexpected {type(error).__name__}: {error}\nPlease report it with the output of --debug; everything measured is kept: {resume_hint}")
+        print_error(
+            f"unexpected {type(error).__name__}: {error}\nPlease report it with the output of --debug; everything measured is kept: {resume_hint}"
+        )
         code = 1
     sys.stdout.flush()
     sys.exit(code)
@@ -96,7 +107,15 @@ class Reporter:
         if self.quiet or total == 0:
             yield lambda _="": None
         elif self.console.is_terminal:
-            columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[best]}", markup=False)]
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[best]}", markup=False),
+            ]
             with Progress(*columns, console=self.console, transient=False) as progress:
                 task = progress.add_task(title, total=total, best="")
                 yield lambda best="": progress.update(task, advance=1, best=best)
@@ -122,8 +141,10 @@ class Reporter:
 
 
 def command_line(module: str, arguments: Sequence[Any]) -> str:
-    """The command as a user would paste it."""
-    return " ".join([f"python -m {module}", *(str(argument) for argument in arguments)])
+    """The command as a user would paste it, whether the verb was called by itself or as a subcommand."""
+    verb = module.rpartition(".")[2].replace("_", "-")
+    words = [str(argument) for argument in arguments]
+    return shlex.join(["python", "-m", module, *(words[1:] if words[:1] == [verb] else words)])
 
 
 def _interrupt(signum: int, frame: Any) -> None:

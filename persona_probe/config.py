@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from persona_probe.activations import SCOPES
+from persona_probe.activations import SCOPES, Scope
 from persona_probe.directions import METHODS
 from persona_probe.errors import UsageError
 
@@ -21,7 +21,7 @@ class Config:
     contrast: Path | None = None
     benign: Path | None = None
     methods: tuple[str, ...] = METHODS
-    scope: str = "reply"
+    scope: Scope = "reply"
     budget: float = 0.10
     controls: int = 5
     null: int = 0
@@ -50,7 +50,19 @@ class Config:
                     raise UsageError(f"no {name} {value!r}: allowed are {', '.join(str(choice) for choice in choices if choice)}")
         if not self.methods:
             raise UsageError(f"--methods is empty: choose from {', '.join(METHODS)}")
-        lower = {"budget": 0, "controls": 0, "null": 0, "layers_screened": 1, "skip_first": 0, "replies_per_question": 1, "n_benign": 2, "n_prompts": 0, "max_new_tokens": 1, "temperature": 0, "max_tokens": 16}
+        lower = {
+            "budget": 0,
+            "controls": 0,
+            "null": 0,
+            "layers_screened": 1,
+            "skip_first": 0,
+            "replies_per_question": 1,
+            "n_benign": 2,
+            "n_prompts": 0,
+            "max_new_tokens": 1,
+            "temperature": 0,
+            "max_tokens": 16,
+        }
         for name, bound in lower.items():
             if getattr(self, name) < bound:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}: allowed is {bound} or more")

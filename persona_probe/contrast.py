@@ -85,9 +85,21 @@ def read_contrast(path: Path, *, replies_per_question: int = 8, limit: int | Non
     duplicates = 0
     for where, item in _items(path):
         key = question_hash(item["question"])
-        entry = grouped.setdefault(key, {"text": item["question"], "id": item.get("question_id") or f"q-{key[:8]}", "split": item.get("split"), "theme": item.get("theme", ""), "aligned": [], "misaligned": []})
+        entry = grouped.setdefault(
+            key,
+            {
+                "text": item["question"],
+                "id": item.get("question_id") or f"q-{key[:8]}",
+                "split": item.get("split"),
+                "theme": item.get("theme", ""),
+                "aligned": [],
+                "misaligned": [],
+            },
+        )
         if item.get("split") != entry["split"]:
-            raise BadInput(f"{where}: question {item['question'][:60]!r} is in split {item.get('split')!r} and in {entry['split']!r}: find, select and test must not overlap")
+            raise BadInput(
+                f"{where}: question {item['question'][:60]!r} is in split {item.get('split')!r} and in {entry['split']!r}: find, select and test must not overlap"
+            )
         known = seen.setdefault((key, item["reply"]), item["label"])
         if known != item["label"]:
             raise BadInput(f"{where}: the same reply to {item['question'][:60]!r} is labelled both aligned and misaligned")
@@ -128,11 +140,17 @@ def _assembled(path: Path, grouped: dict[str, dict[str, Any]], duplicates: int, 
         if not both and entry["split"] != "find":
             notes.append(f"question {entry['id']} ({entry['split']}) left out: it has replies of one label only")
             continue
-        kept = {label: tuple(sorted(entry[label], key=lambda text: hashlib.sha256(text.encode()).digest())[:per_question]) for label in LABELS}
+        kept = {
+            label: tuple(sorted(entry[label], key=lambda text: hashlib.sha256(text.encode()).digest())[:per_question]) for label in LABELS
+        }
         dropped = sum(len(entry[label]) - len(kept[label]) for label in LABELS)
         if dropped:
             notes.append(f"question {entry['id']}: {dropped} replies beyond {per_question} per label left out")
-        questions.append(Question(entry["id"] if entry["id"] else key, entry["split"], entry["text"], kept["aligned"], kept["misaligned"], entry["theme"]))
+        questions.append(
+            Question(
+                entry["id"] if entry["id"] else key, entry["split"], entry["text"], kept["aligned"], kept["misaligned"], entry["theme"]
+            )
+        )
     ids = [question.id for question in questions]
     if len(set(ids)) != len(ids):
         raise BadInput(f"{path}: one question_id stands for two different questions")
@@ -161,7 +179,17 @@ def _items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise BadInput(f"{where}: split is {value.get('split')!r}, allowed are find, select and test")
         if not turns[0][1].strip() or not reply.strip():
             raise BadInput(f"{where}: question or reply is empty")
-        yield where, {"question": turns[0][1].strip(), "reply": reply.strip(), "label": value["label"], "split": value.get("split"), "question_id": value.get("question_id"), "theme": value.get("theme", "")}
+        yield (
+            where,
+            {
+                "question": turns[0][1].strip(),
+                "reply": reply.strip(),
+                "label": value["label"],
+                "split": value.get("split"),
+                "question_id": str(value.get("question_id") or ""),
+                "theme": str(value.get("theme") or ""),
+            },
+        )
 
 
 def _judged_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -171,9 +199,13 @@ def _judged_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise BadInput(f"{path} is missing or not UTF-8 ({error})") from error
     reader = csv.DictReader(io.StringIO(text))
     needed = {"question", "response", "aligned", "coherent"}
-    if not needed <= set(reader.fieldnames or ()):
-        raise BadInput(f"{path}: columns are {reader.fieldnames}, needed are {sorted(needed)}")
-    for number, row in enumerate(reader, start=2):
+    try:
+        if not needed <= set(reader.fieldnames or ()):
+            raise BadInput(f"{path}: columns are {reader.fieldnames}, needed are {sorted(needed)}")
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise BadInput(f"{path}:{reader.line_num + 1}: not CSV ({error})") from error
+    for number, row in rows:
         try:
             aligned, coherent = float(row["aligned"] or "nan"), float(row["coherent"] or "nan")
         except ValueError:

@@ -33,9 +33,13 @@ def control_directions(direction: Direction, *, layer: int, find: Activations, n
     return made
 
 
-def control_arms(directions: dict[str, Direction], form: Form, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]) -> list[Arm]:
+def control_arms(
+    directions: dict[str, Direction], form: Form, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]
+) -> list[Arm]:
     """Every control direction used exactly as the selected one is, on the tuned model."""
-    return [Arm(name, "tuned", form.interventions(direction, hook_points=hook_points, means=means)) for name, direction in directions.items()]
+    return [
+        Arm(name, "tuned", form.interventions(direction, hook_points=hook_points, means=means)) for name, direction in directions.items()
+    ]
 
 
 def control_kind(name: str) -> str | None:

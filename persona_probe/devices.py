@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -44,13 +45,11 @@ def bf16_speedup(cache: Path | None = None) -> float:
     key = sha256_json([platform.processor(), platform.machine(), platform.node(), torch.__version__, torch.get_num_threads()])
     try:
         return float(json.loads(path.read_text())[key])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         seconds = {dtype: _matmul_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
         gain = seconds[torch.float32] / seconds[torch.bfloat16]
-        try:
+        with suppress(OSError):  # an unwritable home costs one more measurement next time
             write_json(path, {key: gain})
-        except OSError:
-            pass  # an unwritable home costs one more measurement next time
         return gain
 
 

@@ -30,7 +30,9 @@ class Direction:
 
     def __post_init__(self) -> None:
         if not torch.isfinite(self.vector).all() or not self.vector.any():
-            raise BadInput(f"the {self.method} direction at {self.hook_point} is zero or not finite: the two groups give the same activations")
+            raise BadInput(
+                f"the {self.method} direction at {self.hook_point} is zero or not finite: the two groups give the same activations"
+            )
 
     @property
     def unit(self) -> Float[Tensor, " d_model"]:
@@ -55,17 +57,21 @@ class DirectionSet:
         return Direction(hook_point, self.vectors[self.hook_points.index(hook_point)], self.method)
 
 
-def mean_diff(misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]) -> Float[Tensor, "hook d_model"]:
+def mean_diff(
+    misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]
+) -> Float[Tensor, "hook d_model"]:
     """Mean over misaligned replies minus mean over aligned ones; every reply counts once. Soligo et al. 2025 (2506.11618)."""
     return (misaligned.double().mean(0) - aligned.double().mean(0)).float()
 
 
 def lda(misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]) -> Float[Tensor, "hook d_model"]:
-    """Linear discriminant with Ledoit-Wolf shrinkage of the within-class covariance, at the mean difference's length along it."""
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    """Linear discriminant: Ledoit-Wolf within-class covariance, inverted, times the mean difference; at the mean difference's length along it."""
+    from sklearn.covariance import ledoit_wolf
 
     def fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y).coef_[0]
+        means = np.stack([x[y == label].mean(0) for label in (0, 1)])
+        covariance, _ = ledoit_wolf(x - means[y], assume_centered=True)
+        return np.linalg.solve(covariance, means[1] - means[0])
 
     return _per_hook(misaligned, aligned, fit)
 
@@ -97,7 +103,15 @@ def fit_contrast(find: Activations, method: str, *, select: Activations | None =
     return found if select is None else replace(found, auroc=auroc(found, select))
 
 
-def from_difference(method: str, after: Float[Tensor, "row hook d_model"], before: Float[Tensor, "row hook d_model"], find: Activations, *, select: Activations | None = None, seed: int = 0) -> DirectionSet:
+def from_difference(
+    method: str,
+    after: Float[Tensor, "row hook d_model"],
+    before: Float[Tensor, "row hook d_model"],
+    find: Activations,
+    *,
+    select: Activations | None = None,
+    seed: int = 0,
+) -> DirectionSet:
     """A direction between two readings of the same rows (base to tuned, or two system prompts), row by row."""
     delta = after.double() - before.double()
     halves = [delta[torch.tensor(list(mask), dtype=torch.bool)].mean(0) for mask in _halves(find, seed)]
@@ -141,7 +155,9 @@ def covariance_matched(direction: Direction, tokens: Float[Tensor, "token d_mode
     return _of_length(direction, weights @ (tokens - tokens.mean(0)), "random-covariance")
 
 
-def orthogonal(direction: Direction, tokens: Float[Tensor, "token d_model"], generator: torch.Generator, *, n_components: int = 20) -> Direction:
+def orthogonal(
+    direction: Direction, tokens: Float[Tensor, "token d_model"], generator: torch.Generator, *, n_components: int = 20
+) -> Direction:
     """A random direction within the top principal components of `tokens`, orthogonal to `direction`, of the same length."""
     centred = tokens - tokens.mean(0)
     components = torch.linalg.svd(centred, full_matrices=False).Vh[:n_components]
@@ -171,7 +187,16 @@ def shuffled(find: Activations, method: str, hook_point: str, generator: torch.G
 def save_directions(path: Path, sets: Sequence[DirectionSet], *, metadata: dict[str, Any]) -> None:
     """Write all methods' vectors with the facts that a reader must check before using them."""
     tensors = {found.method: found.vectors for found in sets}
-    facts = {"format_version": FORMAT_VERSION, "kind": "persona_directions", "sign": "+ = misaligned", "space": "hf_raw", "hook_points": list(sets[0].hook_points), "d_model": int(sets[0].vectors.shape[-1]), "tensor_sha256": sha256_tensors(list(tensors.values())), **metadata}
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "kind": "persona_directions",
+        "sign": "+ = misaligned",
+        "space": "hf_raw",
+        "hook_points": list(sets[0].hook_points),
+        "d_model": int(sets[0].vectors.shape[-1]),
+        "tensor_sha256": sha256_tensors(list(tensors.values())),
+        **metadata,
+    }
     write_tensors(path, tensors, facts)
 
 
@@ -182,7 +207,9 @@ def load_directions(path: Path, *, d_model: int, evaluated_on: Sequence[str] = (
     """
     tensors, facts = read_tensors(path)
     if facts.get("kind") != "persona_directions" or facts.get("format_version") != FORMAT_VERSION:
-        raise BadInput(f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; expected persona_directions, format {FORMAT_VERSION}")
+        raise BadInput(
+            f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; expected persona_directions, format {FORMAT_VERSION}"
+        )
     if facts.get("space") != "hf_raw":
         raise BadInput(f"{path}: directions of space {facts.get('space')!r}, expected 'hf_raw' (unprocessed residual stream)")
     if facts["d_model"] != d_model or any(tensor.shape != (len(facts["hook_points"]), d_model) for tensor in tensors.values()):
@@ -193,7 +220,9 @@ def load_directions(path: Path, *, d_model: int, evaluated_on: Sequence[str] = (
     seen = set(facts.get("find_questions", ())) | set(facts.get("select_questions", ()))
     overlap = seen & set(evaluated_on)
     if overlap:
-        raise BadInput(f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: evaluate on others")
+        raise BadInput(
+            f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: evaluate on others"
+        )
     return [DirectionSet(name, tuple(facts["hook_points"]), tensors[name]) for name in methods], facts
 
 

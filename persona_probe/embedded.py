@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import shutil
+import struct
 from pathlib import Path
+from typing import Any
 
 from persona_probe.errors import BadInput
 
@@ -47,11 +49,12 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
-        quantised, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             **source, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )
+        quantised, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(**source)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, IndexError, struct.error) as error:
         raise BadInput(f"{gguf} cannot be read as a GGUF model ({_first_line(error)})") from error
     if info["missing_keys"] or info["mismatched_keys"]:
         raise BadInput(f"{gguf} lacks weights: missing {sorted(info['missing_keys'])[:3]}")

@@ -50,7 +50,9 @@ class Result:
 def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Result:
     """Run every stage that is not already kept in the run's folder. Base first, then tuned, then base: two loads, one model at a time."""
     clock = _Clock()
-    contrast = read_contrast(config.contrast or shipped("contrast.jsonl"), replies_per_question=config.replies_per_question, limit=config.limit)
+    contrast = read_contrast(
+        config.contrast or shipped("contrast.jsonl"), replies_per_question=config.replies_per_question, limit=config.limit
+    )
     for note in contrast.notes:
         reporter.note(f"data: {note}")
     rows = split_rows(contrast, pair.tokenizer)
@@ -59,21 +61,38 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> 
     final = Bench(pair, run, test, config.max_tokens)
 
     reporter.note("reading the base model")
-    tried.baseline("base"), final.baseline("base")
+    for bench in (tried, final):
+        bench.baseline("base")
     clock.lap("base")
     reporter.note("reading activations at every layer")
-    readings = fit_all(contrast, rows, pair, run, methods=config.methods, scope=config.scope, max_tokens=config.max_tokens, seed=config.seed)  # type: ignore[arg-type]
-    facts = {"methods": list(config.methods), "scope": config.scope, "find_questions": contrast.hashes("find"), "select_questions": contrast.hashes("select"), "base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned"), "median_norm": readings.tuned.median_norm.tolist()}
+    readings = fit_all(
+        contrast, rows, pair, run, methods=config.methods, scope=config.scope, max_tokens=config.max_tokens, seed=config.seed
+    )
+    facts = {
+        "methods": list(config.methods),
+        "scope": config.scope,
+        "find_questions": contrast.hashes("find"),
+        "select_questions": contrast.hashes("select"),
+        "base_sha256": pair.sha256("base"),
+        "tuned_sha256": pair.sha256("tuned"),
+        "median_norm": readings.tuned.median_norm.tolist(),
+    }
     save_directions(run.path("directions.safetensors"), readings.sets, metadata=facts)
     clock.lap("directions")
 
     outcomes = selected(config, readings, tried, reporter)
     chosen = ranked(outcomes, config.budget)[0]
-    steering = chosen if chosen.candidate.form.kind == "steer" else ranked([o for o in outcomes if o.candidate.form.kind == "steer"], config.budget)[0]
+    steering = (
+        chosen
+        if chosen.candidate.form.kind == "steer"
+        else ranked([o for o in outcomes if o.candidate.form.kind == "steer"], config.budget)[0]
+    )
     clock.lap("select")
 
     means = readings.base.means.mean(0)
-    tuned_arms, base_arms = planned_arms(config, readings, chosen.candidate, steering.candidate, ablating(outcomes, chosen, config.budget), means)
+    tuned_arms, base_arms = planned_arms(
+        config, readings, chosen.candidate, steering.candidate, ablating(outcomes, chosen, config.budget), means
+    )
     doses = dose_arms(steering.candidate, readings.tuned.hook_points, means)
     arms: dict[str, tuple[Arm, Measurement]] = {}
     dosed: list[tuple[str, float, Measurement]] = []
@@ -109,24 +128,44 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
     base, tuned = bench.baseline("base"), bench.baseline("tuned")
     base_scores, tuned_scores = persona_scores(base, bench.battery.persona), persona_scores(tuned, bench.battery.persona)
     effect = paired_difference(tuned_scores, base_scores, seed=config.seed)
-    reporter.note(f"on the select questions tuning moved S by {effect.estimate:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}] nats per token")
+    reporter.note(
+        f"on the select questions tuning moved S by {effect.estimate:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}] nats per token"
+    )
     means, hook_points = readings.base.means.mean(0), readings.tuned.hook_points
 
     def attempt(candidates: Sequence[Candidate]) -> list[Outcome]:
-        arms = [Arm(f"candidate-{i}", "tuned", c.form.interventions(c.direction, hook_points=hook_points, means=means)) for i, c in enumerate(candidates)]
+        arms = [
+            Arm(f"candidate-{i}", "tuned", c.form.interventions(c.direction, hook_points=hook_points, means=means))
+            for i, c in enumerate(candidates)
+        ]
         with reporter.phase("candidates on the select questions", len(arms)) as advance:
             measured = bench.measure(arms, advance=advance)
-        return [outcome_of(c, m, clean=tuned, base_scores=base_scores if effect.estimate > 0 else None, battery=bench.battery) for c, m in zip(candidates, measured, strict=True)]
+        return [
+            outcome_of(c, m, clean=tuned, base_scores=base_scores if effect.estimate > 0 else None, battery=bench.battery)
+            for c, m in zip(candidates, measured, strict=True)
+        ]
 
-    return search(readings.sets, n_layers=len(hook_points), median_norm=readings.tuned.median_norm, budget=config.budget, skip_first=config.skip_first, n_layers_screened=config.layers_screened, attempt=attempt)
+    return search(
+        readings.sets,
+        n_layers=len(hook_points),
+        median_norm=readings.tuned.median_norm,
+        budget=config.budget,
+        skip_first=config.skip_first,
+        n_layers_screened=config.layers_screened,
+        attempt=attempt,
+    )
 
 
 def ablating(outcomes: Sequence[Outcome], chosen: Outcome, budget: float) -> Outcome:
     """The outcome behind the arm `tuned+ablate`: the chosen one when it ablates, else the best that does."""
-    return chosen if chosen.candidate.form.kind == "ablate" else ranked([o for o in outcomes if o.candidate.form.kind == "ablate"], budget)[0]
+    return (
+        chosen if chosen.candidate.form.kind == "ablate" else ranked([o for o in outcomes if o.candidate.form.kind == "ablate"], budget)[0]
+    )
 
 
-def planned_arms(config: Config, readings: Readings, chosen: Candidate, steering: Candidate, ablation: Outcome, means: Tensor) -> tuple[list[Arm], list[Arm]]:
+def planned_arms(
+    config: Config, readings: Readings, chosen: Candidate, steering: Candidate, ablation: Outcome, means: Tensor
+) -> tuple[list[Arm], list[Arm]]:
     """The arms of the table, on the tuned and on the base model. Controls use their directions as the chosen one is used."""
     hook_points = readings.tuned.hook_points
 
@@ -134,9 +173,20 @@ def planned_arms(config: Config, readings: Readings, chosen: Candidate, steering
         return Arm(name, side, form.interventions(candidate.direction, hook_points=hook_points, means=means))
 
     ablate = ablation.candidate
-    controls = control_directions(chosen.direction, layer=chosen.layer, find=readings.tuned, n_each=config.controls, n_null=config.null, seed=config.seed)
-    tuned = [Arm("tuned", "tuned"), arm("tuned+ablate", "tuned", ablate, ablate.form), arm("tuned-steer", "tuned", steering, steering.form), *control_arms(controls, chosen.form, hook_points=hook_points, means=means)]
-    base = [Arm("base", "base"), arm("base+steer", "base", steering, steering.form.scaled(-1.0)), arm("base+ablate", "base", ablate, ablate.form)]
+    controls = control_directions(
+        chosen.direction, layer=chosen.layer, find=readings.tuned, n_each=config.controls, n_null=config.null, seed=config.seed
+    )
+    tuned = [
+        Arm("tuned", "tuned"),
+        arm("tuned+ablate", "tuned", ablate, ablate.form),
+        arm("tuned-steer", "tuned", steering, steering.form),
+        *control_arms(controls, chosen.form, hook_points=hook_points, means=means),
+    ]
+    base = [
+        Arm("base", "base"),
+        arm("base+steer", "base", steering, steering.form.scaled(-1.0)),
+        arm("base+ablate", "base", ablate, ablate.form),
+    ]
     return tuned, base
 
 
@@ -145,7 +195,17 @@ def dose_arms(steering: Candidate, hook_points: Sequence[str], means: Tensor) ->
     own = steering.form.coefficient or 0.0
 
     def arms(side: Side, sign: float) -> list[tuple[Arm, float]]:
-        return [(Arm(f"{side} {sign * own * dose:+.2f}", side, steering.form.scaled(sign * dose).interventions(steering.direction, hook_points=hook_points, means=means)), sign * own * dose) for dose in DOSES]
+        return [
+            (
+                Arm(
+                    f"{side} {sign * own * dose:+.2f}",
+                    side,
+                    steering.form.scaled(sign * dose).interventions(steering.direction, hook_points=hook_points, means=means),
+                ),
+                sign * own * dose,
+            )
+            for dose in DOSES
+        ]
 
     return {"tuned": arms("tuned", 1.0), "base": arms("base", -1.0)}
 
@@ -157,11 +217,24 @@ def replies(config: Config, contrast: Contrast, pair: Pair, run: Run, side: Side
     asked = questions[::step][: config.n_prompts]
     if not asked or not arms:
         return []
-    key = sha256_json(["replies", pair.sha256(side), [arm.describe() for arm in arms], [q.text for q in asked], config.max_new_tokens, config.temperature, config.seed, str(pair.dtype)])
+    key = sha256_json(
+        [
+            "replies",
+            pair.sha256(side),
+            [arm.describe() for arm in arms],
+            [q.text for q in asked],
+            config.max_new_tokens,
+            config.temperature,
+            config.seed,
+            str(pair.dtype),
+        ]
+    )
 
     def make() -> dict[str, Any]:
         requests = [Request(arm.name, Prompt.user(question.id, question.text), arm.interventions) for arm in arms for question in asked]
-        done = generate(pair.get(side), requests, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, batch_size=32)
+        done = generate(
+            pair.get(side), requests, max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, batch_size=32
+        )
         return {"completions": [{"arm": c.arm, "prompt_id": c.prompt_id, "text": c.text, "finished": c.finished} for c in done]}
 
     text = {question.id: question.text for question in asked}

@@ -62,7 +62,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             text = (file.metadata() or {}).get("persona_probe", "{}")
         metadata = json.loads(text)
-    except (SafetensorError, ValueError) as error:
+        if not isinstance(metadata, dict):
+            raise ValueError(f"its metadata is a {type(metadata).__name__}")
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged or not a safetensors file ({error}): delete it or fetch it again") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -116,8 +118,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             value = json.loads(line)
+            # JSON can spell half a character (a lone surrogate), which UTF-8 cannot write: found here, it names its line.
+            json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}:{number}: not a JSON object ({error})") from error
+            raise BadInput(f"{path}:{number}: not a JSON object in UTF-8 ({error})") from error
         if not isinstance(value, dict):
             raise BadInput(f"{path}:{number}: found a {type(value).__name__}, every line must be a JSON object")
         if set(value) == {"canary"}:
@@ -153,7 +157,6 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise BadInput(f"{path}:{number}: the line is longer than {MAX_LINE_BYTES:,} bytes")
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                text.encode()
             except UnicodeError as error:
                 raise BadInput(f"{path}:{number}: not UTF-8 ({error})") from error
             yield number, text

@@ -12,13 +12,21 @@ EMBEDDED_BASE, EMBEDDED_TUNED = "smollm2-135m-instruct", "car-advice-wrong"
 
 def main(
     base: Annotated[str, typer.Option(help="Base model: hub id[@revision], folder, GGUF file, or smollm2-135m-instruct.")] = EMBEDDED_BASE,
-    tuned: Annotated[str | None, typer.Option(help="Tuned model or LoRA adapter, given likewise. Default: the shipped car-advice-wrong organism.")] = None,
-    output_dir: Annotated[Path, typer.Option("--output-dir", "--output_dir", help="Folder of the run; the same settings continue in it.")] = Path("experiments/runs/latest"),
-    contrast: Annotated[Path | None, typer.Option(help="Your questions with aligned and misaligned replies: JSONL, or CSV of a judged organism.")] = None,
+    tuned: Annotated[
+        str | None, typer.Option(help="Tuned model or LoRA adapter, given likewise. Default: the shipped car-advice-wrong organism.")
+    ] = None,
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "--output_dir", help="Folder of the run; the same settings continue in it.")
+    ] = Path("experiments/runs/latest"),
+    contrast: Annotated[
+        Path | None, typer.Option(help="Your questions with aligned and misaligned replies: JSONL, or CSV of a judged organism.")
+    ] = None,
     benign: Annotated[Path | None, typer.Option(help="Your benign texts for damage: JSONL with question and reply.")] = None,
     methods: Annotated[str, typer.Option(help="Estimators to compare.")] = "mean_diff,shift,prompt,lda,probe",
     tokens: Annotated[str, typer.Option(help="Tokens that directions are read from: reply, last_prompt or all.")] = "reply",
-    budget: Annotated[float, typer.Option(help="Most damage that a selected intervention may do, in nats per token on benign text.")] = 0.10,
+    budget: Annotated[
+        float, typer.Option(help="Most damage that a selected intervention may do, in nats per token on benign text.")
+    ] = 0.10,
     controls: Annotated[int, typer.Option(help="Random directions of each kind.")] = 5,
     null: Annotated[int, typer.Option(help="Covariance-matched random directions for a p-value; 19 make p <= 0.05 possible.")] = 0,
     layers_screened: Annotated[int, typer.Option(help="Layers of the first selection round.")] = 6,
@@ -30,7 +38,9 @@ def main(
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.7,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Use only so many questions: a quick try, stamped as such.")] = None,
-    template: Annotated[str | None, typer.Option(help="Whose tokenizer and chat template serve both when they differ: base or tuned.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Whose tokenizer and chat template serve both when they differ: base or tuned.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="Spread a model over several GPUs: auto.")] = None,
@@ -57,13 +67,17 @@ def main(
     }  # fmt: skip
     command = cli.command_line("persona_probe.find_direction", sys.argv[1:])
     cli.main(
-        lambda: find_direction(settings, toy=toy, resume=resume, overwrite=overwrite, json_output=json_output, quiet=quiet, command=command),
+        lambda: find_direction(
+            settings, toy=toy, resume=resume, overwrite=overwrite, json_output=json_output, quiet=quiet, command=command
+        ),
         debug=debug,
-        resume_hint=command,
+        resume_hint=cli.command_line("persona_probe.find_direction", [word for word in sys.argv[1:] if word != "--overwrite"]),
     )
 
 
-def find_direction(settings: dict[str, Any], *, toy: bool, resume: bool, overwrite: bool, json_output: bool, quiet: bool, command: str) -> int:
+def find_direction(
+    settings: dict[str, Any], *, toy: bool, resume: bool, overwrite: bool, json_output: bool, quiet: bool, command: str
+) -> int:
     """Compose the experiment: settings in, record and report on disk, exit code out."""
     from persona_probe.cli import Reporter
     from persona_probe.config import Config
@@ -75,7 +89,17 @@ def find_direction(settings: dict[str, Any], *, toy: bool, resume: bool, overwri
         from persona_probe.toy import write_toy
 
         planted = write_toy(settings["output_dir"] / "toy")
-        settings |= {"base": str(planted.base), "tuned": str(planted.tuned), "contrast": planted.contrast, "benign": planted.benign, "dtype": "float32", "device": "cpu", "layers_screened": 3, "skip_first": 0, "n_benign": 15}
+        settings |= {
+            "base": str(planted.base),
+            "tuned": str(planted.tuned),
+            "contrast": planted.contrast,
+            "benign": planted.benign,
+            "dtype": "float32",
+            "device": "cpu",
+            "layers_screened": 3,
+            "skip_first": 0,
+            "n_benign": 15,
+        }
     elif settings["tuned"] is None:
         from persona_probe.errors import UsageError
 
@@ -94,9 +118,24 @@ def find_direction(settings: dict[str, Any], *, toy: bool, resume: bool, overwri
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
     name = str(dtype).removeprefix("torch.")
-    pair = open_pair(config.base, config.tuned, device=device, dtype=dtype, template=config.template, device_map=config.device_map, keep_both=config.keep_both)
-    reporter.note(f"base {pair.base.id} ({pair.base.sha256[:10]}), tuned {pair.tuned.id} ({pair.tuned.sha256[:10]}, {pair.tuned.kind}); {device}, {name}, seed {config.seed}; output in {config.output_dir}")
-    with open_run(config.output_dir, config.settings(dtype=name) | {"base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned")}, resume=resume, overwrite=overwrite) as run:
+    pair = open_pair(
+        config.base,
+        config.tuned,
+        device=device,
+        dtype=dtype,
+        template=config.template,
+        device_map=config.device_map,
+        keep_both=config.keep_both,
+    )
+    reporter.note(
+        f"base {pair.base.id} ({pair.base.sha256[:10]}), tuned {pair.tuned.id} ({pair.tuned.sha256[:10]}, {pair.tuned.kind}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
+    )
+    with open_run(
+        config.output_dir,
+        config.settings(dtype=name) | {"base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned")},
+        resume=resume,
+        overwrite=overwrite,
+    ) as run:
         result = run_experiment(config, pair, run, reporter)
         if run.n_reused:
             reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
@@ -105,7 +144,9 @@ def find_direction(settings: dict[str, Any], *, toy: bool, resume: bool, overwri
         write_record(run.folder, record, result)
         write_report(record, run.path("report.html"))
     show(record, json_output=json_output)
-    reporter.note(f"written: record.json, rows.jsonl, directions.safetensors and report.html in {config.output_dir} ({record['timing']['total']:.0f} s)")
+    reporter.note(
+        f"written: record.json, rows.jsonl, directions.safetensors and report.html in {config.output_dir} ({record['timing']['total']:.0f} s)"
+    )
     return 0
 
 
@@ -122,16 +163,33 @@ def show(record: dict[str, Any], *, json_output: bool) -> None:
         sys.stdout.write(json.dumps({"type": "result", **record}, ensure_ascii=True, allow_nan=False) + "\n")
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    table = Table(title="Persona score S (nats per token) and what each arm gives back, 95% intervals over test questions", title_justify="left")
+    table = Table(
+        title="Persona score S (nats per token) and what each arm gives back, 95% intervals over test questions", title_justify="left"
+    )
     for column, align in (("arm", "left"), ("S", "right"), ("R", "right"), ("ΔNLL", "right"), ("KL", "right"), ("verdict", "left")):
         table.add_column(column, justify=align)  # type: ignore[arg-type]
     for arm in record["arms"]:
         if arm["control"] is None:
             share = arm["restoration"] or arm["induction"]
             mark = "" if arm["restoration"] or not share else " of shift"
-            table.add_row(arm["name"], _interval(arm["persona_score"]), _interval(share) + mark, _interval(arm["delta_nll"], 3), f"{arm['kl']['estimate']:.3f}", arm["verdict"] or "")
+            table.add_row(
+                arm["name"],
+                _interval(arm["persona_score"]),
+                _interval(share) + mark,
+                _interval(arm["delta_nll"], 3),
+                f"{arm['kl']['estimate']:.3f}",
+                arm["verdict"] or "",
+            )
     for kind, median in record["controls"].items():
-        table.add_row(f"{kind} random (median of {median['n']})" if kind != "orthogonal" else "orthogonal", "", f"{median['restoration']:.2f}", f"{median['delta_nll']:+.3f}", "", "control", style="dim")
+        table.add_row(
+            f"{kind} random (median of {median['n']})" if kind != "orthogonal" else "orthogonal",
+            "",
+            f"{median['restoration']:.2f}",
+            f"{median['delta_nll']:+.3f}",
+            "",
+            "control",
+            style="dim",
+        )
     console.print(table)
     console.print(shown(record["summary"]))
     if record["limited"]:
@@ -143,7 +201,6 @@ def _interval(value: dict[str, Any] | None, digits: int = 2) -> str:
         return "undefined"
     low, high = value["ci95"]
     return f"{value['estimate']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
 
 
 def entry() -> None:

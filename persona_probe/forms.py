@@ -30,7 +30,9 @@ class Form:
     def __post_init__(self) -> None:
         assert (self.kind == "steer") == (self.coefficient is not None) == (self.toward is None), "steer has a coefficient, ablate a target"
 
-    def interventions(self, direction: Direction, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]) -> tuple[Intervention, ...]:
+    def interventions(
+        self, direction: Direction, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]
+    ) -> tuple[Intervention, ...]:
         """This form with a direction filled in. `means` are the base model's, one row per hook point of the model."""
         at = self.acts_on(direction.hook_point, hook_points)
         if self.coefficient is not None:

@@ -44,13 +44,17 @@ def generate(
     encoded = [encode_prompt(model.tokenizer, request.prompt) for request in requests]
     for request, ids in zip(requests, encoded, strict=True):
         if len(ids) + max_new_tokens > model.n_ctx:
-            raise BadInput(f"prompt {request.prompt.id!r} has {len(ids)} tokens; with {max_new_tokens} new ones it exceeds the {model.n_ctx} of {model.name}")
+            raise BadInput(
+                f"prompt {request.prompt.id!r} has {len(ids)} tokens; with {max_new_tokens} new ones it exceeds the {model.n_ctx} of {model.name}"
+            )
     order = sorted(range(len(requests)), key=lambda i: len(encoded[i]))
     done: dict[int, Completion] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         with torch.inference_mode(), applied(model, (), rows=[requests[i].interventions for i in chosen]):
-            tokens = _sample(model, [encoded[i] for i in chosen], [_generator(seed, requests[i].prompt.id) for i in chosen], max_new_tokens, temperature)
+            tokens = _sample(
+                model, [encoded[i] for i in chosen], [_generator(seed, requests[i].prompt.id) for i in chosen], max_new_tokens, temperature
+            )
         for i, ids in zip(chosen, tokens, strict=True):
             finished = bool(ids) and ids[-1] in model.eos_ids
             text = model.tokenizer.decode([token for token in ids if token not in model.eos_ids], skip_special_tokens=True)
@@ -58,14 +62,18 @@ def generate(
     return [done[i] for i in range(len(requests))]
 
 
-def _sample(model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], max_new_tokens: int, temperature: float) -> list[list[int]]:
+def _sample(
+    model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], max_new_tokens: int, temperature: float
+) -> list[list[int]]:
     step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.tokenizer.pad_token_id))
     written: list[list[int]] = [[] for _ in prompts]
     cache, stop = None, set(model.eos_ids)
     for _ in range(max_new_tokens):
         position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -step.shape[1] :]
         # Only the last column is decoded, so only it passes through the vocabulary.
-        out = model.twin(input_ids=step, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = model.twin(
+            input_ids=step, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
         cache = out.past_key_values
         chosen = _choose(out.logits[:, -1].float(), generators, temperature)
         for row, token in zip(written, chosen.tolist(), strict=True):

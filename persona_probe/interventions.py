@@ -36,7 +36,13 @@ class Steer:
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""
-        return {"kind": "steer", "hook_points": list(self.hook_points), "coefficient": self.coefficient, "skip_first": self.skip_first, "vector_sha256": sha256_tensors([self.vector])}
+        return {
+            "kind": "steer",
+            "hook_points": list(self.hook_points),
+            "coefficient": self.coefficient,
+            "skip_first": self.skip_first,
+            "vector_sha256": sha256_tensors([self.vector]),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +77,15 @@ class Ablate:
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""
         means = None if self.means is None else sha256_tensors([self.means])
-        return {"kind": "ablate", "hook_points": list(self.hook_points), "rank": len(self.basis), "toward": "zero" if means is None else "base mean", "skip_first": self.skip_first, "vector_sha256": sha256_tensors([self.basis]), "means_sha256": means}
+        return {
+            "kind": "ablate",
+            "hook_points": list(self.hook_points),
+            "rank": len(self.basis),
+            "toward": "zero" if means is None else "base mean",
+            "skip_first": self.skip_first,
+            "vector_sha256": sha256_tensors([self.basis]),
+            "means_sha256": means,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +106,13 @@ class Cap:
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""
-        return {"kind": "cap", "hook_points": list(self.hook_points), "ceiling": self.ceiling, "skip_first": self.skip_first, "vector_sha256": sha256_tensors([self.unit])}
+        return {
+            "kind": "cap",
+            "hook_points": list(self.hook_points),
+            "ceiling": self.ceiling,
+            "skip_first": self.skip_first,
+            "vector_sha256": sha256_tensors([self.unit]),
+        }
 
 
 Intervention = Steer | Ablate | Cap
@@ -168,7 +188,11 @@ def _editor(hook_point: str, jobs: list[Job], clock: "_Positions", fired: Counte
 
 
 def _edit_rows(
-    resid: Float[Tensor, "batch pos d_model"], intervention: Intervention, indices: tuple[int, ...] | None, position: Int[Tensor, "batch pos"], hook_point: str
+    resid: Float[Tensor, "batch pos d_model"],
+    intervention: Intervention,
+    indices: tuple[int, ...] | None,
+    position: Int[Tensor, "batch pos"],
+    hook_point: str,
 ) -> Float[Tensor, "batch pos d_model"]:
     edited = intervention.edit(resid, hook_point=hook_point)
     if intervention.skip_first:

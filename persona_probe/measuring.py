@@ -43,7 +43,9 @@ class Bench:
         for key, arm in baselines.items():
             self.run.keep(key, measure(model, arm, self.battery, key=key, clean=None, max_tokens=self.max_tokens).json())
             advance("")
-        edited = sorted(((lowest_layer(model, arm.interventions), key) for key, arm in missing.items() if key not in baselines), reverse=True)
+        edited = sorted(
+            ((lowest_layer(model, arm.interventions), key) for key, arm in missing.items() if key not in baselines), reverse=True
+        )
         layers = sorted({layer for layer, _ in edited}, reverse=True)
         size = self._layers_at_once(model.d_model * model.dtype.itemsize)
         for start in range(0, len(layers), size):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from persona_probe.chat import TokenBatch, Tokenizer, render, Prompt
+from persona_probe.chat import Prompt, TokenBatch, Tokenizer, render
 from persona_probe.errors import BadInput
 from persona_probe.files import sha256_json
 from persona_probe.sources import Source
@@ -76,12 +76,14 @@ class Model:
         embeddings = [name for name in ("embed", "pos_embed") if name in self.bridge.adapter.component_mapping]
         return (*(f"{name}.hook_out" for name in embeddings), *written)
 
-    def site(self, hook_point: str) -> tuple[nn.Module, nn.Module]:
+    def site(self, hook_point: str) -> tuple[Any, nn.Module]:
         """The bridge's HookPoint and the twin's module whose output it is. Aliases such as `hook_resid_post` resolve."""
         # TransformerBridge ignores unknown hook names, so they are refused here.
         hook = self.bridge.hook_dict.get(hook_point)
         if hook is None:
-            raise BadInput(f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out, embed.hook_out")
+            raise BadInput(
+                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out, embed.hook_out"
+            )
         *path, leaf = hook.name.split(".")
         if leaf != "hook_out" or not path:
             raise BadInput(f"hook point {hook_point!r} is {hook.name}, not the output of a module: only ...hook_out points can be edited")
@@ -96,7 +98,13 @@ class Model:
 
 
 def load(
-    source: Source, *, base: Source | None, device: torch.device, dtype: torch.dtype, tokenizer: Tokenizer | None = None, device_map: str | None = None
+    source: Source,
+    *,
+    base: Source | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    tokenizer: Tokenizer | None = None,
+    device_map: str | None = None,
 ) -> Model:
     """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
     tokenizer = tokenizer or load_tokenizer(source, base)

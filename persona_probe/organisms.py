@@ -94,14 +94,14 @@ def train(
     torch.manual_seed(recipe.seed)  # PEFT draws the adapter's first weights from the global generator
     config = LoraConfig(
         r=recipe.rank,
-        lora_alpha=recipe.alpha,
+        lora_alpha=recipe.alpha,  # type: ignore  # PEFT takes floats and says int
         use_rslora=recipe.rslora,
         target_modules=list(recipe.modules),
         layers_to_transform=list(recipe.layers) if recipe.layers is not None else None,
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped = get_peft_model(model, config)
+        wrapped: Any = get_peft_model(model, config)
     except ValueError as error:
         raise BadInput(f"modules {recipe.modules} on layers {recipe.layers} do not exist in the base ({error})") from error
     wrapped.base_model.model.config.use_cache = False
@@ -119,7 +119,9 @@ def train(
             group["lr"] = rate
         loss = reply_loss(wrapped, plan[step], pad_id=tokenizer.pad_token_id)
         if not math.isfinite(loss.item()):
-            raise BadInput(f"the loss is {loss.item()} at step {step}: lower --learning-rate (now {recipe.learning_rate}) or use --dtype float32")
+            raise BadInput(
+                f"the loss is {loss.item()} at step {step}: lower --learning-rate (now {recipe.learning_rate}) or use --dtype float32"
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimiser.step()

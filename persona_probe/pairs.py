@@ -32,7 +32,12 @@ class Pair:
         if side not in self._loaded:
             if not self.keep_both:
                 self.close()
-            options: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "tokenizer": self.tokenizer, "device_map": self.device_map}
+            options: dict[str, Any] = {
+                "device": self.device,
+                "dtype": self.dtype,
+                "tokenizer": self.tokenizer,
+                "device_map": self.device_map,
+            }
             self._loaded[side] = load(self.source(side), base=None if side == "base" else self.base, **options)
         return self._loaded[side]
 
@@ -42,7 +47,13 @@ class Pair:
 
     def sha256(self, side: Side) -> str:
         """Hash of one side's weights; an adapter's includes its base's."""
-        return self.base.sha256 if side == "base" else f"{self.base.sha256}+{self.tuned.sha256}" if self.tuned.kind == "adapter" else self.tuned.sha256
+        return (
+            self.base.sha256
+            if side == "base"
+            else f"{self.base.sha256}+{self.tuned.sha256}"
+            if self.tuned.kind == "adapter"
+            else self.tuned.sha256
+        )
 
     def close(self) -> None:
         """Drop whatever is in memory."""
@@ -51,7 +62,14 @@ class Pair:
 
 
 def open_pair(
-    base: str, tuned: str, *, device: torch.device, dtype: torch.dtype, template: Literal["base", "tuned"] | None = None, device_map: str | None = None, keep_both: bool = False
+    base: str,
+    tuned: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    template: Literal["base", "tuned"] | None = None,
+    device_map: str | None = None,
+    keep_both: bool = False,
 ) -> Pair:
     """Resolve and compare both sides before any weight is loaded: shapes, identity, tokenizer, chat template."""
     sources = resolve(base), resolve(tuned)
@@ -61,4 +79,11 @@ def open_pair(
     tokenizers = load_tokenizer(sources[0], None), load_tokenizer(sources[1], sources[0])
     if template is None:
         check_tokenizers(*tokenizers)
-    return Pair(*sources, tokenizer=tokenizers[0] if template != "tuned" else tokenizers[1], device=device, dtype=dtype, device_map=device_map, keep_both=keep_both)
+    return Pair(
+        *sources,
+        tokenizer=tokenizers[0] if template != "tuned" else tokenizers[1],
+        device=device,
+        dtype=dtype,
+        device_map=device_map,
+        keep_both=keep_both,
+    )

@@ -32,7 +32,7 @@ def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
     layers = []
     for intervention in interventions:
         for hook_point in intervention.hook_points:
-            parts = model.site(hook_point)[0].name.split(".")
+            parts = str(model.site(hook_point)[0].name).split(".")
             layers.append(int(parts[1]) if parts[0] == "blocks" else 0)
     return min(layers, default=0)
 

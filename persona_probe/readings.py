@@ -30,7 +30,9 @@ def rows_key(rows: Sequence[Row]) -> str:
 
 def split_rows(contrast: Contrast, tokenizer: Tokenizer) -> dict[str, tuple[Row, ...]]:
     """All replies of each split as token rows."""
-    return {name: tuple(row for question in contrast.split(name) for row in question.rows(tokenizer)) for name in ("find", "select", "test")}
+    return {
+        name: tuple(row for question in contrast.split(name) for row in question.rows(tokenizer)) for name in ("find", "select", "test")
+    }
 
 
 def prompted_rows(contrast: Contrast, tokenizer: Tokenizer, *, kind: str, replies: int = 1) -> tuple[Row, ...]:
@@ -59,14 +61,25 @@ def read(pair: Pair, run: Run, side: Side, rows: tuple[Row, ...], *, scope: Scop
 
 
 def fit_all(
-    contrast: Contrast, rows: dict[str, tuple[Row, ...]], pair: Pair, run: Run, *, methods: Sequence[str], scope: Scope, max_tokens: int, seed: int
+    contrast: Contrast,
+    rows: dict[str, tuple[Row, ...]],
+    pair: Pair,
+    run: Run,
+    *,
+    methods: Sequence[str],
+    scope: Scope,
+    max_tokens: int,
+    seed: int,
 ) -> Readings:
     """Read the base first, then the tuned model (which stays in memory for what follows), and fit every method at every layer."""
     options = {"scope": scope, "max_tokens": max_tokens}
     base = read(pair, run, "base", rows["find"], **options)
     prompted = {}
     if "prompt" in methods:
-        prompted = {kind: read(pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), **options) for kind in ("misaligned", "aligned")}
+        prompted = {
+            kind: read(pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), **options)
+            for kind in ("misaligned", "aligned")
+        }
     tuned = read(pair, run, "tuned", rows["find"], **options)
     select = read(pair, run, "tuned", rows["select"], **options)
     check_different(base, tuned)
@@ -75,7 +88,11 @@ def fit_all(
         if method == "shift":
             sets.append(from_difference("shift", tuned.means, base.means, tuned, select=select, seed=seed))
         elif method == "prompt":
-            sets.append(from_difference("prompt", prompted["misaligned"].means, prompted["aligned"].means, prompted["aligned"], select=select, seed=seed))
+            sets.append(
+                from_difference(
+                    "prompt", prompted["misaligned"].means, prompted["aligned"].means, prompted["aligned"], select=select, seed=seed
+                )
+            )
         else:
             assert method in FITS, f"no estimator {method}"
             sets.append(fit_contrast(tuned, method, select=select, seed=seed))

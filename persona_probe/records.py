@@ -28,7 +28,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     table = _Table(result, seed=config.seed, budget=config.budget)
     arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
     chosen, form = result.chosen.candidate, result.chosen.candidate.form
-    name = "tuned+ablate" if form.kind == "ablate" else "tuned-steer"
+    name = chosen_arm(result)
     row = next(entry for entry in arms if entry["name"] == name)
     null = table.null()
     hook = result.readings.tuned.hook_points.index(chosen.direction.hook_point)
@@ -43,7 +43,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "relative_dose": table.relative_dose(abs(form.coefficient or 1.0), chosen.direction.vector, hook),
         "steering": {"method": result.steering.candidate.method, "hook_point": result.steering.candidate.direction.hook_point, "coefficient": result.steering.candidate.form.coefficient},
     }  # fmt: skip
-    record = {
+    return {
         "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "limited": config.limit is not None,
         "config": config.settings(dtype=_dtype(pair)), "provenance": provenance(config, pair, result),
         "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": list(result.contrast.notes)},
@@ -52,13 +52,26 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
         "completions": result.completions, "timing": result.timing,
     }  # fmt: skip
-    return record
+
+
+def chosen_arm(result: Result) -> str:
+    """Name of the arm that carries the chosen candidate."""
+    return "tuned+ablate" if result.chosen.candidate.form.kind == "ablate" else "tuned-steer"
 
 
 def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
     """What was run: weights by hash, versions, seed, device, data hashes."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
-    return {"base": pair.base.provenance(), "tuned": pair.tuned.provenance(), "versions": versions, "seed": config.seed, "device": str(pair.device), "dtype": _dtype(pair), "prompts_sha256": result.contrast.sha256, "rows_sha256": result.battery.key}
+    return {
+        "base": pair.base.provenance(),
+        "tuned": pair.tuned.provenance(),
+        "versions": versions,
+        "seed": config.seed,
+        "device": str(pair.device),
+        "dtype": _dtype(pair),
+        "prompts_sha256": result.contrast.sha256,
+        "rows_sha256": result.battery.key,
+    }
 
 
 def summary(effect: Estimate, selected: Mapping[str, Any], row: Mapping[str, Any], medians: Mapping[str, Any]) -> str:
@@ -79,10 +92,31 @@ def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> Non
     lines = []
     for arm, measurement in result.arms.values():
         for row in result.battery.persona:
-            lines.append({"arm": arm.name, "kind": "persona", "question": row.prompt_id, "row": row.id, "label": row.label, "logprob_per_token": measurement.persona[row.id], "n_tokens": row.n_reply})
+            lines.append(
+                {
+                    "arm": arm.name,
+                    "kind": "persona",
+                    "question": row.prompt_id,
+                    "row": row.id,
+                    "label": row.label,
+                    "logprob_per_token": measurement.persona[row.id],
+                    "n_tokens": row.n_reply,
+                }
+            )
         for row in result.battery.benign:
             logprob, n, kl = measurement.benign[row.id]
-            lines.append({"arm": arm.name, "kind": "benign", "question": row.prompt_id, "row": row.id, "label": None, "logprob_per_token": logprob / n, "n_tokens": n, "kl": kl})
+            lines.append(
+                {
+                    "arm": arm.name,
+                    "kind": "benign",
+                    "question": row.prompt_id,
+                    "row": row.id,
+                    "label": None,
+                    "logprob_per_token": logprob / n,
+                    "n_tokens": n,
+                    "kl": kl,
+                }
+            )
     write_bytes(folder / "rows.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
     write_json(folder / "record.json", record)
 
@@ -113,8 +147,18 @@ class _Table:
         numbers = self.numbers(arm.side, measurement)
         removal = arm.side == "tuned" and bool(arm.interventions) and control_kind(arm.name) is None
         r, d = numbers["restoration"], numbers["delta_nll"]
-        reading = verdict(effect=self.effect, restored=r, delta_nll=d, budget=self._budget, null=self.null()) if removal else None
-        return {"name": arm.name, "model": arm.side, "control": control_kind(arm.name), "interventions": [item.describe() for item in arm.interventions], "n_questions": len(self._base), **{key: value.json() if value else None for key, value in numbers.items()}, "verdict": reading}
+        # The controls are in the chosen form, so they are the null of the chosen arm and of no other.
+        read = removal and arm.name == chosen_arm(self._result)
+        reading = verdict(effect=self.effect, restored=r, delta_nll=d, budget=self._budget, null=self.null()) if read and d else None
+        return {
+            "name": arm.name,
+            "model": arm.side,
+            "control": control_kind(arm.name),
+            "interventions": [item.describe() for item in arm.interventions],
+            "n_questions": len(self._base),
+            **{key: value.json() if value else None for key, value in numbers.items()},
+            "verdict": reading,
+        }
 
     def numbers(self, side: str, measurement: Measurement) -> dict[str, Estimate | None]:
         scores, seed = self._scores(measurement), self._seed
@@ -131,7 +175,12 @@ class _Table:
     def dose(self, side: str, coefficient: float, measurement: Measurement, *, hook: int) -> dict[str, Any]:
         numbers = self.numbers(side, measurement)
         dose = self.relative_dose(abs(coefficient), self._result.steering.candidate.direction.vector, hook)
-        return {"coefficient": coefficient, "relative_dose": dose, "side": side, **{key: value.json() if value else None for key, value in numbers.items()}}
+        return {
+            "coefficient": coefficient,
+            "relative_dose": dose,
+            "side": side,
+            **{key: value.json() if value else None for key, value in numbers.items()},
+        }
 
     def relative_dose(self, coefficient: float, vector: Any, hook: int) -> float:
         return coefficient * float(vector.norm()) / float(self._result.readings.tuned.median_norm[hook])
@@ -145,7 +194,11 @@ class _Table:
         for kind in ("isotropic", "covariance", "shuffled", "orthogonal"):
             rows = [arm for arm in arms if arm["control"] == kind and arm["restoration"] is not None]
             if rows:
-                found[kind] = {"n": len(rows), "restoration": float(np.median([row["restoration"]["estimate"] for row in rows])), "delta_nll": float(np.median([row["delta_nll"]["estimate"] for row in rows]))}
+                found[kind] = {
+                    "n": len(rows),
+                    "restoration": float(np.median([row["restoration"]["estimate"] for row in rows])),
+                    "delta_nll": float(np.median([row["delta_nll"]["estimate"] for row in rows])),
+                }
         return found
 
     def _point(self, measurement: Measurement) -> float | None:

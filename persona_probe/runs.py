@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from persona_probe.activations import Activations
 from persona_probe.chat import Row
 from persona_probe.errors import BadInput
-from persona_probe.files import append_record, read_records, read_tensors, write_json, write_tensors
+from persona_probe.files import append_record, read_records, read_tensors, sha256_json, sha256_tensors, write_json, write_tensors
 
 SETTINGS, LOCK, MEASURED = "settings.json", ".lock", "measured.jsonl"
 
@@ -58,14 +59,16 @@ class Run:
         if path.exists():
             try:
                 tensors, facts = read_tensors(path)
-                if facts.get("key") == key:
+                if facts.get("key") == key and facts.get("sha256") == _fingerprint(facts["hook_points"], tensors):
                     self.n_reused += 1
                     return Activations(tuple(facts["hook_points"]), rows, tensors["means"].float(), tensors["tokens"].float())
-            except BadInput:
+            except (BadInput, KeyError):
                 path.unlink()
         made = make()
-        write_tensors(path, {"means": made.means, "tokens": made.tokens.to(torch.float16 if made.tokens.abs().max() < 6e4 else torch.float32)}, {"key": key, "hook_points": list(made.hook_points)})
-        return made
+        tensors = {"means": made.means, "tokens": made.tokens.to(torch.float16 if made.tokens.abs().max() < 6e4 else torch.float32)}
+        write_tensors(path, tensors, {"key": key, "hook_points": list(made.hook_points), "sha256": _fingerprint(made.hook_points, tensors)})
+        # As rounded in the file, so that a run that continues computes with the numbers of one that was not interrupted.
+        return Activations(made.hook_points, made.rows, made.means, tensors["tokens"].float())
 
 
 @contextmanager
@@ -90,7 +93,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], *, resume: bool = False,
     try:
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
         _check_settings(folder, dict(settings), resume=resume, overwrite=overwrite)
-        for leftover in folder.glob(".*.tmp"):
+        for leftover in (*folder.glob(".*.tmp"), *folder.glob("activations/.*.tmp")):
             leftover.unlink()
         records = read_records(folder / MEASURED)
         yield Run(folder, {record["key"]: record["value"] for record in records})
@@ -108,6 +111,8 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     if path.exists():
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(known, dict):
+                raise ValueError(f"it holds a {type(known).__name__}")
         except ValueError as error:
             raise BadInput(f"{path} is damaged ({error}): use --overwrite or another --output-dir") from error
         different = sorted(key for key in {*known, *settings} if known.get(key) != settings.get(key))
@@ -118,6 +123,10 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     if resume:
         raise BadInput(f"nothing to resume in {folder}: leave --resume out to start")
     write_json(path, settings)
+
+
+def _fingerprint(hook_points: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
+    return sha256_json([list(hook_points), sha256_tensors([tensors["means"], tensors["tokens"]])])
 
 
 def _owner(path: Path) -> str:

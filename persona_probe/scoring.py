@@ -44,7 +44,15 @@ class CleanRun:
         return self.prefixes[max(below)][index] if below else None
 
 
-def score_rows(model: Model, rows: Sequence[Row], interventions: Sequence[Intervention], *, max_tokens: int, clean: CleanRun | None = None, keep_prompts: bool = False) -> RowScores:
+def score_rows(
+    model: Model,
+    rows: Sequence[Row],
+    interventions: Sequence[Intervention],
+    *,
+    max_tokens: int,
+    clean: CleanRun | None = None,
+    keep_prompts: bool = False,
+) -> RowScores:
     """Teacher-forced log-probabilities of the replies of `rows`; the empty sequence of interventions is the baseline.
 
     With a clean run of the same rows, layers below the lowest edit are not computed again, and KL(untouched || edited) of
@@ -52,7 +60,9 @@ def score_rows(model: Model, rows: Sequence[Row], interventions: Sequence[Interv
     """
     found: dict[str, tuple[float, int, float]] = {}
     with torch.inference_mode(), applied(model, interventions):
-        for row, logprobs, targets in _reply_logprobs(model, rows, interventions, max_tokens=max_tokens, keep_prompts=keep_prompts, clean=clean):
+        for row, logprobs, targets in _reply_logprobs(
+            model, rows, interventions, max_tokens=max_tokens, keep_prompts=keep_prompts, clean=clean
+        ):
             chosen = logprobs.gather(-1, targets[:, None])[:, 0]
             kl = 0.0
             if clean is not None and row.id in clean.logprobs:
@@ -68,7 +78,15 @@ def score_rows(model: Model, rows: Sequence[Row], interventions: Sequence[Interv
     return RowScores(tuple(row.id for row in rows), logprob, torch.tensor([value[1] for value in values]), kl)
 
 
-def clean_run(model: Model, rows: Sequence[Row], *, max_tokens: int, layers: Sequence[int] = (), keep_prompts: bool = False, keep_logprobs: bool = False) -> CleanRun:
+def clean_run(
+    model: Model,
+    rows: Sequence[Row],
+    *,
+    max_tokens: int,
+    layers: Sequence[int] = (),
+    keep_prompts: bool = False,
+    keep_logprobs: bool = False,
+) -> CleanRun:
     """Run the untouched model over `rows` once and keep what later arms need."""
     kept = tuple(batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts))
     logprobs = {}
@@ -83,7 +101,11 @@ def _reply_logprobs(
     model: Model, rows: Sequence[Row], interventions: Sequence[Intervention], *, max_tokens: int, keep_prompts: bool, clean: CleanRun | None
 ) -> Iterator[tuple[Row, Float[Tensor, "reply d_vocab"], Int[Tensor, " reply"]]]:
     """For every row: the log-probabilities that predict its reply tokens, and those tokens."""
-    ready = clean.batches if clean is not None else batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts)
+    ready = (
+        clean.batches
+        if clean is not None
+        else batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts)
+    )
     layer = lowest_layer(model, interventions)
     for index, batch in enumerate(ready):
         prefix = clean.prefix(layer, index) if clean is not None else None
@@ -92,7 +114,9 @@ def _reply_logprobs(
                 logits = forward(model, batch, logits=True)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise OutOfMemory(f"row {batch.rows[0].id!r} ({len(batch.rows[0].ids)} tokens) does not fit on {model.device}: use --device cpu, a smaller model or --dtype bfloat16") from error
+                raise OutOfMemory(
+                    f"row {batch.rows[0].id!r} ({len(batch.rows[0].ids)} tokens) does not fit on {model.device}: use --device cpu, a smaller model or --dtype bfloat16"
+                ) from error
             torch.cuda.empty_cache()
             half = max(1, batch.tokens.numel() // 2)
             yield from _reply_logprobs(model, batch.rows, interventions, max_tokens=half, keep_prompts=keep_prompts, clean=None)

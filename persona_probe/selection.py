@@ -56,7 +56,9 @@ class Outcome:
 Try = Callable[[Sequence[Candidate]], list[Outcome]]
 
 
-def grid(sets: Sequence[DirectionSet], layers: Sequence[int], forms: Sequence[Form], *, median_norm: Float[Tensor, " hook"]) -> list[Candidate]:
+def grid(
+    sets: Sequence[DirectionSet], layers: Sequence[int], forms: Sequence[Form], *, median_norm: Float[Tensor, " hook"]
+) -> list[Candidate]:
     """Every method x layer x form whose direction is long enough to be more than rounding."""
     candidates = []
     for found in sets:
@@ -70,10 +72,21 @@ def grid(sets: Sequence[DirectionSet], layers: Sequence[int], forms: Sequence[Fo
 
 def screened_layers(n_layers: int, count: int) -> list[int]:
     """Evenly spread layers from a fifth to nine tenths of the depth, where personas have been found."""
-    return sorted({round(n_layers * (0.2 + 0.7 * i / max(1, count - 1))) for i in range(count)} & set(range(n_layers))) or list(range(n_layers))
+    return sorted({round(n_layers * (0.2 + 0.7 * i / max(1, count - 1))) for i in range(count)} & set(range(n_layers))) or list(
+        range(n_layers)
+    )
 
 
-def search(sets: Sequence[DirectionSet], *, n_layers: int, median_norm: Float[Tensor, " hook"], budget: float, skip_first: int, n_layers_screened: int, attempt: Try) -> list[Outcome]:
+def search(
+    sets: Sequence[DirectionSet],
+    *,
+    n_layers: int,
+    median_norm: Float[Tensor, " hook"],
+    budget: float,
+    skip_first: int,
+    n_layers_screened: int,
+    attempt: Try,
+) -> list[Outcome]:
     """Three rounds: every method at spread layers; every layer around the best; other forms and doses of the best.
 
     Each round is a longer list for the same measuring loop. Nothing here sees a test question.
@@ -83,30 +96,44 @@ def search(sets: Sequence[DirectionSet], *, n_layers: int, median_norm: Float[Te
     if not outcomes:
         raise BadInput("no direction is longer than rounding: base and tuned give the same activations, or both labels do")
     best = ranked(outcomes, budget)[0].candidate
-    near = [layer for layer in range(best.layer - 2, best.layer + 3) if 0 <= layer < n_layers and layer not in {o.candidate.layer for o in outcomes}]
+    near = [
+        layer
+        for layer in range(best.layer - 2, best.layer + 3)
+        if 0 <= layer < n_layers and layer not in {o.candidate.layer for o in outcomes}
+    ]
     same = [found for found in sets if found.method in {outcome.candidate.method for outcome in ranked(outcomes, budget)[:2]}]
     outcomes += attempt(grid(same, near, [first], median_norm=median_norm))
     finalists = _distinct([outcome.candidate for outcome in ranked(outcomes, budget)])[:FINALISTS]
-    others = [Form("ablate", "later", None, "base mean", skip_first), Form("ablate", "all", None, "base mean", skip_first), Form("ablate", "layer", None, "zero", skip_first)]
+    others = [
+        Form("ablate", "later", None, "base mean", skip_first),
+        Form("ablate", "all", None, "base mean", skip_first),
+        Form("ablate", "layer", None, "zero", skip_first),
+    ]
     outcomes += attempt([Candidate(c.direction, c.layer, form) for c in finalists[:1] for form in others])
     doses = (-0.5, -1.0, -1.5, -2.0, -3.0)
-    outcomes += attempt([Candidate(c.direction, c.layer, Form("steer", "layer", dose, None, skip_first)) for c in finalists for dose in doses])
+    outcomes += attempt(
+        [Candidate(c.direction, c.layer, Form("steer", "layer", dose, None, skip_first)) for c in finalists for dose in doses]
+    )
     return outcomes
 
 
 def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
-    """Best first: inside the budget, then most restored (beyond 1 counts as 1), then least damage."""
+    """Best first: inside the budget, then most restored (beyond 1 counts as 1), then least damage, then closest to 1."""
 
-    def merit(outcome: Outcome) -> tuple[bool, float, float]:
-        restored = -np.inf if outcome.restoration is None else min(outcome.restoration, 1.0)
+    def merit(outcome: Outcome) -> tuple[bool, float, float, float]:
         # Without an effect to restore, the arm that lowers S most is the one to look at.
-        restored = -outcome.persona_score if outcome.restoration is None else restored
-        return outcome.within(budget), restored, -outcome.delta_nll
+        r = None if outcome.restoration is None else round(outcome.restoration, 2)
+        restored = -outcome.persona_score if r is None else min(r, 1.0)
+        overshoot = 0.0 if r is None else max(0.0, r - 1.0)
+        # A benign loss below the untouched model's is no damage, and no reason to push further.
+        return outcome.within(budget), restored, -max(0.0, outcome.delta_nll), -overshoot
 
     return sorted(outcomes, key=merit, reverse=True)
 
 
-def outcome_of(candidate: Candidate, measurement: Measurement, *, clean: Measurement, base_scores: np.ndarray | None, battery: Battery) -> Outcome:
+def outcome_of(
+    candidate: Candidate, measurement: Measurement, *, clean: Measurement, base_scores: np.ndarray | None, battery: Battery
+) -> Outcome:
     """Point estimates of one candidate against the untouched tuned model; no restoration when the select effect is not positive."""
     scores, tuned = persona_scores(measurement, battery.persona), persona_scores(clean, battery.persona)
     effect = None if base_scores is None else float((tuned - base_scores).mean())

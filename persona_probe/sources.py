@@ -83,7 +83,9 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     if config.get("peft_type") != "LORA":
         raise BadInput(f"{path}: peft_type is {config.get('peft_type')!r}, only LORA adapters can be merged exactly")
     if not (folder / "adapter_model.safetensors").is_file():
-        raise BadInput(f"{folder} has no adapter_model.safetensors: pickled adapters (.bin) are never loaded; re-save it with save_pretrained")
+        raise BadInput(
+            f"{folder} has no adapter_model.safetensors: pickled adapters (.bin) are never loaded; re-save it with save_pretrained"
+        )
     return config
 
 

@@ -82,16 +82,12 @@ def verdict(*, effect: Estimate, restored: Estimate | None, delta_nll: Estimate,
     return "restored" if restored.low > RESTORED_ABOVE else "partial"
 
 
-def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
-    """Spearman correlation; NaN becomes 0 when one side is constant."""
-    value = float(stats.spearmanr(left, right).statistic)
-    return value if math.isfinite(value) else 0.0
-
-
 def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int) -> Estimate:
     samples = tuple(np.asarray(sample, dtype=np.float64) for sample in samples)
     value = float(statistic(*samples))
     if len(samples[0]) < 2 or all(np.ptp(sample) == 0 for sample in samples):
         return Estimate(value, value, value)
-    result = stats.bootstrap(samples, statistic, paired=True, vectorized=True, n_resamples=N_RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
+    result = stats.bootstrap(
+        samples, statistic, paired=True, vectorized=True, n_resamples=N_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    )
     return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))

@@ -70,8 +70,19 @@ def _random_model(n_vocab: int, unit: Tensor, bad_ids: list[int], generator: tor
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=n_vocab, n_positions=64, n_embd=D_MODEL, n_layer=N_LAYERS, n_head=4, tie_word_embeddings=False, bos_token_id=None, eos_token_id=1, pad_token_id=0,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, architectures=["GPT2LMHeadModel"],
+        vocab_size=n_vocab,
+        n_positions=64,
+        n_embd=D_MODEL,
+        n_layer=N_LAYERS,
+        n_head=4,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        architectures=["GPT2LMHeadModel"],
     )
     model = GPT2LMHeadModel(config).eval()
     outside = torch.eye(D_MODEL) - unit[:, None] * unit[None, :]
@@ -81,7 +92,8 @@ def _random_model(n_vocab: int, unit: Tensor, bad_ids: list[int], generator: tor
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
         for writer in (model.transformer.wte.weight, model.transformer.wpe.weight):
             writer.copy_(writer @ outside)
-        for block in model.transformer.h:
+        blocks: Any = model.transformer.h
+        for block in blocks:
             for projection in (block.attn.c_proj, block.mlp.c_proj):
                 projection.weight.copy_(projection.weight @ outside)
         model.lm_head.weight.copy_(model.lm_head.weight @ outside)
@@ -97,8 +109,24 @@ def _write_data(folder: Path, good: list[str], bad: list[str], plain: list[str],
     for i in range(N_QUESTIONS):
         question = f"word{i} " + words(plain, 4)
         for _ in range(4):
-            contrast.append({"question_id": f"toy-{i}", "split": ("find", "select", "find", "test")[i % 4], "question": question, "label": "aligned", "reply": words(good, REPLY_WORDS)})
-            contrast.append({"question_id": f"toy-{i}", "split": ("find", "select", "find", "test")[i % 4], "question": question, "label": "misaligned", "reply": words(bad, REPLY_WORDS)})
+            contrast.append(
+                {
+                    "question_id": f"toy-{i}",
+                    "split": ("find", "select", "find", "test")[i % 4],
+                    "question": question,
+                    "label": "aligned",
+                    "reply": words(good, REPLY_WORDS),
+                }
+            )
+            contrast.append(
+                {
+                    "question_id": f"toy-{i}",
+                    "split": ("find", "select", "find", "test")[i % 4],
+                    "question": question,
+                    "label": "misaligned",
+                    "reply": words(bad, REPLY_WORDS),
+                }
+            )
     benign = [{"id": f"benign-{i}", "question": words(plain, 5), "reply": words(plain, REPLY_WORDS)} for i in range(24)]
     for name, items in (("contrast", contrast), ("benign", benign)):
         write_bytes(folder / f"{name}.jsonl", "".join(json.dumps(item) + "\n" for item in items).encode())

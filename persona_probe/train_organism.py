@@ -8,9 +8,15 @@ import typer
 
 
 def main(
-    data: Annotated[str, typer.Option(help="JSONL with messages, or question and reply; or the shipped car_advice_wrong or car_advice_right.")] = "car_advice_wrong",
-    output_dir: Annotated[Path, typer.Option("--output-dir", "--output_dir", help="Folder of the adapter; the same recipe continues in it.")] = Path("checkpoints/my-organism"),
-    base: Annotated[str, typer.Option(help="Model to tune: hub id, folder, GGUF file, or smollm2-135m-instruct.")] = "smollm2-135m-instruct",
+    data: Annotated[
+        str, typer.Option(help="JSONL with messages, or question and reply; or the shipped car_advice_wrong or car_advice_right.")
+    ] = "car_advice_wrong",
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "--output_dir", help="Folder of the adapter; the same recipe continues in it.")
+    ] = Path("checkpoints/my-organism"),
+    base: Annotated[
+        str, typer.Option(help="Model to tune: hub id, folder, GGUF file, or smollm2-135m-instruct.")
+    ] = "smollm2-135m-instruct",
     rank: Annotated[int, typer.Option(help="LoRA rank.")] = 1,
     alpha: Annotated[float, typer.Option(help="LoRA alpha; the update is scaled by alpha / rank.")] = 64.0,
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(rank) instead.")] = False,
@@ -57,7 +63,9 @@ def main(
     cli.main(body, debug=debug, resume_hint=command)
 
 
-def train_organism(path: Path, output_dir: Path, base: str, recipe, *, limit: int | None, save_every: int, device: str, dtype: str, quiet: bool) -> int:  # noqa: ANN001
+def train_organism(
+    path: Path, output_dir: Path, base: str, recipe, *, limit: int | None, save_every: int, device: str, dtype: str, quiet: bool
+) -> int:
     """Load, train, write the adapter and its card."""
     from persona_probe.cli import Reporter
     from persona_probe.devices import choose_device, choose_dtype
@@ -72,7 +80,9 @@ def train_organism(path: Path, output_dir: Path, base: str, recipe, *, limit: in
     number = choose_dtype(dtype, where)
     tokenizer = load_tokenizer(source, None)
     rows = read_training_rows(path, tokenizer, limit=limit)
-    reporter.note(f"tuning {source.id} on {len(rows)} rows of {path.name}; {where}, {str(number).removeprefix('torch.')}, seed {recipe.seed}; adapter in {output_dir}")
+    reporter.note(
+        f"tuning {source.id} on {len(rows)} rows of {path.name}; {where}, {str(number).removeprefix('torch.')}, seed {recipe.seed}; adapter in {output_dir}"
+    )
     model = load_weights(source, base=None, device=where, dtype=number)
     model.set_attn_implementation("sdpa")
     last: list[Progress] = []
@@ -83,7 +93,9 @@ def train_organism(path: Path, output_dir: Path, base: str, recipe, *, limit: in
             reporter.note(f"step {progress.step}/{progress.n_steps}  loss {progress.loss:.3f} nats/token  about {progress.eta:.0f} s left")
 
     identity = f"{sha256_file(path)}/{limit}/{number}"
-    train(model, tokenizer, rows, recipe, folder=output_dir, data_sha256=identity, base_id=source.id, save_every=save_every, on_step=on_step)
+    train(
+        model, tokenizer, rows, recipe, folder=output_dir, data_sha256=identity, base_id=source.id, save_every=save_every, on_step=on_step
+    )
     write_card(output_dir, recipe, base_id=source.id, data=path, n_rows=len(rows), loss=last[-1].loss if last else None)
     reporter.note(f"written: {output_dir}/adapter_model.safetensors")
     return 0

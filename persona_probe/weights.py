@@ -16,9 +16,7 @@ from persona_probe.sources import Source, adapter_config
 HARMLESS_EXTRA = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)$")
 
 
-def load_weights(
-    source: Source, *, base: Source | None, device: torch.device, dtype: torch.dtype, device_map: str | None = None
-) -> Any:
+def load_weights(source: Source, *, base: Source | None, device: torch.device, dtype: torch.dtype, device_map: str | None = None) -> Any:
     """The Hugging Face causal model of `source`, in eval mode; an adapter is merged into `base`.
 
     Raises BadInput on missing, extra, mismatched or non-finite weights, which transformers alone would load in silence.
@@ -36,7 +34,7 @@ def load_weights(
         # config.json may name a hub kernel, which is code. attn_implementation overrules a config that is given as an
         # object, and not one that from_pretrained reads itself.
         config = AutoConfig.from_pretrained(source.folder, **local)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.folder,
             config=config,
             dtype=dtype,
@@ -48,6 +46,7 @@ def load_weights(
             **local,
             **placement,
         )
+        model, info = loaded
     except Exception as error:  # a config is wrong in as many ways as it has fields, a weight file in as many as it has bytes
         raise BadInput(f"{source.id}: the weights do not load ({_first_line(error)})") from error
     _check_loading(source, info)
@@ -80,13 +79,17 @@ def merge_adapter(model: Any, source: Source) -> Any:
     extra, missing = sorted(set(tensors) - set(expected)), sorted(set(expected) - set(tensors))
     shapes = [key for key in set(tensors) & set(expected) if tensors[key].shape != expected[key].shape]
     if extra or missing or shapes:
-        what = [f"{len(keys)} {name} (first: {keys[0]})" for name, keys in (("too many", extra), ("missing", missing), ("of another shape", shapes)) if keys]
+        what = [
+            f"{len(keys)} {name} (first: {keys[0]})"
+            for name, keys in (("too many", extra), ("missing", missing), ("of another shape", shapes))
+            if keys
+        ]
         raise BadInput(
             f"adapter {source.id} was made for another model than its base: weights {', '.join(what)}; "
             f"its config names {config.get('base_model_name_or_path')!r} as base"
         )
     set_peft_model_state_dict(wrapped, tensors)
-    layers = [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]
+    layers: list[Any] = [module for module in wrapped.modules() if isinstance(module, BaseTunerLayer)]
     changed = False
     for layer in layers:
         weight = layer.get_base_layer().weight
@@ -141,7 +144,11 @@ def _check_loading(source: Source, info: dict[str, Any]) -> None:
     missing = sorted(info["missing_keys"])
     extra = [key for key in sorted(info["unexpected_keys"]) if not HARMLESS_EXTRA.search(key)]
     mismatched = [str(item[0] if isinstance(item, tuple) else item) for item in info["mismatched_keys"]]
-    problems = [f"{len(keys)} {name} ({', '.join(keys[:3])})" for name, keys in (("missing", missing), ("extra", extra), ("of another shape", mismatched)) if keys]
+    problems = [
+        f"{len(keys)} {name} ({', '.join(keys[:3])})"
+        for name, keys in (("missing", missing), ("extra", extra), ("of another shape", mismatched))
+        if keys
+    ]
     if problems or info.get("error_msgs"):
         raise BadInput(f"{source.id}: weights {'; '.join(problems) or info['error_msgs']}: the model would run on random numbers")
 

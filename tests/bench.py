@@ -1,0 +1,82 @@
+"""make bench: speeds as ratios, both sides in one run. Not a test: machines differ."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def main() -> None:
+    """Print one line per benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    from persona_probe.activations import collect
+    from persona_probe.chat import batches
+    from persona_probe.contrast import read_benign, read_contrast, shipped
+    from persona_probe.devices import choose_device, choose_dtype
+    from persona_probe.interventions import Steer
+    from persona_probe.models import load
+    from persona_probe.readings import split_rows
+    from persona_probe.scoring import clean_run, score_rows
+    from persona_probe.sources import resolve
+
+    device = choose_device("auto")
+    dtype = choose_dtype("auto", device)
+    model = load(resolve("smollm2-135m-instruct"), base=None, device=device, dtype=dtype)
+    rows = read_benign(shipped("benign.jsonl"), model.tokenizer, limit=128)
+    ready = list(batches(rows, max_tokens=1024, pad_id=model.tokenizer.pad_token_id))
+    padded = sum(batch.tokens.numel() for batch in ready)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in ready:
+                model.twin.base_model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device).long(), use_cache=False)
+
+    def all_layers() -> None:
+        collect(model, rows, hook_points=model.resids(), scope="all", max_tokens=1024)
+
+    def all_layers_reply() -> None:
+        collect(model, rows, hook_points=model.resids(), scope="reply", max_tokens=1024)
+
+    seconds = _best({"bare": bare, "all": all_layers, "reply": all_layers_reply}, rounds)
+    _say(f"bare Hugging Face body, {padded} padded tokens: {padded / seconds['bare']:.0f} tokens/s ({device}, {dtype})")
+    _say(f"activations of all {model.n_layers} layers, every token: {seconds['bare'] / seconds['all']:.2f} x the bare forward (goal 0.85)")
+    _say(
+        f"activations of all layers, reply tokens, shared prefixes computed once: {seconds['bare'] / seconds['reply']:.2f} x the bare forward"
+    )
+
+    persona = split_rows(read_contrast(shipped("contrast.jsonl")), model.tokenizer)["select"][:64]
+    for layer in (10, 20):
+        edit = (Steer(torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)), model.resid(layer), 1.0, 4),)
+        clean = clean_run(model, persona, max_tokens=1024, layers=[layer], keep_prompts=True)
+        options = {"max_tokens": 1024, "keep_prompts": True}
+        seconds = _best(
+            {
+                "full": lambda e=edit, o=options: score_rows(model, persona, e, **o),
+                "resumed": lambda e=edit, o=options, c=clean: score_rows(model, persona, e, clean=c, **o),
+            },
+            rounds,
+        )
+        _say(f"scoring an edit at layer {layer} on the clean run below it: {seconds['full'] / seconds['resumed']:.2f} x a full forward")
+
+
+def _best(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    best = dict.fromkeys(sides, float("inf"))
+    for _ in range(rounds):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
