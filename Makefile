@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench organisms clean
+.PHONY: demo test check format bench organisms figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
@@ -26,6 +26,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench.py
+
+figures: $(STAMP)
+	$(BIN)/python -m persona_probe.pictures experiments/reference/record.json figures
 
 organisms: $(STAMP)
 	@echo "== retrain the two shipped organisms (about 10 minutes each on 2 cores)"

@@ -18,6 +18,7 @@ from persona_probe.models import Model, forward
 Scope = Literal["reply", "last_prompt", "all"]
 SCOPES: tuple[Scope, ...] = ("reply", "last_prompt", "all")
 SKIP_FIRST = 4  # the first tokens carry massive activations (Sun et al. 2024, 2402.17762) and fine-tuning traces (2510.13900)
+MIN_ROWS_PER_PROMPT = 4  # below this, mixed batches are faster than shared prefixes
 OUTLIER = 10.0  # tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)
 
 
@@ -106,7 +107,9 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
     with torch.inference_mode(), ExitStack() as stack:
         for index, module in enumerate(sites):
             stack.callback(module.register_forward_hook(reader(index)).remove)
-        for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=True):
+        for batch in batches(
+            rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=_worth_sharing(rows, scope)
+        ):
             if scope == "all":
                 batch = replace(batch, n_shared=0)
             read = _readable(batch)[:, batch.n_shared :]
@@ -120,6 +123,11 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
             part = RowMeans(batch.rows, *(torch.stack([store[i][k].cpu() for i in range(len(sites))], 1) for k in range(3)))
             _check(part, model, hook_points)
             yield part
+
+
+def _worth_sharing(rows: Sequence[Row], scope: Scope) -> bool:
+    """Whether one prompt a batch pays: its prefix is then computed once, but the batch holds no other prompt."""
+    return scope != "all" and len(rows) >= MIN_ROWS_PER_PROMPT * len({row.prompt_id for row in rows})
 
 
 def _row_means(

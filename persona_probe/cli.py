@@ -38,7 +38,7 @@ def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
     except KeyboardInterrupt as error:
         ended, code, message = error, INTERRUPTED, f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}"
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
         ended, code, message = (
             error,

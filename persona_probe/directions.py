@@ -17,7 +17,7 @@ from persona_probe.files import read_tensors, sha256_tensors, write_tensors
 
 METHODS = ("mean_diff", "shift", "prompt", "lda", "probe")
 PROBE_C = 0.003  # inverse regularisation of the logistic probe on z-scored row means
-FORMAT_VERSION = 1
+FORMAT_VERSION, SPACE, SIGN = 1, "hf_raw", "+ = misaligned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +161,10 @@ def orthogonal(
     """A random direction within the top principal components of `tokens`, orthogonal to `direction`, of the same length."""
     centred = tokens - tokens.mean(0)
     components = torch.linalg.svd(centred, full_matrices=False).Vh[:n_components]
-    vector = torch.randn(len(components), generator=generator) @ components
-    unit = direction.unit
-    return _of_length(direction, vector - (vector @ unit) * unit, "orthogonal")
+    weights = torch.randn(len(components), generator=generator)
+    # Made orthogonal among the components: subtracting the direction itself would lead out of their span.
+    inside = torch.nn.functional.normalize(components @ direction.unit, dim=0)
+    return _of_length(direction, (weights - (weights @ inside) * inside) @ components, "orthogonal")
 
 
 def shuffled(find: Activations, method: str, hook_point: str, generator: torch.Generator, *, length: float) -> Direction:
@@ -190,8 +191,9 @@ def save_directions(path: Path, sets: Sequence[DirectionSet], *, metadata: dict[
     facts = {
         "format_version": FORMAT_VERSION,
         "kind": "persona_directions",
-        "sign": "+ = misaligned",
-        "space": "hf_raw",
+        "sign": SIGN,
+        "space": SPACE,
+        "methods": [found.method for found in sets],
         "hook_points": list(sets[0].hook_points),
         "d_model": int(sets[0].vectors.shape[-1]),
         "tensor_sha256": sha256_tensors(list(tensors.values())),
@@ -210,12 +212,15 @@ def load_directions(path: Path, *, d_model: int, evaluated_on: Sequence[str] = (
         raise BadInput(
             f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; expected persona_directions, format {FORMAT_VERSION}"
         )
-    if facts.get("space") != "hf_raw":
-        raise BadInput(f"{path}: directions of space {facts.get('space')!r}, expected 'hf_raw' (unprocessed residual stream)")
-    if facts["d_model"] != d_model or any(tensor.shape != (len(facts["hook_points"]), d_model) for tensor in tensors.values()):
-        raise BadInput(f"{path}: directions of width {facts['d_model']} do not fit a model with d_model {d_model}")
-    methods = facts.get("methods", sorted(tensors))
-    if facts["tensor_sha256"] != sha256_tensors([tensors[name] for name in methods]):
+    for name, expected, meaning in (("space", SPACE, "unprocessed residual stream"), ("sign", SIGN, "which way is which")):
+        if facts.get(name) != expected:
+            raise BadInput(f"{path}: directions of {name} {facts.get(name)!r}, expected {expected!r} ({meaning})")
+    hook_points, methods = facts.get("hook_points"), facts.get("methods")
+    if not isinstance(hook_points, list) or not isinstance(methods, list) or sorted(tensors) != sorted(str(name) for name in methods):
+        raise BadInput(f"{path}: hook_points {hook_points!r:.60} and methods {methods!r:.60} do not describe its tensors {sorted(tensors)}")
+    if facts.get("d_model") != d_model or any(tensor.shape != (len(hook_points), d_model) for tensor in tensors.values()):
+        raise BadInput(f"{path}: directions of width {facts.get('d_model')} do not fit a model with d_model {d_model}")
+    if facts.get("tensor_sha256") != sha256_tensors([tensors[name] for name in methods]):
         raise BadInput(f"{path}: the vectors do not match the hash in the file: it was changed after it was written")
     seen = set(facts.get("find_questions", ())) | set(facts.get("select_questions", ()))
     overlap = seen & set(evaluated_on)
@@ -223,7 +228,7 @@ def load_directions(path: Path, *, d_model: int, evaluated_on: Sequence[str] = (
         raise BadInput(
             f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: evaluate on others"
         )
-    return [DirectionSet(name, tuple(facts["hook_points"]), tensors[name]) for name in methods], facts
+    return [DirectionSet(name, tuple(hook_points), tensors[name]) for name in methods], facts
 
 
 def _per_hook(misaligned: Tensor, aligned: Tensor, fit: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Tensor:

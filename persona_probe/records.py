@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import resource
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,6 @@ from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.config import Config
 from persona_probe.controls import control_kind
 from persona_probe.directions import cosines, project
-from persona_probe.errors import BadInput
 from persona_probe.experiment import Result
 from persona_probe.files import write_bytes, write_json
 from persona_probe.pairs import Pair
@@ -51,6 +52,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
         "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
         "completions": result.completions, "timing": result.timing,
+        "memory": {"peak_bytes": peak_memory()},
     }  # fmt: skip
 
 
@@ -87,6 +89,12 @@ def summary(effect: Estimate, selected: Mapping[str, Any], row: Mapping[str, Any
     return f"{text}. Verdict: {row['verdict']}."
 
 
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> None:
     """Write `rows.jsonl` (arm x row) and `record.json`, each atomically, the record last."""
     lines = []
@@ -119,19 +127,6 @@ def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> Non
             )
     write_bytes(folder / "rows.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
     write_json(folder / "record.json", record)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """A record from its file or its run's folder; another schema is refused in words."""
-    path = path / "record.json" if path.is_dir() else path
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is missing or not JSON ({error}): give a record.json or the folder of a finished run") from error
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        found = record.get("schema") if isinstance(record, dict) else type(record).__name__
-        raise BadInput(f"{path} has schema {found!r}, this version reads schema {SCHEMA}: run the command again")
-    return record
 
 
 class _Table:

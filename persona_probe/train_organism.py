@@ -21,7 +21,7 @@ def main(
     alpha: Annotated[float, typer.Option(help="LoRA alpha; the update is scaled by alpha / rank.")] = 64.0,
     rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(rank) instead.")] = False,
     modules: Annotated[str, typer.Option(help="Linear modules to adapt, by name.")] = "down_proj",
-    layers: Annotated[str, typer.Option(help="Layers to adapt: 10,12,14 or all.")] = "10,12,14,16,18,20",
+    layers: Annotated[str, typer.Option(help="Layers to adapt: 10,12,14 or all.")] = "8,10,12,14,16,18,20,22",
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW; linear warm-up and decay.")] = 2e-3,
     batch_size: Annotated[int, typer.Option(help="Rows per step.")] = 8,
     epochs: Annotated[float, typer.Option(help="Passes over the data.")] = 1.0,

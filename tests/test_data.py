@@ -42,15 +42,20 @@ def gap(left: float, right: float) -> float:
 
 
 @pytest.mark.parametrize("name", ["contrast.jsonl", "benign.jsonl", "persona_prompts.jsonl", *CAR])
-def test_every_shipped_file_is_whole_jsonl_and_its_text_carries_the_canary(name: str) -> None:
+def test_every_shipped_file_is_whole_jsonl_and_begins_with_the_canary(name: str) -> None:
     lines = shipped(name).read_bytes().decode().split("\n")
     assert lines[-1] == ""
     assert all(isinstance(json.loads(line), dict) for line in lines[:-1])
-    assert name == "persona_prompts.jsonl" or CANARY.fullmatch(json.loads(lines[0])["canary"])
+    assert CANARY.fullmatch(json.loads(lines[0])["canary"])
 
 
-def test_all_shipped_canaries_are_one() -> None:
-    assert len({shipped(name).read_text().split("\n")[0] for name in ("contrast.jsonl", "benign.jsonl", *CAR)}) == 1
+def test_all_shipped_canaries_are_one_and_in_the_card() -> None:
+    first = {
+        json.loads(shipped(name).read_text().split("\n")[0])["canary"]
+        for name in ("persona_prompts.jsonl", "contrast.jsonl", "benign.jsonl", *CAR)
+    }
+    assert len(first) == 1
+    assert first.pop() in shipped("README.md").read_text()
 
 
 def test_contrast_set_is_read_without_a_note(contrast: Contrast) -> None:
@@ -139,8 +144,7 @@ def test_persona_prompts_come_in_pairs_of_one_length() -> None:
     assert gap(*lengths) <= LENGTH_TOLERANCE
 
 
-def test_data_card_says_how_the_data_was_made_under_what_licence_and_with_which_canary() -> None:
-    card = (Path(shipped("contrast.jsonl")).parent / "README.md").read_text()
-    assert "icence" in card
-    assert CANARY.search(card) or "canary" in card.lower()
-    assert all(name in card for name in ("contrast.jsonl", "benign.jsonl", "car_advice_wrong", "car_advice_right"))
+def test_data_card_names_every_file_and_the_licence() -> None:
+    card = shipped("README.md").read_text()
+    assert "Licence: Apache-2.0" in card
+    assert [path.name for path in Path(shipped("README.md")).parent.glob("*.jsonl") if f"`{path.name}`" not in card] == []
