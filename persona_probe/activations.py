@@ -13,7 +13,7 @@ from torch import Tensor
 
 from persona_probe.chat import Row, TokenBatch, batches
 from persona_probe.errors import BadInput
-from persona_probe.models import Model, forward
+from persona_probe.models import Model, forward, halving
 
 Scope = Literal["reply", "last_prompt", "all"]
 SCOPES: tuple[Scope, ...] = ("reply", "last_prompt", "all")
@@ -104,25 +104,25 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
 
         return hook
 
+    def read_batch(batch: TokenBatch) -> RowMeans:
+        read = _readable(batch)[:, batch.n_shared :]
+        store.clear()
+        current.update(read=read.to(model.device), sample=_sample(batch.rows, read).to(model.device))
+        forward(model, batch, logits=False)
+        if len(store) != len(sites):
+            silent = hook_points[min(set(range(len(sites))) - set(store))]
+            raise BadInput(f"no activations at {silent}: the block did not run in {model.name}")
+        return RowMeans(batch.rows, *(torch.stack([store[i][k].cpu() for i in range(len(sites))], 1) for k in range(3)))
+
     with torch.inference_mode(), ExitStack() as stack:
         for index, module in enumerate(sites):
             stack.callback(module.register_forward_hook(reader(index)).remove)
         for batch in batches(
             rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=_worth_sharing(rows, scope)
         ):
-            if scope == "all":
-                batch = replace(batch, n_shared=0)
-            read = _readable(batch)[:, batch.n_shared :]
-            store.clear()
-            current.update(read=read.to(model.device), sample=_sample(batch.rows, read).to(model.device))
-            forward(model, batch, logits=False)
-            if len(store) != len(sites):
-                raise BadInput(
-                    f"no activations at {hook_points[min(set(range(len(sites))) - set(store))]}: the block did not run in {model.name}"
-                )
-            part = RowMeans(batch.rows, *(torch.stack([store[i][k].cpu() for i in range(len(sites))], 1) for k in range(3)))
-            _check(part, model, hook_points)
-            yield part
+            for _, part in halving(model, replace(batch, n_shared=0) if scope == "all" else batch, read_batch):
+                _check(part, model, hook_points)
+                yield part
 
 
 def _worth_sharing(rows: Sequence[Row], scope: Scope) -> bool:

@@ -43,19 +43,27 @@ class Battery:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What one arm scored. Per persona row: log-probability per token; per benign row: summed log-probability, tokens, KL."""
+    """What one arm scored. Per persona row: log-probability per token; per benign row: summed log-probability, tokens, KL.
+
+    `failed` says why there are no numbers, when the intervention left none that are finite.
+    """
 
     key: str
     persona: Mapping[str, float]
     benign: Mapping[str, tuple[float, int, float]]
+    failed: str | None = None
 
     def json(self) -> dict[str, Any]:
         """One line of the measurement file."""
+        if self.failed:
+            return {"key": self.key, "failed": self.failed}
         return {"key": self.key, "persona": dict(self.persona), "benign": {id: list(value) for id, value in self.benign.items()}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Measurement":
         """The inverse of `json`."""
+        if value.get("failed"):
+            return cls(value["key"], {}, {}, value["failed"])
         return cls(value["key"], value["persona"], {id: (item[0], item[1], item[2]) for id, item in value["benign"].items()})
 
 

@@ -60,6 +60,14 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def halves(self) -> tuple["TokenBatch", "TokenBatch"]:
+        """The same rows in two batches of the same width, for when one does not fit in memory."""
+        middle = len(self) // 2
+        return tuple(  # type: ignore[return-value]
+            TokenBatch(self.tokens[part], self.mask[part], self.read[part], self.rows[part], self.n_shared)
+            for part in (slice(None, middle), slice(middle, None))
+        )
+
 
 def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[str, str], ...], str]:
     """The turns before the reply, and the reply, of one JSON object."""

@@ -25,10 +25,10 @@ class Config:
     budget: float = 0.10
     controls: int = 5
     null: int = 0
-    layers_screened: int = 6
+    layers_screened: int = 5
     skip_first: int = 4
     replies_per_question: int = 8
-    n_benign: int = 96
+    n_benign: int = 64
     n_prompts: int = 4
     max_new_tokens: int = 48
     temperature: float = 0.7

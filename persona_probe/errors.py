@@ -19,6 +19,10 @@ class BadInput(PersonaProbeError, ValueError):
     """A file, a model or a data set is missing, damaged, or does not fit the others."""
 
 
+class NotFinite(BadInput):
+    """An edited model gave NaN or infinity. The arm has no numbers; the others go on."""
+
+
 class OutOfMemory(PersonaProbeError):
     """A single row does not fit, after the batch was halved down to one."""
 

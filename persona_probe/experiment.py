@@ -44,6 +44,7 @@ class Result:
     battery: Battery
     completions: list[dict[str, Any]]
     n_select_benign: int
+    failed: list[str]
     timing: dict[str, float] = field(default_factory=dict)
 
 
@@ -97,17 +98,19 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> 
     arms: dict[str, tuple[Arm, Measurement]] = {}
     dosed: list[tuple[str, float, Measurement]] = []
     completions: list[dict[str, Any]] = []
+    failed: list[str] = []
     sides: tuple[tuple[Side, list[Arm]], ...] = (("tuned", tuned_arms), ("base", base_arms))
     for side, planned in sides:
         wanted = [arm for arm, _ in doses[side]]
         with reporter.phase(f"arms on the {side} model", len(planned) + len(wanted)) as advance:
             measured = final.measure([*planned, *wanted], advance=advance)
-        arms.update({arm.name: (arm, measurement) for arm, measurement in zip(planned, measured, strict=False)})
-        dosed += [(side, dose, measurement) for (_, dose), measurement in zip(doses[side], measured[len(planned) :], strict=True)]
+        failed += [f"{arm.name}: {m.failed}" for arm, m in zip([*planned, *wanted], measured, strict=True) if m.failed]
+        arms.update({arm.name: (arm, m) for arm, m in zip(planned, measured, strict=False) if not m.failed})
+        dosed += [(side, dose, m) for (_, dose), m in zip(doses[side], measured[len(planned) :], strict=True) if not m.failed]
         clock.lap(f"{side} arms")
-        completions += replies(config, contrast, pair, run, side, [arm for arm in planned if arm.name in SAMPLED])
+        completions += replies(config, contrast, pair, run, side, [arm for arm in planned if arm.name in SAMPLED and arm.name in arms])
         clock.lap(f"{side} replies")
-    return Result(contrast, readings, outcomes, chosen, steering, arms, dosed, test, completions, len(select.benign), clock.laps())
+    return Result(contrast, readings, outcomes, chosen, steering, arms, dosed, test, completions, len(select.benign), failed, clock.laps())
 
 
 SAMPLED = ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "random-covariance-1")
@@ -143,6 +146,7 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
         return [
             outcome_of(c, m, clean=tuned, base_scores=base_scores if effect.estimate > 0 else None, battery=bench.battery)
             for c, m in zip(candidates, measured, strict=True)
+            if not m.failed
         ]
 
     return search(

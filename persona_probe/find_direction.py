@@ -29,10 +29,10 @@ def main(
     ] = 0.10,
     controls: Annotated[int, typer.Option(help="Random directions of each kind.")] = 5,
     null: Annotated[int, typer.Option(help="Covariance-matched random directions for a p-value; 19 make p <= 0.05 possible.")] = 0,
-    layers_screened: Annotated[int, typer.Option(help="Layers of the first selection round.")] = 6,
+    layers_screened: Annotated[int, typer.Option(help="Layers of the first selection round.")] = 5,
     skip_first: Annotated[int, typer.Option(help="First tokens of a sequence that interventions leave alone.")] = 4,
     replies_per_question: Annotated[int, typer.Option(help="Most replies of a label per question.")] = 8,
-    n_benign: Annotated[int, typer.Option(help="Benign texts behind the reported damage.")] = 96,
+    n_benign: Annotated[int, typer.Option(help="Benign texts behind the reported damage.")] = 64,
     n_prompts: Annotated[int, typer.Option(help="Test questions to sample replies to.")] = 4,
     max_new_tokens: Annotated[int, typer.Option(help="Length of sampled replies.")] = 48,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.7,
@@ -109,6 +109,7 @@ def find_direction(
     config = Config(**settings)
 
     from persona_probe.devices import choose_device, choose_dtype
+    from persona_probe.errors import FAILED_CELLS, OK
     from persona_probe.experiment import run_experiment
     from persona_probe.pairs import open_pair
     from persona_probe.records import build_record, write_record
@@ -144,10 +145,12 @@ def find_direction(
         write_record(run.folder, record, result)
         write_report(record, run.path("report.html"))
     show(record, json_output=json_output)
+    for failure in record["failed"]:
+        reporter.note(f"failed: {failure}")
     reporter.note(
         f"written: record.json, rows.jsonl, directions.safetensors and report.html in {config.output_dir} ({record['timing']['total']:.0f} s)"
     )
-    return 0
+    return FAILED_CELLS if record["failed"] else OK
 
 
 def show(record: dict[str, Any], *, json_output: bool) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from persona_probe.arms import Arm, Battery, Measurement, Side, clean_runs, measure, measurement_key
-from persona_probe.errors import BadInput
+from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure, measurement_key
+from persona_probe.errors import BadInput, NotFinite
+from persona_probe.models import Model
 from persona_probe.pairs import Pair
 from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
@@ -53,9 +54,15 @@ class Bench:
             clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk)
             for layer, key in edited:
                 if layer in chunk:
-                    self.run.keep(key, measure(model, missing[key], self.battery, key=key, clean=clean, max_tokens=self.max_tokens).json())
+                    self.run.keep(key, self._measured_or_failed(model, missing[key], key, clean).json())
                     advance("")
             del clean
+
+    def _measured_or_failed(self, model: Model, arm: Arm, key: str, clean: Clean) -> Measurement:
+        try:
+            return measure(model, arm, self.battery, key=key, clean=clean, max_tokens=self.max_tokens)
+        except NotFinite as error:
+            return Measurement(key, {}, {}, failed=str(error))
 
     def _layers_at_once(self, bytes_per_token: int) -> int:
         tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))

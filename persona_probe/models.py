@@ -2,17 +2,17 @@
 
 import copy
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_probe.chat import Prompt, TokenBatch, Tokenizer, render
-from persona_probe.errors import BadInput
+from persona_probe.errors import BadInput, OutOfMemory
 from persona_probe.files import sha256_json
 from persona_probe.sources import Source
 from persona_probe.weights import load_tokenizer, load_weights
@@ -155,6 +155,29 @@ def forward(model: Model, batch: TokenBatch, *, logits: bool) -> Float[Tensor, "
         input_ids=tokens[:, shared:], attention_mask=mask.long(), position_ids=position, past_key_values=cache, use_cache=bool(shared)
     )
     return out.logits if logits else None
+
+
+T = TypeVar("T")
+
+
+def halving(model: Model, batch: TokenBatch, run: Callable[[TokenBatch], T]) -> Iterator[tuple[TokenBatch, T]]:
+    """What `run` gives for a batch; when memory runs out, for its halves, down to single rows."""
+    try:
+        result = run(batch)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        if len(batch) == 1:
+            row = batch.rows[0]
+            raise OutOfMemory(
+                f"row {row.id!r} ({len(row.ids)} tokens) does not fit on {model.device} beside {model.name}: use --dtype bfloat16, --device cpu or a smaller model"
+            ) from error
+    else:
+        yield batch, result
+        return
+    release()
+    for half in batch.halves():
+        yield from halving(model, half, run)
 
 
 def check_tokenizers(base: Tokenizer, tuned: Tokenizer) -> None:

@@ -15,6 +15,7 @@ from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.config import Config
 from persona_probe.controls import control_kind
 from persona_probe.directions import cosines, project
+from persona_probe.errors import BadInput
 from persona_probe.experiment import Result
 from persona_probe.files import write_bytes, write_json
 from persona_probe.pairs import Pair
@@ -30,7 +31,9 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
     chosen, form = result.chosen.candidate, result.chosen.candidate.form
     name = chosen_arm(result)
-    row = next(entry for entry in arms if entry["name"] == name)
+    row = next((entry for entry in arms if entry["name"] == name), None)
+    if row is None:
+        raise BadInput(f"the chosen arm could not be measured on the test questions ({'; '.join(result.failed)}): try --dtype float32")
     null = table.null()
     hook = result.readings.tuned.hook_points.index(chosen.direction.hook_point)
     own = next(found for found in result.readings.sets if found.method == chosen.method)
@@ -51,7 +54,8 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
         "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
         "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
-        "completions": result.completions, "timing": result.timing,
+        "completions": result.completions,
+        "failed": result.failed, "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }  # fmt: skip
 

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from persona_probe.chat import Row, TokenBatch, batches
-from persona_probe.errors import BadInput, OutOfMemory
+from persona_probe.errors import NotFinite
 from persona_probe.interventions import Intervention, applied
-from persona_probe.models import Model, forward
+from persona_probe.models import Model, forward, halving
 from persona_probe.prefixes import Prefix, lowest_layer, record_prefixes, resumed
 
 KL_POSITIONS_PER_ROW = 3
@@ -73,7 +73,7 @@ def score_rows(
     logprob = torch.tensor([value[0] for value in values], dtype=torch.float64)
     if not torch.isfinite(logprob).all():
         bad = rows[int((~torch.isfinite(logprob)).nonzero()[0])]
-        raise BadInput(f"the log-probability of reply {bad.id!r} is not finite in {model.name} ({model.dtype}): try --dtype float32")
+        raise NotFinite(f"the log-probability of reply {bad.id!r} is not finite in {model.name} ({model.dtype}): try --dtype float32")
     kl = torch.tensor([value[2] for value in values], dtype=torch.float64) if clean is not None and clean.logprobs else None
     return RowScores(tuple(row.id for row in rows), logprob, torch.tensor([value[1] for value in values]), kl)
 
@@ -109,23 +109,18 @@ def _reply_logprobs(
     layer = lowest_layer(model, interventions)
     for index, batch in enumerate(ready):
         prefix = clean.prefix(layer, index) if clean is not None else None
-        try:
-            with resumed(model, prefix):
-                logits = forward(model, batch, logits=True)
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise OutOfMemory(
-                    f"row {batch.rows[0].id!r} ({len(batch.rows[0].ids)} tokens) does not fit on {model.device}: use --device cpu, a smaller model or --dtype bfloat16"
-                ) from error
-            torch.cuda.empty_cache()
-            half = max(1, batch.tokens.numel() // 2)
-            yield from _reply_logprobs(model, batch.rows, interventions, max_tokens=half, keep_prompts=keep_prompts, clean=None)
-            continue
-        assert logits is not None, "logits were asked for"
-        for i, row in enumerate(batch.rows):
-            start = row.n_prompt - 1 - batch.n_shared
-            window = logits[i, start : start + row.n_reply].float()
-            yield row, window.log_softmax(-1), batch.tokens[i, row.n_prompt : len(row.ids)].to(window.device)
+
+        def run(part: TokenBatch, whole: TokenBatch = batch, prefix: Prefix | None = prefix) -> Float[Tensor, "batch rest d_vocab"]:
+            with resumed(model, prefix if part is whole else None):
+                logits = forward(model, part, logits=True)
+            assert logits is not None, "logits were asked for"
+            return logits
+
+        for part, logits in halving(model, batch, run):
+            for i, row in enumerate(part.rows):
+                start = row.n_prompt - 1 - part.n_shared
+                window = logits[i, start : start + row.n_reply].log_softmax(-1, dtype=torch.float32)
+                yield row, window, part.tokens[i, row.n_prompt : len(row.ids)].to(window.device)
 
 
 def _sampled(row: Row) -> list[int]:

@@ -14,7 +14,7 @@ from persona_probe.errors import BadInput
 from persona_probe.forms import Form
 
 MIN_RELATIVE_NORM = 1e-4  # directions shorter than this share of the stream's norm are rounding, not signal
-FINALISTS = 3
+FINALISTS = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -187,10 +187,11 @@ def test_a_measurement_that_fails_keeps_nothing(tmp_path: Path) -> None:
 def test_nothing_measured_is_lost_when_the_process_is_killed_while_it_appends(tmp_path: Path, seconds: float) -> None:
     body = "for i in range(100_000): run.keep(f'k{i}', {'x': [i] * 200}); print(i, flush=True)"
     process = child(tmp_path, body)
+    assert process.stdout is not None
+    announced = [int(process.stdout.readline())]
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
-    assert process.stdout is not None
-    announced = [int(line) for line in process.stdout if line.endswith("\n")]
+    announced += [int(line) for line in process.stdout if line.endswith("\n")]
     kill(process)
     with open_run(tmp_path, {"seed": 0}) as run:
         assert [run.get(f"k{i}") for i in announced] == [{"x": [i] * 200} for i in announced]
