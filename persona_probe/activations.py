@@ -144,8 +144,7 @@ def _row_means(
 
 
 def _readable(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
-    read = batch.read.clone()
-    read[:, :SKIP_FIRST] = False
+    read = batch.read & (batch.positions >= SKIP_FIRST)
     empty = (~read.any(1)).nonzero()
     if len(empty):
         raise BadInput(f"row {batch.rows[int(empty[0])].id!r} has no token to read after the first {SKIP_FIRST}: it is too short")

@@ -48,25 +48,40 @@ class Row:
 class TokenBatch:
     """Rows of one forward pass. `mask` is False on padding, `read` is True on the tokens a reduction reads.
 
-    The first `n_shared` columns are the same in every row, so they may be computed once.
+    The first `n_shared` columns are the same in all rows that have the same number in `shared_by`, so they may be computed
+    once per number. `offsets` is how many columns of padding stand left of each row.
     """
 
     tokens: Int[Tensor, "batch pos"]
     mask: Bool[Tensor, "batch pos"]
     read: Bool[Tensor, "batch pos"]
     rows: tuple[Row, ...]
-    n_shared: int = 0
+    n_shared: int
+    shared_by: tuple[int, ...]
+    offsets: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def positions(self) -> Int[Tensor, "batch pos"]:
+        """Position of every token in its own sequence; padding repeats a neighbour's."""
+        return (self.mask.long().cumsum(1) - 1).clamp(min=0)
+
+    @property
+    def firsts(self) -> list[int]:
+        """The first row of every group that shares its first columns."""
+        return [self.shared_by.index(group) for group in sorted(set(self.shared_by))]
+
     def halves(self) -> tuple["TokenBatch", "TokenBatch"]:
         """The same rows in two batches of the same width, for when one does not fit in memory."""
         middle = len(self) // 2
-        return tuple(  # type: ignore[return-value]
-            TokenBatch(self.tokens[part], self.mask[part], self.read[part], self.rows[part], self.n_shared)
-            for part in (slice(None, middle), slice(middle, None))
-        )
+        return self._part(slice(None, middle)), self._part(slice(middle, None))
+
+    def _part(self, part: slice) -> "TokenBatch":
+        groups = {group: i for i, group in enumerate(sorted(set(self.shared_by[part])))}
+        shared_by = tuple(groups[group] for group in self.shared_by[part])
+        return TokenBatch(self.tokens[part], self.mask[part], self.read[part], self.rows[part], self.n_shared, shared_by, self.offsets[part])
 
 
 def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[str, str], ...], str]:
@@ -133,34 +148,37 @@ def encode_row(tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, lab
     return Row(id, prompt.id, ids, n_prompt, label)
 
 
-def batches(rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False) -> Iterator[TokenBatch]:
-    """Right-padded batches of similar length, at most `max_tokens` padded tokens each (one row at least).
+def batches(
+    rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False
+) -> Iterator[TokenBatch]:
+    """Batches of similar length, at most `max_tokens` padded tokens each (one row at least).
 
-    `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt stay
-    together in one batch, so that the shared prefix is as long as it can be.
+    `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt stay together
+    and every prompt is shared by its rows; without, rows share what all of a batch have in common.
     """
-    for group in _grouped(rows, max_tokens=max_tokens, keep_prompts=keep_prompts):
-        yield pad_right(group, pad_id=pad_id, scope=scope)
+    pad = pad_prompts if keep_prompts else pad_right
+    for group in _by_prompt(rows, max_tokens) if keep_prompts else _by_length(rows, max_tokens):
+        yield pad(group, pad_id=pad_id, scope=scope)
 
 
 def pad_right(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> TokenBatch:
     """Rows as one right-padded batch, with their common prefix counted."""
-    width = max(len(row.ids) for row in rows)
-    tokens = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    read = torch.zeros_like(mask)
-    for i, row in enumerate(rows):
-        tokens[i, : len(row.ids)] = torch.tensor(row.ids)
-        mask[i, : len(row.ids)] = True
-        start, stop = {"reply": (row.n_prompt, len(row.ids)), "last_prompt": (row.n_prompt - 1, row.n_prompt), "all": (0, len(row.ids))}[
-            scope
-        ]
-        read[i, start:stop] = True
+    tokens, mask, read = _laid_out(rows, (0,) * len(rows), pad_id=pad_id, scope=scope)
     # One token of every prompt stays outside the shared part: its logits predict the first reply token.
     limit = min(row.n_prompt for row in rows) - 1
     same = (tokens[:, :limit] == tokens[:1, :limit]).all(0)
     n_shared = int(same.long().cumprod(0).sum()) if len(rows) > 1 else 0
-    return TokenBatch(tokens, mask, read, tuple(rows), n_shared)
+    return TokenBatch(tokens, mask, read, tuple(rows), n_shared, (0,) * len(rows), (0,) * len(rows))
+
+
+def pad_prompts(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> TokenBatch:
+    """Rows of several prompts as one batch: prompts but their last token padded on the left and shared, the rest padded on the right."""
+    groups: dict[tuple[int, ...], int] = {}
+    shared_by = tuple(groups.setdefault(row.ids[: row.n_prompt], len(groups)) for row in rows)
+    n_shared = max(row.n_prompt for row in rows) - 1
+    offsets = tuple(n_shared - (row.n_prompt - 1) for row in rows)
+    tokens, mask, read = _laid_out(rows, offsets, pad_id=pad_id, scope=scope)
+    return TokenBatch(tokens, mask, read, tuple(rows), n_shared, shared_by, offsets)
 
 
 def pad_left(prompts: Sequence[Sequence[int]], *, pad_id: int) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
@@ -171,22 +189,56 @@ def pad_left(prompts: Sequence[Sequence[int]], *, pad_id: int) -> tuple[Int[Tens
     return tokens, mask
 
 
-def _grouped(rows: Sequence[Row], *, max_tokens: int, keep_prompts: bool) -> Iterator[list[Row]]:
-    by_prompt: dict[str, list[Row]] = {}
-    for row in rows:
-        by_prompt.setdefault(row.prompt_id if keep_prompts else row.id, []).append(row)
-    whole = sorted(by_prompt.values(), key=lambda group: (max(len(row.ids) for row in group), group[0].id))
+def _laid_out(
+    rows: Sequence[Row], offsets: Sequence[int], *, pad_id: int, scope: str
+) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    width = max(offset + len(row.ids) for offset, row in zip(offsets, rows, strict=True))
+    tokens = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    read = torch.zeros_like(mask)
+    for i, (offset, row) in enumerate(zip(offsets, rows, strict=True)):
+        tokens[i, offset : offset + len(row.ids)] = torch.tensor(row.ids)
+        mask[i, offset : offset + len(row.ids)] = True
+        spans = {"reply": (row.n_prompt, len(row.ids)), "last_prompt": (row.n_prompt - 1, row.n_prompt), "all": (0, len(row.ids))}
+        start, stop = spans[scope]
+        read[i, offset + start : offset + stop] = True
+    return tokens, mask, read
+
+
+def _by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
     group: list[Row] = []
-    for rows_of_prompt in whole:
-        for row in sorted(rows_of_prompt, key=lambda row: len(row.ids)):
-            width = max(len(row.ids), *(len(other.ids) for other in group)) if group else len(row.ids)
-            same_prompt = not keep_prompts or not group or group[0].prompt_id == row.prompt_id
-            if group and (width * (len(group) + 1) > max_tokens or not same_prompt):
+    for row in sorted(rows, key=lambda row: (len(row.ids), row.id)):
+        # Sorted, so the newest row is the longest and sets the width.
+        if group and len(row.ids) * (len(group) + 1) > max_tokens:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _by_prompt(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
+    prompts: dict[tuple[int, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.n_reply, row.id)):
+        prompts.setdefault(row.ids[: row.n_prompt], []).append(row)
+    group: list[Row] = []
+    for members in sorted(prompts.values(), key=lambda members: (members[0].n_prompt, members[-1].n_reply, members[0].id)):
+        if group and _padded_size([*group, *members]) > max_tokens:
+            yield group
+            group = []
+        for row in members:
+            if group and _padded_size([*group, row]) > max_tokens:
                 yield group
                 group = []
             group.append(row)
     if group:
         yield group
+
+
+def _padded_size(rows: Sequence[Row]) -> int:
+    """Tokens that a batch of `pad_prompts` computes: every prompt once, every rest once."""
+    prompts = len({row.ids[: row.n_prompt] for row in rows})
+    return prompts * max(row.n_prompt for row in rows) + len(rows) * (max(row.n_reply for row in rows) + 1)
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:

@@ -133,27 +133,24 @@ def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -
 
 
 def forward(model: Model, batch: TokenBatch, *, logits: bool) -> Float[Tensor, "batch rest d_vocab"] | None:
-    """One pass over a batch, its shared prefix computed once; logits are of the columns from `n_shared` on.
+    """One pass over a batch, shared prefixes computed once; logits are of the columns from `n_shared` on.
 
-    Hooks see two calls when a prefix is shared: [1, n_shared, d_model] and [batch, rest, d_model].
+    Hooks see two calls when prefixes are shared: [prompts, n_shared, d_model] and [batch, rest, d_model].
     """
-    tokens, mask = batch.tokens.to(model.device), batch.mask.to(model.device)
-    if tokens.shape[1] > model.n_ctx:
-        longest = max(batch.rows, key=lambda row: len(row.ids))
+    tokens, mask, position = (tensor.to(model.device) for tensor in (batch.tokens, batch.mask.long(), batch.positions))
+    lengths = [len(row.ids) for row in batch.rows]
+    if max(lengths) > model.n_ctx:
+        longest = batch.rows[lengths.index(max(lengths))]
         raise BadInput(f"row {longest.id!r} has {len(longest.ids)} tokens, {model.name} takes {model.n_ctx}: shorten it")
     shared, cache = batch.n_shared, None
     if shared:
-        head = tokens[:1, :shared]
-        position = torch.arange(shared, device=model.device)[None]
-        cache = model.twin.base_model(
-            input_ids=head, attention_mask=torch.ones_like(head), position_ids=position, use_cache=True
-        ).past_key_values
-        cache.batch_repeat_interleave(len(batch))
-    position = torch.arange(shared, tokens.shape[1], device=model.device).expand(len(batch), -1)
+        firsts = batch.firsts
+        head = {"input_ids": tokens[firsts, :shared], "attention_mask": mask[firsts, :shared], "position_ids": position[firsts, :shared]}
+        cache = model.twin.base_model(**head, use_cache=True).past_key_values
+        cache.batch_select_indices(torch.tensor(batch.shared_by, device=model.device))
     run = model.twin if logits else model.twin.base_model
-    out = run(
-        input_ids=tokens[:, shared:], attention_mask=mask.long(), position_ids=position, past_key_values=cache, use_cache=bool(shared)
-    )
+    rest = {"input_ids": tokens[:, shared:], "attention_mask": mask, "position_ids": position[:, shared:]}
+    out = run(**rest, past_key_values=cache, use_cache=bool(shared))
     return out.logits if logits else None
 
 

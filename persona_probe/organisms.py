@@ -109,6 +109,7 @@ def train(
     optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=0.0)
     plan = steps(rows, recipe)
     identity = sha256_json([asdict(recipe), data_sha256, base_id])
+    _refuse_other(folder / "adapter_model.safetensors", identity)
     first = _restore(folder, identity, parameters, optimiser)
     losses: list[float] = []
     started = time.monotonic()
@@ -136,7 +137,7 @@ def train(
     wrapped.eval()
     weights = {name: tensor.to(torch.float32) for name, tensor in get_peft_model_state_dict(wrapped).items()}
     set_peft_model_state_dict(wrapped, weights)
-    write_adapter(folder, config, weights, base_id=base_id)
+    write_adapter(folder, config, weights, base_id=base_id, identity=identity)
     (folder / "state" / "state.safetensors").unlink(missing_ok=True)
     return folder
 
@@ -153,13 +154,13 @@ def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][predicts])
 
 
-def write_adapter(folder: Path, config: Any, weights: dict[str, torch.Tensor], *, base_id: str) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them."""
+def write_adapter(folder: Path, config: Any, weights: dict[str, torch.Tensor], *, base_id: str, identity: str) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them; `identity` names recipe, base and data."""
     settings = {key: value for key, value in config.to_dict().items() if value is not None}
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
     settings.update(base_model_name_or_path=base_id, inference_mode=True)
     settings["peft_type"], settings["task_type"] = "LORA", "CAUSAL_LM"
-    write_tensors(folder / "adapter_model.safetensors", weights, {})
+    write_tensors(folder / "adapter_model.safetensors", weights, {"identity": identity})
     write_json(folder / "adapter_config.json", settings)
 
 
@@ -198,9 +199,8 @@ def _restore(folder: Path, identity: str, parameters: dict[str, Any], optimiser:
     path = folder / "state" / "state.safetensors"
     if not path.exists():
         return 0
+    _refuse_other(path, identity)
     tensors, metadata = read_tensors(path)
-    if metadata.get("identity") != identity:
-        raise BadInput(f"{path} belongs to a run with another recipe, base or data: use another --output-dir or delete it")
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors[f"weight/{name}"])
         optimiser.state[parameter] = {
@@ -209,3 +209,8 @@ def _restore(folder: Path, identity: str, parameters: dict[str, Any], optimiser:
             "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(parameter.device),
         }
     return int(metadata["step"])
+
+
+def _refuse_other(path: Path, identity: str) -> None:
+    if path.exists() and read_tensors(path)[1].get("identity", identity) != identity:
+        raise BadInput(f"{path} belongs to a run with another recipe, base or data: use another --output-dir or delete it")

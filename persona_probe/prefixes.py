@@ -16,10 +16,10 @@ from persona_probe.models import Model, forward
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """The clean residual stream that enters block `layer`, for one batch: the shared columns once, then the rest."""
+    """The clean residual stream that enters block `layer`, for one batch: the shared columns once per prompt, then the rest."""
 
     layer: int
-    shared: Float[Tensor, "one shared d_model"] | None
+    shared: Float[Tensor, "prompts shared d_model"] | None
     rest: Float[Tensor, "batch rest d_model"]
 
 

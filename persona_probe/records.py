@@ -19,6 +19,7 @@ from persona_probe.errors import BadInput
 from persona_probe.experiment import Result
 from persona_probe.files import write_bytes, write_json
 from persona_probe.pairs import Pair
+from persona_probe.readings import rows_key
 from persona_probe.statistics import Estimate, induction, mean, null_p_value, paired_difference, ratio, restoration, verdict
 
 SCHEMA = 1
@@ -76,6 +77,7 @@ def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
         "device": str(pair.device),
         "dtype": _dtype(pair),
         "prompts_sha256": result.contrast.sha256,
+        "benign_sha256": rows_key(result.battery.benign),
         "rows_sha256": result.battery.key,
     }
 

@@ -118,9 +118,9 @@ def _reply_logprobs(
 
         for part, logits in halving(model, batch, run):
             for i, row in enumerate(part.rows):
-                start = row.n_prompt - 1 - part.n_shared
+                start = part.offsets[i] + row.n_prompt - 1 - part.n_shared
                 window = logits[i, start : start + row.n_reply].log_softmax(-1, dtype=torch.float32)
-                yield row, window, part.tokens[i, row.n_prompt : len(row.ids)].to(window.device)
+                yield row, window, torch.tensor(row.ids[row.n_prompt :], device=window.device)
 
 
 def _sampled(row: Row) -> list[int]:

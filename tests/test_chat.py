@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tiny
 
-from persona_probe.chat import Prompt, Row, batches, encode_prompt, encode_row, pad_left, pad_right, question_and_reply, render
+from persona_probe.chat import Prompt, Row, batches, encode_prompt, encode_row, pad_left, pad_prompts, pad_right, question_and_reply, render
 from persona_probe.errors import BadInput
 
 CONTROL = ["<s>", "<|im_start|>", "<|im_end|>", "<pad>"]
@@ -176,9 +176,22 @@ def test_batches_hold_every_row_once_within_the_budget(keep_prompts: bool, max_t
     rows = [row(f"r{i}", 3 + i % 3, 1 + (7 * i) % 11, prompt=f"p{i % 4}") for i in range(23)]
     made = list(batches(rows, max_tokens=max_tokens, pad_id=0, keep_prompts=keep_prompts))
     assert sorted(r.id for batch in made for r in batch.rows) == sorted(r.id for r in rows)
-    assert all(batch.tokens.numel() <= max_tokens or len(batch) == 1 for batch in made)
-    if keep_prompts:
-        assert all(len({r.prompt_id for r in batch.rows}) == 1 for batch in made)
+    for batch in made:
+        shared = len(batch.firsts) * batch.n_shared
+        assert shared + len(batch) * (batch.tokens.shape[1] - batch.n_shared) <= max_tokens + len(batch.firsts) or len(batch) == 1
+
+
+def test_rows_of_several_prompts_share_each_its_own_prompt_and_keep_their_positions() -> None:
+    rows = [row("a", 3, 2, prompt="p"), row("b", 3, 4, prompt="p"), row("c", 5, 1, prompt="q", first=50)]
+    batch = pad_prompts(rows, pad_id=0)
+    assert (batch.n_shared, batch.shared_by, batch.offsets, batch.firsts) == (4, (0, 0, 1), (2, 2, 0), [0, 2])
+    for i, (one, offset) in enumerate(zip(rows, batch.offsets, strict=True)):
+        inside = slice(offset, offset + len(one.ids))
+        assert batch.tokens[i, inside].tolist() == list(one.ids)
+        assert batch.positions[i, inside].tolist() == list(range(len(one.ids)))
+        assert batch.tokens[i][batch.read[i]].tolist() == list(one.ids[one.n_prompt :])
+    first, second = batch.halves()
+    assert (first.shared_by, second.shared_by) == ((0,), (0, 1))
 
 
 def test_order_of_the_rows_changes_no_batch() -> None:

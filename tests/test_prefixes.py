@@ -48,16 +48,18 @@ def calls(family: Family, run: Any) -> Counter[int]:
     return count
 
 
-def scored(family: Family, edit: str, *, clean: Any = None, max_tokens: int = 150) -> Any:
+def scored(family: Family, edit: str, *, clean: Any = None, max_tokens: int = 150, keep_prompts: bool = True) -> Any:
     from persona_probe.scoring import score_rows
 
-    return score_rows(family.model, rows_of(family), interventions(family, edit), max_tokens=max_tokens, clean=clean, keep_prompts=True)
+    return score_rows(
+        family.model, rows_of(family), interventions(family, edit), max_tokens=max_tokens, clean=clean, keep_prompts=keep_prompts
+    )
 
 
-def clean_of(family: Family, *layers: int, max_tokens: int = 150) -> Any:
+def clean_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: bool = True) -> Any:
     from persona_probe.scoring import clean_run
 
-    return clean_run(family.model, rows_of(family), max_tokens=max_tokens, layers=layers, keep_prompts=True)
+    return clean_run(family.model, rows_of(family), max_tokens=max_tokens, layers=layers, keep_prompts=keep_prompts)
 
 
 @families
@@ -82,9 +84,9 @@ def test_a_run_kept_at_lower_layers_serves_higher_edits(family: Family) -> None:
 
 @families
 def test_rows_without_a_shared_prefix_score_the_same(family: Family) -> None:
-    clean = clean_of(family, 3, max_tokens=16)
+    clean = clean_of(family, 3, max_tokens=16, keep_prompts=False)
     assert all(batch.n_shared == 0 for batch in clean.batches)
-    expected = scored(family, "steer 3", max_tokens=16).logprob
+    expected = scored(family, "steer 3", max_tokens=16, keep_prompts=False).logprob
     assert (expected - scored(family, "steer 3", clean=clean).logprob).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -127,3 +129,18 @@ def test_lowest_layer_is_that_of_the_lowest_hook_point(family: Family) -> None:
         "ablate 2-3": 2, "ablate all": 0, "cap 3": 3, "steer 1 and 3": 1, "mlp 2": 2, "embed": 0,
     }  # fmt: skip
     assert lowest_layer(family.model, ()) == 0
+
+
+@families
+@pytest.mark.parametrize("edit", ["ablate 2-3", "steer 1 and 3"])
+def test_prompts_of_different_lengths_in_one_batch_score_as_rows_alone(family: Family, edit: str) -> None:
+    from persona_probe.chat import pad_prompts
+    from persona_probe.scoring import score_rows
+
+    rows = rows_of(family)
+    together = pad_prompts(rows, pad_id=family.model.tokenizer.pad_token_id)
+    assert len(together.firsts) > 1
+    assert len(set(together.offsets)) > 1
+    batched = scored(family, edit, max_tokens=100_000).logprob
+    alone = torch.cat([score_rows(family.model, [row], interventions(family, edit), max_tokens=1000).logprob for row in rows])
+    assert (batched - alone).abs().max() <= 1e-4

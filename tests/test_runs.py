@@ -183,7 +183,7 @@ def test_a_measurement_that_fails_keeps_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / MEASURED).exists()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.2])
+@pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_nothing_measured_is_lost_when_the_process_is_killed_while_it_appends(tmp_path: Path, seconds: float) -> None:
     body = "for i in range(100_000): run.keep(f'k{i}', {'x': [i] * 200}); print(i, flush=True)"
     process = child(tmp_path, body)
@@ -254,7 +254,8 @@ def test_a_run_that_continues_computes_with_the_very_activations_of_the_first(tm
     torch.testing.assert_close(first.tokens, activations(scale).tokens, rtol=1e-3, atol=1e-7)
 
 
-def test_damaged_activations_are_made_again_wherever_a_bit_flipped_or_the_file_ends(tmp_path: Path) -> None:
+def test_damaged_activations_are_made_again_wherever_a_bit_flipped_or_the_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of writes, and other programs may keep the disk busy
     with open_run(tmp_path, ASKED) as run:
         made: list[int] = []
         right = read(run, made)

@@ -1,0 +1,130 @@
+"""Claims about the code itself: imports go down, science does not know the terminal, figures know records only, files stay small."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "persona_probe"
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+# Bottom first. A module imports from lower lines only, wherever in the file the import stands.
+LEVELS = (
+    ("errors",),
+    ("cli", "embedded", "files"),
+    ("chat", "devices", "sources"),
+    ("contrast", "organisms", "toy", "weights"),
+    ("models",),
+    ("activations", "pairs"),
+    ("directions", "runs"),
+    ("config", "interventions", "readings"),
+    ("forms", "prefixes"),
+    ("generation", "scoring"),
+    ("arms", "statistics"),
+    ("controls", "measuring", "selection"),
+    ("experiment",),
+    ("records",),
+    ("figure_style", "report_style"),
+    ("figure_parts", "report_page"),
+    ("direction_figures",),
+    ("figures",),
+    ("report",),
+    ("diversity", "find_direction", "pictures", "train_organism"),
+    ("__main__",),
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "figures", "report"}
+ONLY_HERE = {
+    "transformer_lens": {"models"},
+    "sae_lens": {"latents"},
+    "gguf": set(),
+    "peft": {"organisms", "weights"},
+    "plotly": {"direction_figures", "figure_parts", "figure_style", "figures", "pictures", "report"},
+    "typer": {"__main__", "find_direction", "train_organism"},
+    "rich": {"cli", "find_direction"},
+}
+FORBIDDEN = (
+    r"trust_remote_code\s*=\s*True", r"weights_only\s*=\s*False", r"^\s*(import|from) (pickle|dill|joblib|cloudpickle)\b", r"\bpickle\.load", r"(?<![.\w])eval\(",
+    r"(?<![.\w])exec\(", r"shell\s*=\s*True", r"yaml\.load\(", r"os\.system\(", r"except:", r"enable_compatibility_mode", r"from __future__ import annotations",
+)  # fmt: skip
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{name}.py").read_text())
+
+
+def imported(nodes: list[ast.AST]) -> set[str]:
+    """Full names of imported modules; `from persona_probe import cli` counts as persona_probe.cli."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import at line {node.lineno}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "persona_probe" else {node.module or ""}
+    return found
+
+
+def ours(name: str) -> set[str]:
+    return {module.split(".")[1] for module in imported(list(ast.walk(tree(name)))) if module.startswith("persona_probe.")}
+
+
+def test_every_module_has_its_place_in_the_map() -> None:
+    assert sorted({*LEVEL, "__init__"}) == MODULES
+    assert len(LEVEL) == sum(len(names) for names in LEVELS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__init__"])
+def test_imports_go_down(name: str) -> None:
+    upward = {other for other in ours(name) if LEVEL[other] >= LEVEL[name]}
+    assert not upward, f"{name} imports {sorted(upward)} from its own level or above"
+
+
+def test_imports_inside_functions_and_of_modules_are_seen() -> None:
+    assert {"experiment", "cli", "report"} <= ours("find_direction")
+    assert {"find_direction", "train_organism"} <= ours("__main__")
+
+
+def test_package_itself_is_empty_but_for_its_docstring() -> None:
+    body = tree("__init__").body
+    assert len(body) == 1
+    assert ast.get_docstring(tree("__init__"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_begins_with_a_docstring(name: str) -> None:
+    assert ast.get_docstring(tree(name))
+
+
+def test_only_the_experiment_and_the_commands_know_the_terminal() -> None:
+    assert {name for name in MODULES if "cli" in ours(name)} <= {"experiment", "diversity", "find_direction", "pictures", "train_organism"}
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_figures_and_report_know_records_only(name: str) -> None:
+    assert ours(name) <= PICTURES | {"errors", "files"}
+    assert not {module.split(".")[0] for module in imported(list(ast.walk(tree(name))))} & {"torch", "transformers", "transformer_lens"}
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_HERE))
+def test_library_is_named_only_where_it_belongs(library: str) -> None:
+    users = {name for name in MODULES if library in {module.split(".")[0] for module in imported(list(ast.walk(tree(name))))}}
+    assert users <= ONLY_HERE[library]
+
+
+@pytest.mark.parametrize("name", ["find_direction", "train_organism", "__main__", "cli", "errors", "report"])
+def test_commands_import_nothing_heavy_before_they_have_parsed_their_arguments(name: str) -> None:
+    heavy = {"torch", "transformers", "transformer_lens", "numpy", "scipy", "sklearn", "plotly", "peft", "einops", "jaxtyping", "safetensors"}
+    nodes = [node for node in ast.walk(tree(name)) if getattr(node, "col_offset", 0) == 0]
+    assert not {module.split(".")[0] for module in imported(nodes)} & heavy
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+def test_no_file_is_longer_than_300_lines(path: Path) -> None:
+    assert path.read_text().count("\n") <= 300
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_code_that_could_run_a_file_or_hide_an_error_is_nowhere(pattern: str) -> None:
+    found = [f"{path.name}:{text.count(chr(10), 0, match.start()) + 1}" for path in PACKAGE.glob("*.py") for text in [path.read_text()] for match in re.finditer(pattern, text, re.M)]
+    assert found == []
