@@ -80,11 +80,11 @@ class Clean:
     benign: CleanRun
 
 
-def clean_runs(model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = ()) -> Clean:
-    """Run the untouched model over a battery, keeping the streams that enter `layers`."""
+def clean_runs(model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = (), keep_kl: bool = True) -> Clean:
+    """Run the untouched model over a battery, keeping the streams that enter `layers` and, for KL, some log-probabilities."""
     return Clean(
         clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
-        clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=True),
+        clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=keep_kl),
     )
 
 

@@ -81,7 +81,9 @@ class TokenBatch:
     def _part(self, part: slice) -> "TokenBatch":
         groups = {group: i for i, group in enumerate(sorted(set(self.shared_by[part])))}
         shared_by = tuple(groups[group] for group in self.shared_by[part])
-        return TokenBatch(self.tokens[part], self.mask[part], self.read[part], self.rows[part], self.n_shared, shared_by, self.offsets[part])
+        return TokenBatch(
+            self.tokens[part], self.mask[part], self.read[part], self.rows[part], self.n_shared, shared_by, self.offsets[part]
+        )
 
 
 def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[str, str], ...], str]:
@@ -148,9 +150,7 @@ def encode_row(tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, lab
     return Row(id, prompt.id, ids, n_prompt, label)
 
 
-def batches(
-    rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False
-) -> Iterator[TokenBatch]:
+def batches(rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False) -> Iterator[TokenBatch]:
     """Batches of similar length, at most `max_tokens` padded tokens each (one row at least).
 
     `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt stay together

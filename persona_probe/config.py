@@ -28,7 +28,7 @@ class Config:
     layers_screened: int = 5
     skip_first: int = 4
     replies_per_question: int = 8
-    n_benign: int = 64
+    n_benign: int = 48
     n_prompts: int = 4
     max_new_tokens: int = 48
     temperature: float = 0.7

@@ -27,7 +27,7 @@ from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, sear
 from persona_probe.statistics import paired_difference
 
 SELECT_REPLIES = 2  # replies of each label per select question while hundreds of candidates are compared
-DOSES = (0.5, 1.0, 1.5, 2.0)  # multiples of the selected coefficient in the dose-response
+DOSES = (0.5, 1.0, 2.0)  # multiples of the selected coefficient in the dose-response
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> 
         reporter.note(f"data: {note}")
     rows = split_rows(contrast, pair.tokenizer)
     select, test = batteries(config, pair, rows)
-    tried = Bench(pair, run, select, config.max_tokens)
+    tried = Bench(pair, run, select, config.max_tokens, keep_kl=False)
     final = Bench(pair, run, test, config.max_tokens)
 
     reporter.note("reading the base model")

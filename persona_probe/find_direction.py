@@ -32,7 +32,7 @@ def main(
     layers_screened: Annotated[int, typer.Option(help="Layers of the first selection round.")] = 5,
     skip_first: Annotated[int, typer.Option(help="First tokens of a sequence that interventions leave alone.")] = 4,
     replies_per_question: Annotated[int, typer.Option(help="Most replies of a label per question.")] = 8,
-    n_benign: Annotated[int, typer.Option(help="Benign texts behind the reported damage.")] = 64,
+    n_benign: Annotated[int, typer.Option(help="Benign texts behind the reported damage.")] = 48,
     n_prompts: Annotated[int, typer.Option(help="Test questions to sample replies to.")] = 4,
     max_new_tokens: Annotated[int, typer.Option(help="Length of sampled replies.")] = 48,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.7,

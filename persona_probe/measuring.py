@@ -10,7 +10,7 @@ from persona_probe.pairs import Pair
 from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
 
-PREFIX_BYTES = 128 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
+PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,7 @@ class Bench:
     run: Run
     battery: Battery
     max_tokens: int
+    keep_kl: bool = True
 
     def measure(self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None) -> list[Measurement]:
         """Measurements in the order of `arms`, which must be of one model; each is kept on disk as soon as it is known."""
@@ -51,7 +52,7 @@ class Bench:
         size = self._layers_at_once(model.d_model * model.dtype.itemsize)
         for start in range(0, len(layers), size):
             chunk = layers[start : start + size]
-            clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk)
+            clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk, keep_kl=self.keep_kl)
             for layer, key in edited:
                 if layer in chunk:
                     self.run.keep(key, self._measured_or_failed(model, missing[key], key, clean).json())

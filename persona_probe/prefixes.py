@@ -27,14 +27,14 @@ def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
     """The first block that an intervention can change: blocks below it, and its own inputs, are as in the clean run.
 
     An edit of block i's output leaves block i itself clean, so the run may resume at block i + 1 with the edited stream;
-    resuming at i keeps the edit inside the pass.
+    resuming at i keeps the edit inside the pass. Without interventions everything is as in the clean run.
     """
     layers = []
     for intervention in interventions:
         for hook_point in intervention.hook_points:
             parts = str(model.site(hook_point)[0].name).split(".")
             layers.append(int(parts[1]) if parts[0] == "blocks" else 0)
-    return min(layers, default=0)
+    return min(layers, default=model.n_layers)
 
 
 def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequence[int]) -> dict[int, list[Prefix]]:

@@ -1,7 +1,7 @@
 """Tier 1: log-probabilities of given replies under interventions. No sampling, no judge, deterministic."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -89,12 +89,13 @@ def clean_run(
 ) -> CleanRun:
     """Run the untouched model over `rows` once and keep what later arms need."""
     kept = tuple(batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts))
+    run = CleanRun(kept, {}, record_prefixes(model, kept, layers) if layers else {})
     logprobs = {}
     if keep_logprobs:
         with torch.inference_mode(), applied(model, ()):
-            for row, values, _ in _reply_logprobs(model, rows, (), max_tokens=max_tokens, keep_prompts=keep_prompts, clean=None):
+            for row, values, _ in _reply_logprobs(model, rows, (), max_tokens=max_tokens, keep_prompts=keep_prompts, clean=run):
                 logprobs[row.id] = values[_sampled(row)].to("cpu", torch.float16)
-    return CleanRun(kept, logprobs, record_prefixes(model, kept, layers) if layers else {})
+    return replace(run, logprobs=logprobs)
 
 
 def _reply_logprobs(

@@ -52,8 +52,12 @@ def test_unknown_format_is_a_usage_error_that_lists_the_known(name: str) -> None
         choose_dtype(name, CPU)
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(BF16_GAIN - 0.01, torch.float32), (BF16_GAIN, torch.bfloat16), (0.2, torch.float32), (3.7, torch.bfloat16)])
-def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_measured_faster(monkeypatch: pytest.MonkeyPatch, gain: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("gain", "dtype"), [(BF16_GAIN - 0.01, torch.float32), (BF16_GAIN, torch.bfloat16), (0.2, torch.float32), (3.7, torch.bfloat16)]
+)
+def test_bfloat16_is_taken_on_a_cpu_only_where_it_is_measured_faster(
+    monkeypatch: pytest.MonkeyPatch, gain: float, dtype: torch.dtype
+) -> None:
     monkeypatch.setattr(devices, "bf16_speedup", lambda: gain)
     assert choose_dtype("auto", CPU) == dtype
 

@@ -122,7 +122,7 @@ def test_cap_leaves_projections_below_the_ceiling_and_brings_the_others_down_to_
 
     unit = basis(1)[0]
     before = RESID @ unit
-    ceiling = float(before.median())
+    ceiling = float(before.median()) + 0.01  # between two projections, so that rounding decides nothing
     edited = Cap(unit, (HERE,), ceiling).edit(RESID, hook_point=HERE)
     below = before <= ceiling
     assert below.any()

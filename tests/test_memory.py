@@ -83,7 +83,10 @@ def test_an_arm_that_breaks_the_model_fails_alone_and_is_remembered(planted: Pla
     from persona_probe.runs import open_run
 
     point = planted.toy.hook_point
-    arms = [Arm("wild", "tuned", (Steer(planted.toy.vector, point, 1e38),)), Arm("tame", "tuned", (Steer(planted.toy.vector, point, -1.0),))]
+    arms = [
+        Arm("wild", "tuned", (Steer(planted.toy.vector, point, 1e38),)),
+        Arm("tame", "tuned", (Steer(planted.toy.vector, point, -1.0),)),
+    ]
     with open_run(tmp_path, {}) as run:
         wild, tame = Bench(planted.pair, run, planted.battery(), 1024).measure(arms)
     assert "not finite" in (wild.failed or "")

@@ -130,6 +130,12 @@ def test_seed_decides_the_weights(base: Path, rows: list[Any], trained: Any, tmp
     assert not same(train(base, rows, tmp_path / "other", seed=1), trained[1])
 
 
+def test_seed_decides_the_first_weights_too(base: Path, rows: list[Any], tmp_path: Path) -> None:
+    # B starts at zero, so a single step over all rows leaves A as it was drawn.
+    drawn = [train(base, rows, tmp_path / str(seed), seed=seed, batch_size=len(rows), epochs=1.0) for seed in (0, 1)]
+    assert all((drawn[0][key] - drawn[1][key]).abs().max() > 1e-2 for key in drawn[0] if "lora_A" in key)
+
+
 @pytest.mark.parametrize(
     "change", [{"rank": 1}, {"learning_rate": 1e-3}, {"seed": 1}, {"layers": (1,)}], ids=lambda change: next(iter(change))
 )

@@ -254,7 +254,9 @@ def test_a_run_that_continues_computes_with_the_very_activations_of_the_first(tm
     torch.testing.assert_close(first.tokens, activations(scale).tokens, rtol=1e-3, atol=1e-7)
 
 
-def test_damaged_activations_are_made_again_wherever_a_bit_flipped_or_the_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_activations_are_made_again_wherever_a_bit_flipped_or_the_file_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # hundreds of writes, and other programs may keep the disk busy
     with open_run(tmp_path, ASKED) as run:
         made: list[int] = []

@@ -88,7 +88,9 @@ def test_interval_is_the_same_for_the_same_seed_and_moves_little_with_another() 
     assert (other.low, other.high) == pytest.approx((first.low, first.high), abs=0.05)
 
 
-@pytest.mark.parametrize(("low", "high", "excludes"), [(0.1, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.1, False), (0.0, 0.1, False), (-0.1, 0.0, False)])
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"), [(0.1, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.1, False), (0.0, 0.1, False), (-0.1, 0.0, False)]
+)
 def test_interval_excludes_zero_only_when_it_lies_on_one_side(low: float, high: float, excludes: bool) -> None:
     assert estimate((low + high) / 2, low, high).excludes_zero is excludes
 
@@ -115,10 +117,14 @@ def test_clustered_paired_interval_covers_the_truth_about_95_times_in_100(monkey
         base, tuned, rows = planted(rng, shift=0.3)
         found = paired_difference(persona_scores(tuned, rows), persona_scores(base, rows), seed=trial)
         clustered += found.low <= 0.3 <= found.high
-        gains = [[tuned.persona[row.id] - base.persona[row.id] for row in rows if row.label == label] for label in ("misaligned", "aligned")]
+        gains = [
+            [tuned.persona[row.id] - base.persona[row.id] for row in rows if row.label == label] for label in ("misaligned", "aligned")
+        ]
         middle = np.mean(gains[0]) - np.mean(gains[1])
         naive += abs(middle - 0.3) <= 1.96 * sum(np.var(side) / len(side) for side in gains) ** 0.5
-    assert 0.915 <= clustered / n <= 0.975  # the binomial's own 95% at 400 trials is ±0.02; a percentile interval of 40 clusters is a little short
+    assert (
+        0.915 <= clustered / n <= 0.975
+    )  # the binomial's own 95% at 400 trials is ±0.02; a percentile interval of 40 clusters is a little short
     assert naive / n < 0.8  # so the simulation can tell: replies taken as independent are far too sure
 
 
@@ -140,7 +146,10 @@ def test_interval_of_restoration_covers_the_planted_share(monkeypatch: pytest.Mo
 
 
 def test_persona_score_is_the_mean_of_misaligned_minus_the_mean_of_aligned_per_question() -> None:
-    rows = [Row(id, id[:2], (1, 2), 1, label) for id, label in (("q1a", "aligned"), ("q1b", "aligned"), ("q1c", "misaligned"), ("q0a", "misaligned"), ("q0b", "aligned"))]
+    rows = [
+        Row(id, id[:2], (1, 2), 1, label)
+        for id, label in (("q1a", "aligned"), ("q1b", "aligned"), ("q1c", "misaligned"), ("q0a", "misaligned"), ("q0b", "aligned"))
+    ]
     measured = Measurement("k", {"q1a": -2.0, "q1b": -4.0, "q1c": -1.0, "q0a": -5.0, "q0b": -3.0}, {})
     assert persona_scores(measured, rows).tolist() == [2.0, -2.0]
 
@@ -157,7 +166,15 @@ def test_damage_is_the_added_negative_log_probability_and_its_tokens() -> None:
 
 @pytest.mark.parametrize(
     ("value", "null", "p"),
-    [(0.5, [], None), (0.5, [0.1], 1 / 2), (0.5, [0.1, 0.6], 2 / 3), (0.5, [0.5], 1.0), (0.9, [0.1] * 19, 1 / 20), (0.0, [0.1] * 19, 1.0), (0.5, [0.4, 0.5, 0.6], 3 / 4)],
+    [
+        (0.5, [], None),
+        (0.5, [0.1], 1 / 2),
+        (0.5, [0.1, 0.6], 2 / 3),
+        (0.5, [0.5], 1.0),
+        (0.9, [0.1] * 19, 1 / 20),
+        (0.0, [0.1] * 19, 1.0),
+        (0.5, [0.4, 0.5, 0.6], 3 / 4),
+    ],
 )
 def test_p_value_by_hand(value: float, null: Sequence[float], p: float | None) -> None:
     assert null_p_value(value, null) == (None if p is None else pytest.approx(p, abs=1e-12))
@@ -195,5 +212,7 @@ GOOD, SOME, ZERO = estimate(0.8, 0.6, 1.0), estimate(0.4, 0.2, 0.6), estimate(0.
         (NONE, None, estimate(9.0, 8.0, 10.0), [], "no effect to remove"),
     ],
 )  # fmt: skip
-def test_every_verdict_is_reached_where_it_should(effect: Estimate, restored: Estimate | None, cost: Estimate, null: list[float], expected: str) -> None:
+def test_every_verdict_is_reached_where_it_should(
+    effect: Estimate, restored: Estimate | None, cost: Estimate, null: list[float], expected: str
+) -> None:
     assert verdict(effect=effect, restored=restored, delta_nll=cost, budget=0.10, null=null) == expected
