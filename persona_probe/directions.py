@@ -61,7 +61,7 @@ def mean_diff(
     misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]
 ) -> Float[Tensor, "hook d_model"]:
     """Mean over misaligned replies minus mean over aligned ones; every reply counts once. Soligo et al. 2025 (2506.11618)."""
-    return (misaligned.double().mean(0) - aligned.double().mean(0)).float()
+    return (misaligned.mean(0, dtype=torch.float64) - aligned.mean(0, dtype=torch.float64)).float()
 
 
 def lda(misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]) -> Float[Tensor, "hook d_model"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from persona_probe.chat import Prompt, encode_prompt, pad_left
 from persona_probe.errors import BadInput
 from persona_probe.interventions import Intervention, applied
-from persona_probe.models import Model
+from persona_probe.models import Model, flat_head
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def generate(
     done: dict[int, Completion] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        with torch.inference_mode(), applied(model, (), rows=[requests[i].interventions for i in chosen]):
+        with torch.inference_mode(), flat_head(model), applied(model, (), rows=[requests[i].interventions for i in chosen]):
             tokens = _sample(
                 model, [encoded[i] for i in chosen], [_generator(seed, requests[i].prompt.id) for i in chosen], max_new_tokens, temperature
             )

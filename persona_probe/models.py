@@ -154,6 +154,30 @@ def forward(model: Model, batch: TokenBatch, *, logits: bool) -> Float[Tensor, "
     return out.logits if logits else None
 
 
+@contextmanager
+def flat_head(model: Model) -> Iterator[None]:
+    """Inside the block the unembedding sees its batch as one row of tokens.
+
+    On CPUs a bfloat16 product of [batch, 1, d_model] copies the d_vocab x d_model weights once per row: a gigabyte for 20 rows.
+    """
+    head = model.twin.get_output_embeddings()
+    shapes: list[tuple[int, ...]] = []
+
+    def flatten(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        shapes.append(tuple(args[0].shape[:-1]))
+        return (args[0].reshape(1, -1, args[0].shape[-1]), *args[1:])
+
+    def restore(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output.reshape(*shapes.pop(), output.shape[-1])
+
+    handles = (head.register_forward_pre_hook(flatten), head.register_forward_hook(restore))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 T = TypeVar("T")
 
 

@@ -83,6 +83,17 @@ def test_a_run_kept_at_lower_layers_serves_higher_edits(family: Family) -> None:
 
 
 @families
+def test_the_untouched_model_scores_the_same_on_a_clean_run_of_itself(family: Family) -> None:
+    from persona_probe.scoring import score_rows
+
+    def score(clean: Any) -> torch.Tensor:
+        return score_rows(family.model, rows_of(family), (), max_tokens=150, clean=clean, keep_prompts=True).logprob
+
+    expected = score(None)
+    assert (expected - score(clean_of(family, 1, 3))).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@families
 def test_rows_without_a_shared_prefix_score_the_same(family: Family) -> None:
     clean = clean_of(family, 3, max_tokens=16, keep_prompts=False)
     assert all(batch.n_shared == 0 for batch in clean.batches)
