@@ -113,10 +113,14 @@ def from_difference(
     seed: int = 0,
 ) -> DirectionSet:
     """A direction between two readings of the same rows (base to tuned, or two system prompts), row by row."""
-    delta = after.double() - before.double()
-    halves = [delta[torch.tensor(list(mask), dtype=torch.bool)].mean(0) for mask in _halves(find, seed)]
+
+    def shift(chosen: Tensor) -> Tensor:
+        return after[chosen].mean(0, dtype=torch.float64) - before[chosen].mean(0, dtype=torch.float64)
+
+    halves = [shift(torch.tensor(list(mask), dtype=torch.bool)) for mask in _halves(find, seed)]
     stability = torch.nn.functional.cosine_similarity(*halves, dim=-1).float()
-    found = DirectionSet(method, find.hook_points, delta.mean(0).float(), stability)
+    vectors = shift(torch.ones(len(after), dtype=torch.bool)).float()
+    found = DirectionSet(method, find.hook_points, vectors, stability)
     return found if select is None else replace(found, auroc=auroc(found, select))
 
 
