@@ -212,7 +212,7 @@ def test_truncated_tensor_file_is_refused_at_every_length(tmp_path: Path) -> Non
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_tensor_that_is_not_finite_is_refused_by_name(tmp_path: Path, dtype: torch.dtype, number: float) -> None:
     write_tensors(tmp_path / "x.safetensors", {"good": torch.ones(3), "bad": torch.tensor([1.0, number]).to(dtype)}, {})
-    with pytest.raises(BadInput, match="tensor 'bad' in .* holds NaN or infinity"):
+    with pytest.raises(BadInput, match=r"tensor 'bad' in .* holds NaN or infinity"):
         read_tensors(tmp_path / "x.safetensors")
 
 
@@ -224,7 +224,7 @@ def test_metadata_that_is_no_object_is_refused(tmp_path: Path, text: str) -> Non
 
 
 def test_missing_tensor_file_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no file .*expected a safetensors file"):
+    with pytest.raises(BadInput, match=r"no file .*expected a safetensors file"):
         read_tensors(tmp_path / "x.safetensors")
 
 

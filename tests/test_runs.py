@@ -132,9 +132,13 @@ def test_second_process_in_the_folder_is_refused_with_the_pid_of_the_first(tmp_p
 
 
 def test_lock_is_free_after_an_exception_inside_the_run(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_run(tmp_path, ASKED) as run:
-        run.keep("a", {"x": 1})
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with open_run(tmp_path, ASKED) as run:
+            run.keep("a", {"x": 1})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with open_run(tmp_path, ASKED) as run:
         assert run.get("a") == {"x": 1}
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != LOCK) == [MEASURED, SETTINGS]
