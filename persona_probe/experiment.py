@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from persona_probe.arms import Arm, Battery, Measurement, Side, persona_scores
 from persona_probe.chat import Prompt, Row
 from persona_probe.cli import Reporter
 from persona_probe.config import Config
-from persona_probe.contrast import Contrast, question_hash, read_benign, read_contrast, shipped
+from persona_probe.contrast import Contrast, read_benign, read_contrast, shipped
 from persona_probe.controls import control_arms, control_directions
 from persona_probe.directions import save_directions
-from persona_probe.errors import BadInput
 from persona_probe.files import sha256_json
 from persona_probe.forms import Form
 from persona_probe.generation import Request, generate
 from persona_probe.measuring import Bench
 from persona_probe.pairs import Pair
-from persona_probe.readings import Readings, fit_all, rows_key, split_rows
+from persona_probe.readings import Readings, fit_all, split_rows
 from persona_probe.runs import Run
 from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
 from persona_probe.statistics import paired_difference
@@ -243,25 +241,6 @@ def replies(config: Config, contrast: Contrast, pair: Pair, run: Run, side: Side
 
     text = {question.id: question.text for question in asked}
     return [item | {"question": text[item["prompt_id"]]} for item in run.once(key, make)["completions"]]
-
-
-def check_disjoint(contrast: Contrast) -> None:
-    """Find, select and test must not share a question."""
-    seen: dict[str, str] = {}
-    for question in contrast.questions:
-        other = seen.setdefault(question_hash(question.text), question.split)
-        if other != question.split:
-            raise BadInput(f"question {question.text[:60]!r} is in {other} and in {question.split}: the splits must not overlap")
-
-
-def prompts_hash(battery: Battery) -> str:
-    """Hash of the test rows for provenance."""
-    return rows_key(battery.persona)
-
-
-def scores(measurement: Measurement, battery: Battery) -> np.ndarray:
-    """S per test question."""
-    return persona_scores(measurement, battery.persona)
 
 
 class _Clock:

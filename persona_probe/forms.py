@@ -1,8 +1,8 @@
 """The ways one direction can be used, as values: what is done with it, where, and how strongly."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -49,7 +49,3 @@ class Form:
         """The same form at `factor` times its coefficient; for steering only."""
         assert self.coefficient is not None, "ablation has no coefficient to scale"
         return replace(self, coefficient=self.coefficient * factor)
-
-    def json(self) -> dict[str, Any]:
-        """Plain values for records."""
-        return asdict(self)

@@ -222,17 +222,6 @@ def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
     }
 
 
-@contextmanager
-def loaded(source: Source, **options: Any) -> Iterator[Model]:
-    """A model that is gone from memory when the block ends."""
-    model = load(source, **options)
-    try:
-        yield model
-    finally:
-        del model
-        release()
-
-
 def release() -> None:
     """Give freed weights back to the system."""
     gc.collect()

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -156,8 +155,3 @@ def _check_loading(source: Source, info: dict[str, Any]) -> None:
 def _first_line(error: BaseException) -> str:
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def folder_has_tokenizer(folder: Path) -> bool:
-    """Whether a folder ships its own tokenizer."""
-    return (folder / "tokenizer_config.json").is_file()

@@ -164,6 +164,15 @@ def test_single_row_shares_nothing() -> None:
     assert pad_right([row("a", 4, 2)], pad_id=0).n_shared == 0
 
 
+def test_prompts_of_a_batch_end_in_one_column_and_equal_ones_are_shared() -> None:
+    rows = [Row("a", "p", (1, 2, 3, 8), 3), Row("b", "q", (5, 6, 7, 7, 9, 9), 4), Row("c", "p", (1, 2, 3, 4, 4), 3)]
+    batch = pad_prompts(rows, pad_id=0)
+    assert batch.tokens.tolist() == [[0, 1, 2, 3, 8, 0], [5, 6, 7, 7, 9, 9], [0, 1, 2, 3, 4, 4]]
+    assert batch.mask.tolist() == [[False, True, True, True, True, False], [True] * 6, [False] + [True] * 5]
+    assert batch.read.tolist() == [[False] * 4 + [True, False], [False] * 4 + [True] * 2, [False] * 4 + [True] * 2]
+    assert (batch.n_shared, batch.shared_by, batch.offsets) == (3, (0, 1, 0), (1, 0, 1))
+
+
 def test_left_padding_ends_every_prompt_in_the_last_column() -> None:
     tokens, mask = pad_left([(5, 6), (1, 2, 3)], pad_id=9)
     assert tokens.tolist() == [[9, 5, 6], [1, 2, 3]]

@@ -95,16 +95,21 @@ def test_unforeseen_error_is_one_message_without_a_traceback_and_with_one_under_
 
 
 def test_termination_is_an_interruption_and_the_handler_is_put_back(capfd: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    def mine(*_: Any) -> None:
+        pytest.fail("the handler of the caller ran")
 
     def body() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.sigtimedwait([], 1)
         return 0
 
-    assert run(body, debug=False, resume_hint=HINT) == 130
-    assert f"Continue with:\n  {HINT}" in capfd.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is before
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        assert run(body, debug=False, resume_hint=HINT) == 130
+        assert f"Continue with:\n  {HINT}" in capfd.readouterr().err
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # The command to paste
