@@ -86,8 +86,12 @@ def find_direction(
     reporter = Reporter(quiet=quiet)
     reporter.note("persona_probe: loading libraries")
     if toy:
+        from persona_probe.errors import UsageError
         from persona_probe.toy import write_toy
 
+        given = [name for name in ("tuned", "contrast", "benign") if settings[name] is not None]
+        if given:
+            raise UsageError(f"--toy brings its own models and data: leave out --{', --'.join(given)}")
         planted = write_toy(settings["output_dir"] / "toy")
         settings |= {
             "base": str(planted.base),

@@ -70,7 +70,8 @@ class Bench:
         return max(1, PREFIX_BYTES // (tokens * bytes_per_token))
 
     def _key(self, arm: Arm) -> str:
-        return measurement_key(arm, self.battery, model_sha256=self.pair.sha256(arm.side), dtype=str(self.pair.dtype))
+        key = measurement_key(arm, self.battery, model_sha256=self.pair.sha256(arm.side), dtype=str(self.pair.dtype))
+        return key if self.keep_kl else f"{key}-without-kl"
 
     def baseline(self, side: Side) -> Measurement:
         """The untouched model of one side."""
