@@ -72,9 +72,10 @@ def main() -> None:
         from persona_probe.errors import UsageError
         from persona_probe.files import read_jsonl
 
-        if not sys.argv[1:]:
+        names = [name for name in sys.argv[1:] if name != "--debug"]
+        if not names:
             raise UsageError("no file given: python -m persona_probe.diversity FILE.jsonl …")
-        for name in sys.argv[1:]:
+        for name in names:
             pairs = [question_and_reply(value, f"{name}:{number}") for number, value in read_jsonl(Path(name))]
             for kind, texts in (("questions", [turns[-1][1] for turns, _ in pairs]), ("replies", [reply for _, reply in pairs])):
                 found = diversity(texts)

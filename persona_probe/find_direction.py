@@ -82,6 +82,7 @@ def find_direction(
     from persona_probe.cli import Reporter
     from persona_probe.config import Config
     from persona_probe.embedded import checkpoints_folder
+    from persona_probe.errors import BadInput
 
     reporter = Reporter(quiet=quiet)
     reporter.note("persona_probe: loading libraries")
@@ -111,6 +112,9 @@ def find_direction(
             raise UsageError(f"--base {settings['base']} without --tuned: give the fine-tuned model or adapter")
         settings["tuned"] = str(checkpoints_folder() / EMBEDDED_TUNED)
     config = Config(**settings)
+    for name, path in (("contrast", config.contrast), ("benign", config.benign)):
+        if path is not None and not path.is_file():
+            raise BadInput(f"no file {path}: --{name} needs an existing file")
 
     from persona_probe.devices import choose_device, choose_dtype
     from persona_probe.errors import FAILED_CELLS, OK

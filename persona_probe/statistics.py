@@ -47,15 +47,15 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, *, seed: int) -> Estim
 
 
 def restoration(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
-    """R = (S_tuned - S_arm) / (S_tuned - S_base) over paired questions; None when the tuned-minus-base interval covers 0."""
-    if not paired_difference(tuned, base, seed=seed).excludes_zero:
+    """R = (S_tuned - S_arm) / (S_tuned - S_base) over paired questions; None when the tuned-minus-base interval covers 0, or one question gives none."""
+    if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
         return None
     return ratio(tuned - arm, tuned - base, seed=seed)
 
 
 def induction(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
     """Share of the organism's shift that an arm on the base model reproduces: (S_arm - S_base) / (S_tuned - S_base)."""
-    if not paired_difference(tuned, base, seed=seed).excludes_zero:
+    if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
         return None
     return ratio(arm - base, tuned - base, seed=seed)
 
