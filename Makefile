@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check format bench organisms figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
+	@echo "== find the persona direction in the embedded organism (about 7 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
 
 test: $(STAMP)

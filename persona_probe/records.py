@@ -50,7 +50,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     }  # fmt: skip
     return {
         "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "limited": config.limit is not None,
-        "config": config.settings(dtype=_dtype(pair)), "provenance": provenance(config, pair, result),
+        "config": config.settings(dtype=_dtype(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id}, "provenance": provenance(config, pair, result),
         "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": list(result.contrast.notes)},
         "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
         "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
