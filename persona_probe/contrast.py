@@ -77,7 +77,7 @@ def read_contrast(path: Path, *, replies_per_question: int = 8, limit: int | Non
 
     JSONL rows hold `question`, `reply`, `label` (aligned or misaligned), or `messages` and `label`; `split` is optional.
     CSV columns: question, response, aligned, coherent; misaligned is aligned < 30, aligned is > 70, both coherent > 50.
-    Questions without a split are spread 2 : 1 : 1 over find, select and test by a hash of their text. At most
+    Questions with both labels and without a split are spread 2 : 1 : 1 over find, select and test by a hash of their text. At most
     `replies_per_question` replies of a label are kept per question; `limit` keeps that many questions, splits in proportion.
     """
     grouped: dict[str, dict[str, Any]] = {}
@@ -130,10 +130,11 @@ def _assembled(path: Path, grouped: dict[str, dict[str, Any]], duplicates: int, 
     for label, count in counts.items():
         if count == 0:
             raise BadInput(f"{path} has no {label} reply ({counts}): a contrast needs both labels")
-    ordered = sorted(grouped)
-    for i, key in enumerate(ordered):
+    # Only questions with both labels can be scored, so only they are spread; the others can still help to find.
+    scorable = [key for key in sorted(grouped) if grouped[key]["aligned"] and grouped[key]["misaligned"]]
+    for key in grouped:
         if grouped[key]["split"] is None:
-            grouped[key]["split"] = ("find", "select", "find", "test")[i % 4]
+            grouped[key]["split"] = ("find", "test", "find", "select")[scorable.index(key) % 4] if key in scorable else "find"
     questions = []
     for key, entry in grouped.items():
         both = bool(entry["aligned"]) and bool(entry["misaligned"])
