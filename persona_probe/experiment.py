@@ -24,7 +24,7 @@ from persona_probe.runs import Run
 from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
 from persona_probe.statistics import paired_difference
 
-SELECT_REPLIES = 2  # replies of each label per select question while hundreds of candidates are compared
+SELECT_REPLIES = 2  # replies of each label per select question while dozens of candidates are compared
 DOSES = (0.5, 1.0, 2.0)  # multiples of the selected coefficient in the dose-response
 
 
@@ -47,7 +47,7 @@ class Result:
 
 
 def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Result:
-    """Run every stage that is not already kept in the run's folder. Base first, then tuned, then base: two loads, one model at a time."""
+    """Run every stage that is not already kept in the run's folder. Base, then tuned, then base again: three loads, one model at a time."""
     clock = _Clock()
     contrast = read_contrast(
         config.contrast or shipped("contrast.jsonl"), replies_per_question=config.replies_per_question, limit=config.limit

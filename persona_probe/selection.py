@@ -33,7 +33,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a candidate did on the select questions: point estimates, since hundreds are compared and none is reported as a result."""
+    """What a candidate did on the select questions: point estimates, since dozens are compared and none is reported as a result."""
 
     candidate: Candidate
     restoration: float | None
