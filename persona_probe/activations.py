@@ -58,6 +58,16 @@ class Activations:
 
 
 @dataclass(frozen=True, eq=False)
+class TokenActs:
+    """The stream of one batch at one hook point, token by token. `keep` is False on padding, unread, first and outlier tokens."""
+
+    rows: tuple[Row, ...]
+    tokens: Int[Tensor, "batch pos"]
+    resid: Float[Tensor, "batch pos d_model"]
+    keep: Bool[Tensor, "batch pos"]
+
+
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Streaming first moments of row means, in float64: memory O(hook points x d_model), whatever the number of rows."""
 
@@ -108,7 +118,7 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
         read = _readable(batch)[:, batch.n_shared :]
         store.clear()
         current.update(read=read.to(model.device), sample=_sample(batch.rows, read).to(model.device))
-        forward(model, batch, logits=False)
+        forward(model, batch, logits_at=None)
         if len(store) != len(sites):
             silent = hook_points[min(set(range(len(sites))) - set(store))]
             raise BadInput(f"no activations at {silent}: the block did not run in {model.name}")
@@ -125,6 +135,41 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
                 yield part
 
 
+def read_tokens(model: Model, rows: Sequence[Row], *, hook_point: str, scope: Scope, max_tokens: int) -> Iterator[TokenActs]:
+    """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above it do not run."""
+    site = model.site(hook_point)[1]
+
+    def stop(module: Any, args: Any, output: Any) -> None:
+        raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+    def read_batch(batch: TokenBatch) -> TokenActs:
+        try:
+            forward(model, batch, logits_at=None)
+        except _Reached as reached:
+            resid = reached.resid.float()
+            keep = _kept(resid, _readable(batch).to(resid.device))
+            if not torch.isfinite(resid[keep]).all():
+                raise BadInput(
+                    f"activations at {hook_point} are not finite in {model.name} ({model.dtype}): try --dtype float32 or bfloat16"
+                ) from None
+            return TokenActs(batch.rows, batch.tokens, resid, keep)
+        raise BadInput(f"no activations at {hook_point}: the block did not run in {model.name}")
+
+    with torch.inference_mode(), ExitStack() as stack:
+        stack.callback(site.register_forward_hook(stop).remove)
+        for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope):
+            for _, part in halving(model, replace(batch, n_shared=0), read_batch):
+                yield part
+
+
+class _Reached(Exception):
+    """Carries the stream out of a forward pass that need not go on."""
+
+    def __init__(self, resid: Tensor) -> None:
+        super().__init__()
+        self.resid = resid
+
+
 def _worth_sharing(rows: Sequence[Row], scope: Scope) -> bool:
     """Whether one prompt a batch pays: its prefix is then computed once, but the batch holds no other prompt."""
     return scope != "all" and len(rows) >= MIN_ROWS_PER_PROMPT * len({row.prompt_id for row in rows})
@@ -134,13 +179,18 @@ def _row_means(
     resid: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"], sample: Int[Tensor, " batch"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     stream = resid.float()
-    norm = stream.norm(dim=-1)
-    typical = norm.masked_fill(~read, float("nan")).nanmedian(dim=1, keepdim=True).values
-    # `not >` keeps NaN tokens in, so that they are seen and refused instead of dropped.
-    keep = read & ~(norm > OUTLIER * typical)
+    keep = _kept(stream, read)
     n = keep.sum(1)
     total = einsum(stream, keep.float(), "batch pos d_model, batch pos -> batch d_model")
     return total / n[:, None], stream[torch.arange(len(stream), device=stream.device), sample], n
+
+
+def _kept(stream: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
+    """The read tokens without those whose norm is an outlier within their row."""
+    norm = stream.norm(dim=-1)
+    typical = norm.masked_fill(~read, float("nan")).nanmedian(dim=1, keepdim=True).values
+    # `not >` keeps NaN tokens in, so that they are seen and refused instead of dropped.
+    return read & ~(norm > OUTLIER * typical)
 
 
 def _readable(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:

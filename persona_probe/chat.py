@@ -73,6 +73,15 @@ class TokenBatch:
         """The first row of every group that shares its first columns."""
         return [self.shared_by.index(group) for group in sorted(set(self.shared_by))]
 
+    def tiled(self, n: int) -> "TokenBatch":
+        """The same rows `n` times over, one copy after the other."""
+        if n == 1:
+            return self
+        n_groups = max(self.shared_by) + 1
+        shared_by = tuple(group + copy * n_groups for copy in range(n) for group in self.shared_by)
+        tokens, mask, read = (tensor.repeat(n, 1) for tensor in (self.tokens, self.mask, self.read))
+        return TokenBatch(tokens, mask, read, self.rows * n, self.n_shared, shared_by, self.offsets * n)
+
     def halves(self) -> tuple["TokenBatch", "TokenBatch"]:
         """The same rows in two batches of the same width, for when one does not fit in memory."""
         middle = len(self) // 2

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import einsum
@@ -14,6 +14,35 @@ from torch import Tensor, nn
 from persona_probe.errors import BadInput
 from persona_probe.files import sha256_tensors
 from persona_probe.models import Model
+from persona_probe.positions import Positions
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """What `applied` can do to a stream: a pure edit at some hook points, from token `skip_first` of a sequence on."""
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Where it acts."""
+        ...
+
+    @property
+    def skip_first(self) -> int:
+        """How many first tokens it leaves alone."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        ...
+
+    def edit(self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str) -> Float[Tensor, "batch pos d_model"]:
+        """The edited stream, as a new tensor."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """JSON for records; equal descriptions are equal interventions."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +58,11 @@ class Steer:
     def hook_points(self) -> tuple[str, ...]:
         """Where it acts."""
         return (self.hook_point,)
+
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        return self.vector.shape[-1]
 
     def edit(self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str) -> Float[Tensor, "batch pos d_model"]:
         """The stream with the vector added to every token."""
@@ -66,6 +100,11 @@ class Ablate:
         if self.means is not None and len(self.means) != len(self.hook_points):
             raise BadInput(f"{len(self.means)} means for {len(self.hook_points)} hook points: one each is needed")
 
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        return self.basis.shape[-1]
+
     def edit(self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str) -> Float[Tensor, "batch pos d_model"]:
         """The stream without its component in the span, computed in float32."""
         basis = self.basis.to(resid.device, torch.float32)
@@ -97,6 +136,11 @@ class Cap:
     ceiling: float
     skip_first: int = 0
 
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        return self.unit.shape[-1]
+
     def edit(self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str) -> Float[Tensor, "batch pos d_model"]:
         """The stream with its projection on the unit vector at most `ceiling`."""
         unit = self.unit.to(resid.device, torch.float32)
@@ -115,9 +159,6 @@ class Cap:
         }
 
 
-Intervention = Steer | Ablate | Cap
-
-
 def orthonormal(vectors: Float[Tensor, "k d_model"]) -> Float[Tensor, "k d_model"]:
     """An orthonormal basis of the span of `vectors`; dependent or zero vectors are refused."""
     matrix = vectors.double()
@@ -127,23 +168,29 @@ def orthonormal(vectors: Float[Tensor, "k d_model"]) -> Float[Tensor, "k d_model
 
 
 @contextmanager
-def applied(model: Model, interventions: Sequence[Intervention], *, rows: Sequence[Sequence[Intervention]] | None = None) -> Iterator[None]:
+def applied(
+    model: Model,
+    interventions: Sequence[Intervention],
+    *,
+    rows: Sequence[Sequence[Intervention]] | None = None,
+    parts: Sequence[Sequence[Intervention]] | None = None,
+) -> Iterator[None]:
     """Edit every forward pass of `model.twin` and `model.bridge` inside the block; the model is itself again afterwards.
 
-    `rows` gives row i of every batch its own further interventions, so that one batch can carry several arms. The empty
-    sequence is the baseline on the same code path. An unknown hook point, a vector of another width, or a hook that
-    never fired is an error.
+    `rows` gives row i of every batch its own further interventions, so that one batch can carry several arms; `parts` gives
+    them to equal parts of every batch, in order. The empty sequence is the baseline on the same code path. An unknown hook
+    point, a vector of another width, or a hook that never fired is an error.
     """
-    plan = _plan(model, interventions, rows)
+    plan = _plan(model, interventions, rows, parts)
     fired: Counter[str] = Counter()
     with ExitStack() as stack:
-        clock = _Positions()
+        clock = Positions()
         for root in {id(module): module for module in (model.twin.base_model, _base_of_bridge(model))}.values():
             handle = root.register_forward_pre_hook(clock.read, with_kwargs=True)
             stack.callback(handle.remove)
         for hook_point, jobs in plan.items():
             hook, module = model.site(hook_point)
-            editor = _editor(hook_point, jobs, clock, fired, n_rows=None if rows is None else len(rows))
+            editor = _editor(hook_point, jobs, clock, fired, n_rows=None if rows is None else len(rows), n_parts=len(parts or ()) or 1)
             for target in (hook, module):
                 stack.callback(target.register_forward_hook(editor).remove)
         yield
@@ -152,79 +199,80 @@ def applied(model: Model, interventions: Sequence[Intervention], *, rows: Sequen
         raise BadInput(f"the hook at {silent[0]} never fired in {model.name}: no forward pass reached it")
 
 
-Job = tuple[Intervention, tuple[int, ...] | None]
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One intervention and the rows it is for: all, the listed ones, or one of equal parts of the batch."""
+
+    intervention: Intervention
+    rows: tuple[int, ...] | None = None
+    part: int | None = None
 
 
-def _plan(model: Model, interventions: Sequence[Intervention], rows: Sequence[Sequence[Intervention]] | None) -> dict[str, list[Job]]:
-    jobs: list[Job] = [(intervention, None) for intervention in interventions]
+def _plan(
+    model: Model,
+    interventions: Sequence[Intervention],
+    rows: Sequence[Sequence[Intervention]] | None,
+    parts: Sequence[Sequence[Intervention]] | None,
+) -> dict[str, list[_Job]]:
+    jobs = [_Job(intervention) for intervention in interventions]
     by_arm: dict[int, tuple[Sequence[Intervention], list[int]]] = {}
     for i, own in enumerate(rows or ()):
         by_arm.setdefault(id(own), (own, []))[1].append(i)
-    for own, indices in by_arm.values():
-        jobs += [(intervention, tuple(indices)) for intervention in own]
-    plan: dict[str, list[Job]] = {}
-    for intervention, indices in jobs:
-        width = {"Steer": "vector", "Ablate": "basis", "Cap": "unit"}[type(intervention).__name__]
-        found = getattr(intervention, width).shape[-1]
-        if found != model.d_model:
-            raise BadInput(f"a direction of width {found} does not fit {model.name}, whose d_model is {model.d_model}")
-        for hook_point in intervention.hook_points:
+    jobs += [_Job(intervention, rows=tuple(indices)) for own, indices in by_arm.values() for intervention in own]
+    jobs += [_Job(intervention, part=i) for i, own in enumerate(parts or ()) for intervention in own]
+    plan: dict[str, list[_Job]] = {}
+    for job in jobs:
+        if job.intervention.width != model.d_model:
+            raise BadInput(f"a direction of width {job.intervention.width} does not fit {model.name}, whose d_model is {model.d_model}")
+        for hook_point in job.intervention.hook_points:
             model.site(hook_point)
-            plan.setdefault(hook_point, []).append((intervention, indices))
+            plan.setdefault(hook_point, []).append(job)
     return plan
 
 
-def _editor(hook_point: str, jobs: list[Job], clock: "_Positions", fired: Counter[str], *, n_rows: int | None) -> Callable[..., Any]:
+def _editor(
+    hook_point: str, jobs: list[_Job], clock: Positions, fired: Counter[str], *, n_rows: int | None, n_parts: int
+) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         resid = output[0] if isinstance(output, tuple) else output
         fired[hook_point] += 1
         if n_rows is not None and len(resid) != n_rows:
             raise BadInput(f"interventions for {n_rows} rows, but the batch has {len(resid)}")
-        for intervention, indices in jobs:
-            resid = _edit_rows(resid, intervention, indices, clock.of(resid), hook_point)
+        if len(resid) % n_parts:
+            raise BadInput(f"{n_parts} arms in one batch, but {hook_point} sees {len(resid)} rows: score these arms one by one")
+        position = clock.of(resid)
+        for job in jobs:
+            if job.part is None:
+                resid = _edit_rows(resid, job, position, hook_point)
+        size = len(resid) // n_parts
+        pieces, places = list(resid.split(size)), position.split(size)
+        for job in jobs:
+            if job.part is not None:
+                pieces[job.part] = _edited(pieces[job.part], job.intervention, places[job.part], hook_point)
+        resid = pieces[0] if n_parts == 1 else torch.cat(pieces)
         return (resid, *output[1:]) if isinstance(output, tuple) else resid
 
     return hook
 
 
 def _edit_rows(
-    resid: Float[Tensor, "batch pos d_model"],
-    intervention: Intervention,
-    indices: tuple[int, ...] | None,
-    position: Int[Tensor, "batch pos"],
-    hook_point: str,
+    resid: Float[Tensor, "batch pos d_model"], job: _Job, position: Int[Tensor, "batch pos"], hook_point: str
+) -> Float[Tensor, "batch pos d_model"]:
+    if job.rows is None:
+        return _edited(resid, job.intervention, position, hook_point)
+    own = list(job.rows)
+    whole = resid.clone()
+    whole[own] = _edited(resid[own], job.intervention, position[own], hook_point)
+    return whole
+
+
+def _edited(
+    resid: Float[Tensor, "batch pos d_model"], intervention: Intervention, position: Int[Tensor, "batch pos"], hook_point: str
 ) -> Float[Tensor, "batch pos d_model"]:
     edited = intervention.edit(resid, hook_point=hook_point)
-    if intervention.skip_first:
-        edited = torch.where((position >= intervention.skip_first)[..., None], edited, resid)
-    if indices is None:
+    if not intervention.skip_first:
         return edited
-    chosen = torch.zeros(len(resid), dtype=torch.bool, device=resid.device)
-    chosen[list(indices)] = True
-    return torch.where(chosen[:, None, None], edited, resid)
-
-
-class _Positions:
-    """Absolute position of every token of the forward pass that is running, read off the arguments of the model's body."""
-
-    def __init__(self) -> None:
-        self._position: Tensor | None = None
-
-    def read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs_embeds"))
-        cache, mask, position = kwargs.get("past_key_values"), kwargs.get("attention_mask"), kwargs.get("position_ids")
-        seen = cache.get_seq_length() if cache is not None else 0
-        if position is None and isinstance(mask, Tensor) and mask.ndim == 2:
-            position = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, seen:]
-        if position is None and tokens is not None:
-            position = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)[None]
-        self._position = position
-
-    def of(self, resid: Tensor) -> Tensor:
-        assert self._position is not None, "a hook fired outside the model's own forward pass"
-        # GPT-2 looks its position embeddings up once for the whole batch: that one row counts columns.
-        position = self._position.amax(0, keepdim=True) if len(resid) == 1 else self._position
-        return position.to(resid.device).expand(len(resid), -1)
+    return torch.where((position >= intervention.skip_first)[..., None], edited, resid)
 
 
 def _base_of_bridge(model: Model) -> nn.Module:

@@ -22,6 +22,11 @@ class Prefix:
     shared: Float[Tensor, "prompts shared d_model"] | None
     rest: Float[Tensor, "batch rest d_model"]
 
+    def tiled(self, n: int) -> "Prefix":
+        """The streams of `TokenBatch.tiled(n)`."""
+        shared = None if self.shared is None else self.shared.repeat(n, 1, 1)
+        return self if n == 1 else Prefix(self.layer, shared, self.rest.repeat(n, 1, 1))
+
 
 def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
     """The first block that an intervention can change: blocks below it, and its own inputs, are as in the clean run.
@@ -51,7 +56,7 @@ def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequenc
             stack.callback(model.site(model.resid(layer - 1))[1].register_forward_hook(catch(layer)).remove)
         for batch in batches:
             caught.clear()
-            forward(model, batch, logits=False)
+            forward(model, batch, logits_at=None)
             for layer in wanted:
                 *shared, rest = caught[layer]
                 kept[layer].append(Prefix(layer, shared[0] if shared else None, rest))

@@ -14,6 +14,7 @@ from persona_probe.models import Model, forward, halving
 from persona_probe.prefixes import Prefix, lowest_layer, record_prefixes, resumed
 
 KL_POSITIONS_PER_ROW = 3
+PIECE = 16  # reply tokens whose float32 logits are held at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,28 +54,51 @@ def score_rows(
     clean: CleanRun | None = None,
     keep_prompts: bool = False,
 ) -> RowScores:
-    """Teacher-forced log-probabilities of the replies of `rows`; the empty sequence of interventions is the baseline.
+    """Teacher-forced log-probabilities of the replies of `rows`; the empty sequence of interventions is the baseline."""
+    return score_arms(model, rows, [interventions], max_tokens=max_tokens, clean=clean, keep_prompts=keep_prompts)[0]
+
+
+def score_arms(
+    model: Model,
+    rows: Sequence[Row],
+    arms: Sequence[Sequence[Intervention]],
+    *,
+    max_tokens: int,
+    clean: CleanRun | None = None,
+    keep_prompts: bool = False,
+) -> list[RowScores]:
+    """`score_rows` for several arms of one model in the same forward passes: every batch carries its rows once per arm.
 
     With a clean run of the same rows, layers below the lowest edit are not computed again, and KL(untouched || edited) of
     the next-token distribution is averaged over its positions where it holds log-probabilities.
     """
-    found: dict[str, tuple[float, int, float]] = {}
-    with torch.inference_mode(), applied(model, interventions):
-        for row, logprobs, targets in _reply_logprobs(
-            model, rows, interventions, max_tokens=max_tokens, keep_prompts=keep_prompts, clean=clean
-        ):
-            chosen = logprobs.gather(-1, targets[:, None])[:, 0]
+    found: list[dict[str, tuple[float, int, float]]] = [{} for _ in arms]
+    with torch.inference_mode(), applied(model, (), parts=arms):
+        for arm, row, logits in _reply_logits(model, rows, arms, max_tokens=max_tokens, keep_prompts=keep_prompts, clean=clean):
             kl = 0.0
             if clean is not None and row.id in clean.logprobs:
                 before = clean.logprobs[row.id].float()
-                kl = float((before.exp() * (before - logprobs[_sampled(row)].cpu())).sum(-1).mean())
-            found[row.id] = (float(chosen.double().sum()), row.n_reply, kl)
+                after = logits[_sampled(row)].float().log_softmax(-1).cpu()
+                kl = float((before.exp() * (before - after)).sum(-1).mean())
+            found[arm][row.id] = (_logprob(row, logits), row.n_reply, kl)
+    return [_scores(model, rows, values, with_kl=clean is not None and bool(clean.logprobs)) for values in found]
+
+
+def _logprob(row: Row, logits: Float[Tensor, "reply d_vocab"]) -> float:
+    """Summed log-probability of the reply in nats."""
+    targets = torch.tensor(row.ids[row.n_prompt :], device=logits.device)
+    # In pieces, because float32 copies of long windows over the vocabulary leave the processor's cache.
+    pieces = zip(logits.split(PIECE), targets.split(PIECE), strict=True)
+    return -sum(float(torch.nn.functional.cross_entropy(part.float(), to, reduction="none").double().sum()) for part, to in pieces)
+
+
+def _scores(model: Model, rows: Sequence[Row], found: dict[str, tuple[float, int, float]], *, with_kl: bool) -> RowScores:
     values = [found[row.id] for row in rows]
     logprob = torch.tensor([value[0] for value in values], dtype=torch.float64)
     if not torch.isfinite(logprob).all():
         bad = rows[int((~torch.isfinite(logprob)).nonzero()[0])]
         raise NotFinite(f"the log-probability of reply {bad.id!r} is not finite in {model.name} ({model.dtype}): try --dtype float32")
-    kl = torch.tensor([value[2] for value in values], dtype=torch.float64) if clean is not None and clean.logprobs else None
+    kl = torch.tensor([value[2] for value in values], dtype=torch.float64) if with_kl else None
     return RowScores(tuple(row.id for row in rows), logprob, torch.tensor([value[1] for value in values]), kl)
 
 
@@ -93,35 +117,48 @@ def clean_run(
     logprobs = {}
     if keep_logprobs:
         with torch.inference_mode(), applied(model, ()):
-            for row, values, _ in _reply_logprobs(model, rows, (), max_tokens=max_tokens, keep_prompts=keep_prompts, clean=run):
-                logprobs[row.id] = values[_sampled(row)].to("cpu", torch.float16)
+            for _, row, logits in _reply_logits(model, rows, [()], max_tokens=max_tokens, keep_prompts=keep_prompts, clean=run):
+                logprobs[row.id] = logits[_sampled(row)].float().log_softmax(-1).to("cpu", torch.float16)
     return replace(run, logprobs=logprobs)
 
 
-def _reply_logprobs(
-    model: Model, rows: Sequence[Row], interventions: Sequence[Intervention], *, max_tokens: int, keep_prompts: bool, clean: CleanRun | None
-) -> Iterator[tuple[Row, Float[Tensor, "reply d_vocab"], Int[Tensor, " reply"]]]:
-    """For every row: the log-probabilities that predict its reply tokens, and those tokens."""
+def _reply_logits(
+    model: Model,
+    rows: Sequence[Row],
+    arms: Sequence[Sequence[Intervention]],
+    *,
+    max_tokens: int,
+    keep_prompts: bool,
+    clean: CleanRun | None,
+) -> Iterator[tuple[int, Row, Float[Tensor, "reply d_vocab"]]]:
+    """For every arm and row: the logits that predict its reply tokens."""
     ready = (
         clean.batches
         if clean is not None
         else batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts)
     )
-    layer = lowest_layer(model, interventions)
+    layer = min(lowest_layer(model, interventions) for interventions in arms)
     for index, batch in enumerate(ready):
         prefix = clean.prefix(layer, index) if clean is not None else None
 
-        def run(part: TokenBatch, whole: TokenBatch = batch, prefix: Prefix | None = prefix) -> Float[Tensor, "batch rest d_vocab"]:
-            with resumed(model, prefix if part is whole else None):
-                logits = forward(model, part, logits=True)
+        def run(part: TokenBatch, whole: TokenBatch = batch, prefix: Prefix | None = prefix) -> Float[Tensor, "place d_vocab"]:
+            tiled = part.tiled(len(arms))
+            with resumed(model, prefix.tiled(len(arms)) if prefix is not None and part is whole else None):
+                logits = forward(model, tiled, logits_at=_predicting(tiled))
             assert logits is not None, "logits were asked for"
             return logits
 
         for part, logits in halving(model, batch, run):
-            for i, row in enumerate(part.rows):
-                start = part.offsets[i] + row.n_prompt - 1 - part.n_shared
-                window = logits[i, start : start + row.n_reply].log_softmax(-1, dtype=torch.float32)
-                yield row, window, torch.tensor(row.ids[row.n_prompt :], device=window.device)
+            windows = logits.split([row.n_reply for row in part.rows] * len(arms))
+            for i, window in enumerate(windows):
+                yield i // len(part), part.rows[i % len(part)], window
+
+
+def _predicting(batch: TokenBatch) -> tuple[Int[Tensor, " place"], Int[Tensor, " place"]]:
+    """Rows and columns (from `n_shared` on) of the tokens whose logits predict reply tokens, row by row."""
+    starts = [offset + row.n_prompt - 1 - batch.n_shared for row, offset in zip(batch.rows, batch.offsets, strict=True)]
+    columns = [torch.arange(start, start + row.n_reply) for row, start in zip(batch.rows, starts, strict=True)]
+    return torch.repeat_interleave(torch.arange(len(batch)), torch.tensor([row.n_reply for row in batch.rows])), torch.cat(columns)
 
 
 def _sampled(row: Row) -> list[int]:

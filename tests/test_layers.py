@@ -12,7 +12,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 LEVELS = (
     ("errors",),
     ("cli", "embedded", "files"),
-    ("chat", "devices", "sources"),
+    ("chat", "devices", "positions", "sources"),
     ("contrast", "organisms", "toy", "weights"),
     ("models",),
     ("activations", "pairs"),

@@ -21,11 +21,11 @@ def room(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     limit = {"rows": 10**9, "refused": 0}
     real = scoring.forward
 
-    def narrow(model: Any, batch: Any, *, logits: bool) -> Any:
+    def narrow(model: Any, batch: Any, *, logits_at: Any) -> Any:
         if len(batch) > limit["rows"]:
             limit["refused"] += 1
             raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
-        return real(model, batch, logits=logits)
+        return real(model, batch, logits_at=logits_at)
 
     monkeypatch.setattr(scoring, "forward", narrow)
     monkeypatch.setattr(activations, "forward", narrow)

@@ -132,6 +132,12 @@ def test_every_position_of_a_left_padded_batch_equals_its_single_row(family: Fam
             close(together[i, -len(row.ids) :], logits_of(family.plain, alone, torch.ones_like(alone))[0])
 
 
+def everywhere(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every row and column after the shared ones."""
+    width = batch.tokens.shape[1] - batch.n_shared
+    return torch.arange(len(batch)).repeat_interleave(width), torch.arange(width).repeat(len(batch))
+
+
 @pytest.mark.parametrize("rows", [slice(0, 6), slice(3, 6)], ids=["two prompts", "one prompt"])
 def test_shared_prefix_changes_no_logit_of_a_reply(family: Family, rows: slice) -> None:
     from persona_probe.chat import pad_right
@@ -140,7 +146,9 @@ def test_shared_prefix_changes_no_logit_of_a_reply(family: Family, rows: slice) 
     batch = pad_right(rows_of(family)[rows], pad_id=0)
     assert batch.n_shared > 3
     with torch.inference_mode():
-        logits = forward(family.model, batch, logits=True)
+        logits = forward(family.model, batch, logits_at=everywhere(batch))
+    assert logits is not None
+    logits = logits.reshape(len(batch), -1, logits.shape[-1])
     for i, row in enumerate(batch.rows):
         alone = torch.tensor([row.ids])
         expected = logits_of(family.plain, alone, torch.ones_like(alone))[0, row.n_prompt - 1 : -1]
@@ -154,7 +162,7 @@ def test_row_longer_than_the_context_is_refused(llama: Family) -> None:
 
     batch = pad_right([Row("long", "q", (5,) * 193, 2)], pad_id=0)
     with pytest.raises(BadInput, match=r"row 'long' has 193 tokens, .* takes 192"):
-        forward(llama.model, batch, logits=True)
+        forward(llama.model, batch, logits_at=None)
 
 
 # Adapters

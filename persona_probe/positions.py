@@ -1,0 +1,32 @@
+"""Where in its own sequence every token of the running forward pass stands."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+
+class Positions:
+    """Absolute position of every token of the forward pass that is running, read off the arguments of the model's body."""
+
+    def __init__(self) -> None:
+        self._position: Tensor | None = None
+
+    def read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward pre-hook of the model's body."""
+        tokens = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs_embeds"))
+        cache, mask, position = kwargs.get("past_key_values"), kwargs.get("attention_mask"), kwargs.get("position_ids")
+        seen = cache.get_seq_length() if cache is not None else 0
+        if position is None and isinstance(mask, Tensor) and mask.ndim == 2:
+            position = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, seen:]
+        if position is None and tokens is not None:
+            position = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)[None]
+        self._position = position
+
+    def of(self, resid: Tensor) -> Int[Tensor, "batch pos"]:
+        """Positions of the tokens of a stream that a hook sees."""
+        assert self._position is not None, "a hook fired outside the model's own forward pass"
+        # GPT-2 looks its position embeddings up once for the whole batch: that one row counts columns.
+        position = self._position.amax(0, keepdim=True) if len(resid) == 1 else self._position
+        return position.to(resid.device).expand(len(resid), -1)
