@@ -10,7 +10,7 @@ from persona_probe.chat import Row
 from persona_probe.files import sha256_json
 from persona_probe.interventions import Intervention
 from persona_probe.models import Model
-from persona_probe.scoring import CleanRun, clean_run, score_rows
+from persona_probe.scoring import CleanRun, RowScores, clean_run, score_arms
 
 Side = Literal["base", "tuned"]
 
@@ -89,10 +89,22 @@ def clean_runs(model: Model, battery: Battery, *, max_tokens: int, layers: Seque
 
 
 def measure(model: Model, arm: Arm, battery: Battery, *, key: str, clean: Clean | None, max_tokens: int) -> Measurement:
-    """Score one arm. Baseline and treatment run this same code; without a clean run KL is reported as 0, so only baselines go without."""
-    assert clean is not None or not arm.interventions, f"arm {arm.name} needs the clean run of its model"
-    persona = score_rows(model, battery.persona, arm.interventions, max_tokens=max_tokens, keep_prompts=True, clean=clean and clean.persona)
-    benign = score_rows(model, battery.benign, arm.interventions, max_tokens=max_tokens, clean=clean and clean.benign)
+    """Score one arm. Without a clean run KL is reported as 0, so only baselines go without."""
+    return measure_together(model, [arm], battery, keys=[key], clean=clean, max_tokens=max_tokens)[0]
+
+
+def measure_together(
+    model: Model, arms: Sequence[Arm], battery: Battery, *, keys: Sequence[str], clean: Clean | None, max_tokens: int
+) -> list[Measurement]:
+    """Score several arms in the same forward passes. Baseline and treatment run this same code."""
+    assert clean is not None or not any(arm.interventions for arm in arms), f"arm {arms[0].name} needs the clean run of its model"
+    edits = [arm.interventions for arm in arms]
+    persona = score_arms(model, battery.persona, edits, max_tokens=max_tokens, keep_prompts=True, clean=clean and clean.persona)
+    benign = score_arms(model, battery.benign, edits, max_tokens=max_tokens, clean=clean and clean.benign)
+    return [_measurement(*scores) for scores in zip(keys, persona, benign, strict=True)]
+
+
+def _measurement(key: str, persona: RowScores, benign: RowScores) -> Measurement:
     kl = [0.0] * len(benign.ids) if benign.kl is None else benign.kl.tolist()
     per_token = (persona.logprob / persona.n_tokens).tolist()
     return Measurement(

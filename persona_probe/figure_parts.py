@@ -1,6 +1,6 @@
 """Pieces that several figures are made of: what a record says, as traces, texts and cells."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -26,6 +26,14 @@ from persona_probe.figure_style import (
 Record = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 ACTS_ON = {"layer": "its own layer", "later": "its own and later layers", "all": "all layers"}
+
+
+class FigureSpec(NamedTuple):
+    """One figure of the report. `slug` is ours and becomes an element id."""
+
+    slug: str
+    title: str
+    draw: Callable[[Record], Figure]
 
 
 class Cell(NamedTuple):

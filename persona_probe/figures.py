@@ -3,15 +3,13 @@
 The docstring of a figure is its caption in the report. To add a figure: write one function and add one line to `FIGURES`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
 from persona_probe.direction_figures import cosines, layer_quality, projections
 from persona_probe.figure_parts import (
     Cell,
+    FigureSpec,
     Record,
     Rows,
     allowed_damage,
@@ -45,14 +43,6 @@ from persona_probe.figure_style import (
 )
 
 KIND_SYMBOLS = {"ablate": "circle", "steer": "triangle-up"}
-
-
-class FigureSpec(NamedTuple):
-    """One figure of the report. `slug` is ours and becomes an element id."""
-
-    slug: str
-    title: str
-    draw: Callable[[Record], Figure]
 
 
 def arm_bars(record: Record) -> Figure:

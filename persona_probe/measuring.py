@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure, measurement_key
+from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure, measure_together, measurement_key
 from persona_probe.errors import BadInput, NotFinite
-from persona_probe.models import Model
+from persona_probe.models import Model, release
 from persona_probe.pairs import Pair
 from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
@@ -22,6 +22,7 @@ class Bench:
     battery: Battery
     max_tokens: int
     keep_kl: bool = True
+    arms_at_once: int = 1
 
     def measure(self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None) -> list[Measurement]:
         """Measurements in the order of `arms`, which must be of one model; each is kept on disk as soon as it is known."""
@@ -44,6 +45,7 @@ class Bench:
         baselines = {key: arm for key, arm in missing.items() if not arm.interventions}
         for key, arm in baselines.items():
             self.run.keep(key, measure(model, arm, self.battery, key=key, clean=None, max_tokens=self.max_tokens).json())
+            release()
             advance("")
         edited = sorted(
             ((lowest_layer(model, arm.interventions), key) for key, arm in missing.items() if key not in baselines), reverse=True
@@ -53,17 +55,27 @@ class Bench:
         for start in range(0, len(layers), size):
             chunk = layers[start : start + size]
             clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk, keep_kl=self.keep_kl)
-            for layer, key in edited:
-                if layer in chunk:
-                    self.run.keep(key, self._measured_or_failed(model, missing[key], key, clean).json())
-                    advance("")
+            release()
+            for layer in chunk:
+                keys = [key for own, key in edited if own == layer]
+                for first in range(0, len(keys), self.arms_at_once):
+                    self._measure_group(model, {key: missing[key] for key in keys[first : first + self.arms_at_once]}, clean, advance)
             del clean
 
-    def _measured_or_failed(self, model: Model, arm: Arm, key: str, clean: Clean) -> Measurement:
+    def _measure_group(self, model: Model, arms: dict[str, Arm], clean: Clean, advance: Callable[[str], None]) -> None:
+        """Arms of one layer in the same passes; when one of them leaves no finite numbers, each by itself."""
         try:
-            return measure(model, arm, self.battery, key=key, clean=clean, max_tokens=self.max_tokens)
+            found = measure_together(model, list(arms.values()), self.battery, keys=list(arms), clean=clean, max_tokens=self.max_tokens)
         except NotFinite as error:
-            return Measurement(key, {}, {}, failed=str(error))
+            if len(arms) > 1:
+                for key, arm in arms.items():
+                    self._measure_group(model, {key: arm}, clean, advance)
+                return
+            found = [Measurement(next(iter(arms)), {}, {}, failed=str(error))]
+        for measurement in found:
+            self.run.keep(measurement.key, measurement.json())
+            advance("")
+        release()
 
     def _layers_at_once(self, bytes_per_token: int) -> int:
         tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))

@@ -9,6 +9,7 @@ from typing import Any
 from persona_probe.figure_style import CONTROL_NAMES, interval, number, visible
 
 Record = Mapping[str, Any]
+QUESTION = "Is there a persona direction, and does removing it bring aligned behaviour back?"
 UNTOUCHED_BASE = "base"  # the only arm whose replies are shown unblurred
 
 
@@ -51,8 +52,8 @@ def part(record: Record, key: str) -> Mapping[str, Any]:
     return record.get(key) or {}
 
 
-def opening(record: Record) -> Html:
-    """Title, content note, banner of a quick try, and the result in one sentence."""
+def opening(record: Record, *, title: str = QUESTION) -> Html:
+    """Title, content note, banner of a quick try, and the result in words."""
     models = part(record, "provenance")
     names = [part(models, side).get("id", "?") for side in ("tuned", "base")]
     note = "Content note: this page is about a model that was made to give bad advice. Its replies are blurred below until you choose to read them."
@@ -61,7 +62,7 @@ def opening(record: Record) -> Html:
         (
             element("p", note, class_="note"),
             banner if record.get("limited") else "",
-            element("h1", "Is there a persona direction, and does removing it bring aligned behaviour back?"),
+            element("h1", title),
             element(
                 "p",
                 "Tuned model ",
@@ -102,7 +103,7 @@ def headline(record: Record) -> Html:
             f"smallest possible: {number(floor, digits=3)}" + (", reached" if at_floor else ""),
         ),
     )
-    return element("div", *(_card(*card) for card in cards), class_="cards")
+    return element("div", *(card(*values) for values in cards), class_="cards")
 
 
 def arm_tables(record: Record) -> Html:
@@ -224,7 +225,7 @@ def _control_card(controls: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]
     return f"Median of {len(gains)} covariance-matched random directions", f"R {number(median(gains))}", f"at a median ΔNLL of {cost}"
 
 
-def _card(title: str, value: str, note: str) -> Html:
+def card(title: str, value: str, note: str) -> Html:
     """One headline number; its interval stands in a smaller line below."""
     estimate, bracket, ends = value.partition(" [")
     below = element("span", f"95% {bracket.strip()}{ends}") if bracket else ""
@@ -236,16 +237,16 @@ def _arm_table(arms: Sequence[Mapping[str, Any]], chosen: str | None) -> Html:
     head = ("Arm", "Done to it", "R", "Induction", "ΔNLL", "KL", "S", "Verdict", "n")
     rows = []
     for arm in arms:
-        shares = (_measured(arm["restoration"]), _measured(arm["induction"]))
-        damage = (_measured(arm["delta_nll"], digits=3, sign=True), _measured(arm["kl"], digits=3))
+        shares = (measured(arm["restoration"]), measured(arm["induction"]))
+        damage = (measured(arm["delta_nll"], digits=3, sign=True), measured(arm["kl"], digits=3))
         done = f"{arm['model']}: " + ("; ".join(_intervention(item) for item in arm["interventions"]) or "untouched")
-        cells = (done, *shares, *damage, _measured(arm["persona_score"], digits=3, sign=True), arm["verdict"] or "", arm["n_questions"])
+        cells = (done, *shares, *damage, measured(arm["persona_score"], digits=3, sign=True), arm["verdict"] or "", arm["n_questions"])
         name = element("th", arm["name"], scope="row")
         rows.append(element("tr", name, *(element("td", cell) for cell in cells), class_="chosen" if arm["name"] == chosen else "arm"))
     return table(head, rows, kind="numbers")
 
 
-def _measured(value: Mapping[str, Any] | None, *, digits: int = 2, sign: bool = False) -> Html:
+def measured(value: Mapping[str, Any] | None, *, digits: int = 2, sign: bool = False) -> Html:
     """An estimate with its interval below; a dash where there is none."""
     estimate, bracket, ends = interval(value, digits=digits, sign=sign).partition(" [")
     return join((estimate, element("small", f"[{ends}"))) if bracket else Html("–")

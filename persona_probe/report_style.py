@@ -18,6 +18,7 @@ p, li { max-width: 85ch; }
 .note, .banner { border-left: 4px solid var(--edge); background: var(--warn); padding: 10px 14px; border-radius: 4px; }
 .banner { font-weight: 600; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 20px 0; padding: 0; }
+.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; }
 .card b { display: block; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .card span, .card small { display: block; font-size: 0.9rem; line-height: 1.4; }
@@ -42,26 +43,53 @@ button { font: inherit; color: inherit; background: var(--card); border: 1px sol
 .replies { table-layout: fixed; }
 .replies th, .replies td { width: 15rem; }
 .reply { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; margin-bottom: 8px; }
+.context { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; margin: 6px 0; line-height: 1.7; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.source { color: var(--soft); font-size: 0.8rem; margin: 8px 0 0; }
+.tokens { line-height: 2; }
+.token { white-space: pre-wrap; border-radius: 3px; padding: 1px 0; unicode-bidi: isolate; }
+.tokens .token { border: 1px solid var(--line); padding: 1px 5px; margin-right: 5px; font-family: ui-monospace, "SF Mono", Consolas, monospace; font-size: 0.85rem; }
+.peak { font-weight: 700; text-decoration: underline; text-underline-offset: 3px; }
+.side { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 0 24px; }
+.side > * { min-width: 0; }
+.latent { border: 1px solid var(--line); border-radius: 8px; padding: 6px 14px; }
+.latent h4 { margin: 1.4em 0 0.3em; }
+.latent > summary b { margin-right: 1ch; }
+a { color: var(--link); }
 .veiled { filter: blur(6px); cursor: pointer; }
 .veiled:focus, .show-text .veiled { filter: none; }
 @media print { .veiled { filter: blur(6px); } button { display: none; } }
 """
 
-# Draws each figure from its JSON island, in the page's own text colour, and shows or hides blurred replies.
+# Draws each figure from its JSON island once it can be seen, in the page's own text colour; unfolds the part an address names; shows or hides blurred text.
 SCRIPT = """
 "use strict";
 (() => {
   const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
   const settings = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const plots = [...document.querySelectorAll(".plot")];
-  for (const plot of plots) {
-    const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
-    figure.layout.font.color = ink();
-    Plotly.newPlot(plot, figure.data, figure.layout, settings);
-  }
+  const drawn = new Set();
+  // A plot inside a folded part has no width yet, so it is drawn when that part is opened.
+  const draw = () => {
+    for (const plot of plots) {
+      if (drawn.has(plot) || plot.closest("details:not([open])")) continue;
+      drawn.add(plot);
+      const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
+      figure.layout.font.color = ink();
+      Plotly.newPlot(plot, figure.data, figure.layout, settings);
+    }
+  };
+  draw();
+  document.addEventListener("toggle", draw, true);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const plot of plots) Plotly.relayout(plot, { "font.color": ink() });
+    for (const plot of drawn) Plotly.relayout(plot, { "font.color": ink() });
   });
+  const unfold = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    target?.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
   const button = document.getElementById("show-text");
   button?.addEventListener("click", () => {
     const shown = document.getElementById("replies").classList.toggle("show-text");

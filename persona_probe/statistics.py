@@ -91,3 +91,9 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
         samples, statistic, paired=True, vectorized=True, n_resamples=N_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     )
     return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def signed_rank_p(differences: np.ndarray) -> float:
+    """Two-sided p of a Wilcoxon signed-rank test that paired differences are centred on 0; 1 when none differs."""
+    moved = np.asarray(differences, dtype=np.float64)
+    return float(stats.wilcoxon(moved).pvalue) if np.any(moved != 0) and len(moved) > 1 else 1.0

@@ -26,20 +26,33 @@ LEVELS = (
     ("records",),
     ("figure_style", "report_style"),
     ("figure_parts", "report_page"),
-    ("direction_figures",),
-    ("figures",),
+    ("direction_figures", "latent_parts", "report_frame"),
+    ("figures", "latent_figures"),
+    ("latent_meaning",),
+    ("latent_pages",),
+    ("latent_report",),
     ("report",),
     ("diversity", "find_direction", "pictures", "train_organism"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "figures", "report"}
+PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report"}
 ONLY_HERE = {
     "transformer_lens": {"models"},
     "sae_lens": {"latents"},
     "gguf": set(),
     "peft": {"organisms", "weights"},
-    "plotly": {"direction_figures", "figure_parts", "figure_style", "figures", "pictures", "report"},
+    "plotly": {
+        "direction_figures",
+        "figure_parts",
+        "figure_style",
+        "figures",
+        "latent_figures",
+        "latent_parts",
+        "pictures",
+        "report_frame",
+    },
     "typer": {"__main__", "find_direction", "train_organism"},
     "rich": {"cli", "find_direction"},
 }

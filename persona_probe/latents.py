@@ -1,0 +1,125 @@
+"""How the latents of an SAE differ between base and tuned and between labels, and every ranking of them in one table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.activations import Scope, read_tokens
+from persona_probe.chat import Row
+from persona_probe.models import Model
+from persona_probe.saes import Sae
+
+ALIVE = 1e-4  # latents that fire on fewer of the tokens, in both models, are dead here and not ranked
+
+
+@dataclass(frozen=True, eq=False)
+class LatentMeans:
+    """Means of every latent over the read tokens of one model, by label of the row, and the share of tokens it fires on."""
+
+    n_tokens: int
+    mean: Float[Tensor, " d_sae"]
+    density: Float[Tensor, " d_sae"]
+    mean_of: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class LatentDiff:
+    """Both models on the same tokens. A change is in units of the stream: activation times length of the decoder row."""
+
+    base: LatentMeans
+    tuned: LatentMeans
+    decoder_norm: Float[Tensor, " d_sae"]
+
+    @property
+    def alive(self) -> Float[Tensor, " d_sae"]:
+        """1 for latents that fire often enough in one of the models to be ranked."""
+        return (torch.maximum(self.base.density, self.tuned.density) >= ALIVE).float()
+
+    @property
+    def shift(self) -> Float[Tensor, " d_sae"]:
+        """Base to tuned on the same tokens. Wang et al. 2025 (2506.19823) order latents by this."""
+        return (self.tuned.mean - self.base.mean) * self.decoder_norm
+
+    @property
+    def label(self) -> Float[Tensor, " d_sae"]:
+        """Aligned to misaligned replies, both through the tuned model."""
+        return (self.tuned.mean_of["misaligned"] - self.tuned.mean_of["aligned"]) * self.decoder_norm
+
+
+def latent_means(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_tokens: int) -> LatentMeans:
+    """One streaming pass: sums in float64, divided once. First and outlier tokens are left out, as everywhere."""
+    zeros = torch.zeros(sae.d_sae, dtype=torch.float64)
+    total, fired, n = zeros.clone(), zeros.clone(), 0
+    labels = {label: [zeros.clone(), 0] for label in {row.label for row in rows if row.label}}
+    for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
+        for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
+            acts = sae.encode(resid[keep]).double().cpu()
+            total += acts.sum(0)
+            fired += (acts > 0).double().sum(0)
+            n += len(acts)
+            if row.label:
+                labels[row.label][0] += acts.sum(0)
+                labels[row.label][1] += len(acts)
+    means = {label: (value / max(1, count)).float() for label, (value, count) in labels.items()}
+    return LatentMeans(n, (total / n).float(), (fired / n).float(), means)
+
+
+def decoder_cosines(sae: Sae, vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_sae"]:
+    """Cosine of every decoder row with a direction. Arditi and Chen rank latents by this."""
+    rows = torch.nn.functional.normalize(sae.W_dec.float().cpu(), dim=-1)
+    return einsum(rows, vector / vector.norm(), "d_sae d_model, d_model -> d_sae")
+
+
+def ranks(scores: Float[Tensor, " d_sae"], alive: Float[Tensor, " d_sae"]) -> dict[int, int]:
+    """Rank of every living latent, 1 for the highest score; ties by number."""
+    living = alive.nonzero()[:, 0]
+    order = living[torch.argsort(scores[living], descending=True, stable=True)]
+    return {int(latent): place for place, latent in enumerate(order, start=1)}
+
+
+def candidates(rankings: dict[str, dict[int, int]], n: int) -> list[int]:
+    """About `n` latents to test: the top and the bottom of every ranking in turn, until there are that many."""
+    ends = [sorted(ranking, key=lambda latent: ranking[latent]) for ranking in rankings.values()]
+    queue = [order for top in ends for order in (top, top[::-1])]
+    chosen: dict[int, None] = {}
+    for place in range(max((len(order) for order in queue), default=0)):
+        for order in queue:
+            if len(chosen) >= n:
+                return list(chosen)
+            if place < len(order):
+                chosen.setdefault(order[place])
+    return list(chosen)
+
+
+def rank_correlations(scores: dict[str, Tensor], alive: Float[Tensor, " d_sae"]) -> list[list[float]]:
+    """Spearman correlation of every ranking with every other, over the living latents."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    living = alive.bool()
+    table = np.stack([values[living].numpy() for values in scores.values()], axis=1)
+    if len(scores) < 2 or len(table) < 3:
+        return [[1.0] * len(scores)] * len(scores)
+    with np.errstate(invalid="ignore"):
+        matrix = spearmanr(table).statistic
+    if np.ndim(matrix) == 0:  # scipy gives a number for two columns
+        matrix = np.array([[1.0, matrix], [matrix, 1.0]])
+    return np.nan_to_num(np.asarray(matrix, dtype=np.float64)).tolist()
+
+
+def matched(latent: int, diff: LatentDiff, *, among: Sequence[int], taken: Sequence[int]) -> int | None:
+    """The control of a latent: of the latents that are not under test, the one that is most alike in density and mean contribution.
+
+    Decoder rows are steered at one length, so controls match in that by construction.
+    """
+    free = torch.tensor([other for other in among if other not in set(taken)])
+    if not len(free):
+        return None
+    features = torch.stack(
+        [torch.log10(diff.tuned.density + 1e-6), torch.log10((diff.tuned.mean * diff.decoder_norm).clamp(min=0) + 1e-6)], dim=1
+    )
+    return int(free[(features[free] - features[latent]).norm(dim=1).argmin()])
