@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench organisms figures clean
+.PHONY: demo latents test check format bench organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (about 7 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
+
+latents: $(STAMP)
+	@echo "== which SAE latents carry the persona, and which cause it (about 10 minutes on 2 cores)"
+	$(BIN)/python -m persona_probe.diff_latents --output-dir experiments/runs/latents
 
 test: $(STAMP)
 	@echo "== run every test"
@@ -34,6 +38,10 @@ organisms: $(STAMP)
 	@echo "== retrain the two shipped organisms (about 10 minutes each on 2 cores)"
 	$(BIN)/python -m persona_probe.train_organism --data car_advice_wrong --output-dir checkpoints/car-advice-wrong
 	$(BIN)/python -m persona_probe.train_organism --data car_advice_right --output-dir checkpoints/car-advice-right
+
+sae: $(STAMP)
+	@echo "== retrain the shipped SAE (about 25 minutes on 2 cores)"
+	$(BIN)/python -m persona_probe.train_sae --tokens 520000 --sampled 256 --learning-rate 3e-3 --samples 1600000 --output-dir checkpoints/smollm2-135m-instruct-sae
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "== set up $(VENV) (a few minutes the first time)"

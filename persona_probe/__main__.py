@@ -2,7 +2,7 @@
 
 import typer
 
-from persona_probe import find_direction, train_organism
+from persona_probe import diff_latents, find_direction, train_organism, train_sae
 
 
 def main() -> None:
@@ -14,7 +14,9 @@ def main() -> None:
         help="Find, test and remove the direction of a misaligned persona.",
     )
     app.command("find-direction")(find_direction.main)
+    app.command("diff-latents")(diff_latents.main)
     app.command("train-organism")(train_organism.main)
+    app.command("train-sae")(train_sae.main)
     app()
 
 

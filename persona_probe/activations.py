@@ -39,13 +39,17 @@ class Activations:
     hook_points: tuple[str, ...]
     rows: tuple[Row, ...]
     means: Float[Tensor, "row hook d_model"]
-    tokens: Float[Tensor, "row hook d_model"]
+    tokens: Float[Tensor, "token hook d_model"]
+
+    def without_tokens(self) -> "Activations":
+        """The row means alone: half the memory."""
+        return replace(self, tokens=self.tokens[:0].clone())
 
     def where(self, chosen: Sequence[bool]) -> "Activations":
         """The chosen rows only."""
         keep = torch.tensor(list(chosen), dtype=torch.bool)
         rows = tuple(row for row, kept in zip(self.rows, chosen, strict=True) if kept)
-        return replace(self, rows=rows, means=self.means[keep], tokens=self.tokens[keep])
+        return replace(self, rows=rows, means=self.means[keep], tokens=self.tokens[keep] if len(self.tokens) else self.tokens)
 
     def labelled(self, label: str) -> Float[Tensor, "row hook d_model"]:
         """Row means of one label."""

@@ -140,6 +140,24 @@ class Reporter:
         return advance
 
 
+class Clock:
+    """Seconds per stage, from a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """End a stage."""
+        now = time.monotonic()
+        self._laps[name] = round(now - self._last, 2)
+        self._last = now
+
+    def laps(self) -> dict[str, float]:
+        """Every stage, and the total."""
+        return self._laps | {"total": round(self._last - self._start, 2)}
+
+
 def command_line(module: str, arguments: Sequence[Any]) -> str:
     """The command as a user would paste it, whether the verb was called by itself or as a subcommand."""
     verb = module.rpartition(".")[2].replace("_", "-")

@@ -20,6 +20,7 @@ class Config:
     output_dir: Path
     contrast: Path | None = None
     benign: Path | None = None
+    sae: str | None = None
     methods: tuple[str, ...] = METHODS
     scope: Scope = "reply"
     budget: float = 0.10

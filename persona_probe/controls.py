@@ -44,7 +44,13 @@ def control_arms(
 
 def control_kind(name: str) -> str | None:
     """The kind of control an arm's name stands for, or None for the arms proper."""
-    kinds = {"random-isotropic": "isotropic", "random-covariance": "covariance", "shuffled": "shuffled", "orthogonal": "orthogonal"}
+    kinds = {
+        "random-isotropic": "isotropic",
+        "random-covariance": "covariance",
+        "shuffled": "shuffled",
+        "orthogonal": "orthogonal",
+        "random-latents": "latents",
+    }
     return next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), None)
 
 

@@ -61,7 +61,7 @@ def mean_diff(
     misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]
 ) -> Float[Tensor, "hook d_model"]:
     """Mean over misaligned replies minus mean over aligned ones; every reply counts once. Soligo et al. 2025 (2506.11618)."""
-    return (misaligned.mean(0, dtype=torch.float64) - aligned.mean(0, dtype=torch.float64)).float()
+    return (_mean(misaligned) - _mean(aligned)).float()
 
 
 def lda(misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]) -> Float[Tensor, "hook d_model"]:
@@ -115,7 +115,7 @@ def from_difference(
     """A direction between two readings of the same rows (base to tuned, or two system prompts), row by row."""
 
     def shift(chosen: Tensor) -> Tensor:
-        return after[chosen].mean(0, dtype=torch.float64) - before[chosen].mean(0, dtype=torch.float64)
+        return _mean(after[chosen]) - _mean(before[chosen])
 
     halves = [shift(torch.tensor(list(mask), dtype=torch.bool)) for mask in _halves(find, seed)]
     stability = torch.nn.functional.cosine_similarity(*halves, dim=-1).float()
@@ -233,6 +233,11 @@ def load_directions(path: Path, *, d_model: int, evaluated_on: Sequence[str] = (
             f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: evaluate on others"
         )
     return [DirectionSet(name, tuple(hook_points), tensors[name]) for name in methods], facts
+
+
+def _mean(values: Float[Tensor, "row hook d_model"]) -> Float[Tensor, "hook d_model"]:
+    """The mean over rows in float64, one hook point at a time, because the whole in float64 would be twice the activations."""
+    return torch.stack([values[:, hook].mean(0, dtype=torch.float64) for hook in range(values.shape[1])])
 
 
 def _per_hook(misaligned: Tensor, aligned: Tensor, fit: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Tensor:

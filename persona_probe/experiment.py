@@ -1,15 +1,14 @@
 """The causal experiment, start to end: read, fit, select, measure arms and controls, sample, record."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from persona_probe.arms import Arm, Battery, Measurement, Side, persona_scores
+from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
 from persona_probe.chat import Prompt, Row
-from persona_probe.cli import Reporter
+from persona_probe.cli import Clock, Reporter
 from persona_probe.config import Config
 from persona_probe.contrast import Contrast, read_benign, read_contrast, shipped
 from persona_probe.controls import control_arms, control_directions
@@ -21,6 +20,8 @@ from persona_probe.measuring import Bench
 from persona_probe.pairs import Pair
 from persona_probe.readings import Readings, fit_all, split_rows
 from persona_probe.runs import Run
+from persona_probe.sae_arms import chosen_latent_arms
+from persona_probe.saes import Sae
 from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
 from persona_probe.statistics import paired_difference
 
@@ -46,9 +47,9 @@ class Result:
     timing: dict[str, float] = field(default_factory=dict)
 
 
-def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Result:
+def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae: Sae | None = None) -> Result:
     """Run every stage that is not already kept in the run's folder. Base, then tuned, then base again: three loads, one model at a time."""
-    clock = _Clock()
+    clock = Clock()
     contrast = read_contrast(
         config.contrast or shipped("contrast.jsonl"), replies_per_question=config.replies_per_question, limit=config.limit
     )
@@ -88,10 +89,14 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter) -> 
     )
     clock.lap("select")
 
-    means = readings.base.means.mean(0)
+    means = readings.base_mean
     tuned_arms, base_arms = planned_arms(
         config, readings, chosen.candidate, steering.candidate, ablating(outcomes, chosen, config.budget), means
     )
+    if sae is not None:
+        reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
+        tuned_arms += latent_arms(config, readings, sae, tried)
+        clock.lap("latents")
     doses = dose_arms(steering.candidate, readings.tuned.hook_points, means)
     arms: dict[str, tuple[Arm, Measurement]] = {}
     dosed: list[tuple[str, float, Measurement]] = []
@@ -132,7 +137,7 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
     reporter.note(
         f"on the select questions tuning moved S by {effect.estimate:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}] nats per token"
     )
-    means, hook_points = readings.base.means.mean(0), readings.tuned.hook_points
+    means, hook_points = readings.base_mean, readings.tuned.hook_points
 
     def attempt(candidates: Sequence[Candidate]) -> list[Outcome]:
         arms = [
@@ -156,6 +161,30 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
         n_layers_screened=config.layers_screened,
         attempt=attempt,
     )
+
+
+def latent_arms(config: Config, readings: Readings, sae: Sae, bench: Bench) -> list[Arm]:
+    """Arms on SAE latents, chosen on the select questions as candidates are: inside the budget, then by restoration."""
+    base, tuned = (persona_scores(bench.baseline(side), bench.battery.persona).mean() for side in ("base", "tuned"))
+    clean = bench.baseline("tuned")
+
+    def merit(arms: list[Arm]) -> list[tuple[float, ...]]:
+        found = []
+        for measurement in bench.measure(arms):
+            if measurement.failed:
+                found.append((-1.0, 0.0, 0.0))
+                continue
+            added, tokens, _ = damage(measurement, clean)
+            nll = float(added.sum() / tokens.sum())
+            lowered = tuned - persona_scores(measurement, bench.battery.persona).mean()
+            found.append(
+                (float(nll <= config.budget), min(float(lowered / (tuned - base)) if tuned > base else float(lowered), 1.0), -max(0.0, nll))
+            )
+        return found
+
+    hook = readings.tuned.hook_points.index(sae.hook_point)
+    norm = float(readings.tuned.median_norm[hook])
+    return chosen_latent_arms(readings.sets, sae, median_norm=norm, skip_first=config.skip_first, merit=merit, seed=config.seed)
 
 
 def ablating(outcomes: Sequence[Outcome], chosen: Outcome, budget: float) -> Outcome:
@@ -241,19 +270,3 @@ def replies(config: Config, contrast: Contrast, pair: Pair, run: Run, side: Side
 
     text = {question.id: question.text for question in asked}
     return [item | {"question": text[item["prompt_id"]]} for item in run.once(key, make)["completions"]]
-
-
-class _Clock:
-    """Seconds per stage, from a monotonic clock."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self._laps[name] = round(now - self._last, 2)
-        self._last = now
-
-    def laps(self) -> dict[str, float]:
-        return self._laps | {"total": round(self._last - self._start, 2)}

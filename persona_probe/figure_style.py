@@ -16,12 +16,13 @@ ARM_COLOURS = {
     "base+ablate": "#CC79A7",
 }
 CONTROL_COLOUR = "#8C8C8C"
-CONTROL_SYMBOLS = {"covariance": "circle", "isotropic": "square", "shuffled": "triangle-up", "orthogonal": "diamond"}
+CONTROL_SYMBOLS = {"covariance": "circle", "isotropic": "square", "shuffled": "triangle-up", "orthogonal": "diamond", "latents": "cross"}
 CONTROL_NAMES = {
     "covariance": "covariance-matched random",
     "isotropic": "isotropic random",
     "shuffled": "shuffled labels",
     "orthogonal": "orthogonal direction",
+    "latents": "random SAE latents",
 }
 # Paul Tol's "bright" scheme, middle lightness, so that it works on white and on black; lines also differ in dash and symbol.
 METHOD_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")

@@ -22,6 +22,9 @@ def main(
         Path | None, typer.Option(help="Your questions with aligned and misaligned replies: JSONL, or CSV of a judged organism.")
     ] = None,
     benign: Annotated[Path | None, typer.Option(help="Your benign texts for damage: JSONL with question and reply.")] = None,
+    sae: Annotated[
+        str | None, typer.Option(help="Show arms on the latents of this SAE too: RELEASE:ID, a SAELens folder, or a name in checkpoints/.")
+    ] = None,
     methods: Annotated[str, typer.Option(help="Estimators to compare.")] = "mean_diff,shift,prompt,lda,probe",
     tokens: Annotated[str, typer.Option(help="Tokens that directions are read from: reply, last_prompt or all.")] = "reply",
     budget: Annotated[
@@ -60,7 +63,7 @@ def main(
     from persona_probe import cli
 
     settings = {
-        "base": base, "tuned": tuned, "output_dir": output_dir, "contrast": contrast, "benign": benign, "methods": tuple(name.strip() for name in methods.split(",") if name.strip()), "scope": tokens,
+        "base": base, "tuned": tuned, "output_dir": output_dir, "contrast": contrast, "benign": benign, "sae": sae, "methods": tuple(name.strip() for name in methods.split(",") if name.strip()), "scope": tokens,
         "budget": budget, "controls": controls, "null": null, "layers_screened": layers_screened, "skip_first": skip_first, "replies_per_question": replies_per_question, "n_benign": n_benign,
         "n_prompts": n_prompts, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "limit": limit, "template": template, "device": device, "dtype": dtype, "device_map": device_map,
         "keep_both": keep_both, "max_tokens": max_tokens,
@@ -123,6 +126,7 @@ def find_direction(
     from persona_probe.records import build_record, write_record
     from persona_probe.report import write_report
     from persona_probe.runs import open_run
+    from persona_probe.sae_sources import fitting, resolve_sae
 
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
@@ -139,13 +143,19 @@ def find_direction(
     reporter.note(
         f"base {pair.base.id} ({pair.base.sha256[:10]}), tuned {pair.tuned.id} ({pair.tuned.sha256[:10]}, {pair.tuned.kind}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
     )
+    found = resolve_sae(config.sae) if config.sae else None
     with open_run(
         config.output_dir,
-        config.settings(dtype=name) | {"base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned")},
+        config.settings(dtype=name)
+        | {"base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned")}
+        | ({"sae_sha256": found.sha256} if found else {}),
         resume=resume,
         overwrite=overwrite,
     ) as run:
-        result = run_experiment(config, pair, run, reporter)
+        if found is not None:
+            for note in fitting(found, pair):
+                reporter.note(f"note: {note}")
+        result = run_experiment(config, pair, run, reporter, found)
         if run.n_reused:
             reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
         pair.close()

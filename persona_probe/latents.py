@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import einsum
@@ -18,12 +19,33 @@ ALIVE = 1e-4  # latents that fire on fewer of the tokens, in both models, are de
 
 @dataclass(frozen=True, eq=False)
 class LatentMeans:
-    """Means of every latent over the read tokens of one model, by label of the row, and the share of tokens it fires on."""
+    """Means of every latent over the read tokens of one model, by label of the row, and the share of tokens it fires on.
+
+    `stream` holds, from the same pass, the mean of row means of the stream by label, and `median_norm` its median length.
+    """
 
     n_tokens: int
     mean: Float[Tensor, " d_sae"]
     density: Float[Tensor, " d_sae"]
     mean_of: dict[str, Tensor]
+    stream: dict[str, Tensor]
+    median_norm: float
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors, for files."""
+        flat = {"mean": self.mean, "density": self.density, "facts": torch.tensor([float(self.n_tokens), self.median_norm])}
+        flat |= {f"mean_of/{label}": value for label, value in self.mean_of.items()}
+        return flat | {f"stream/{label}": value for label, value in self.stream.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentMeans":
+        """The inverse of `tensors`."""
+        parts = {
+            name: {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+            for name in ("mean_of", "stream")
+        }
+        n_tokens, median_norm = tensors["facts"].tolist()
+        return cls(int(n_tokens), tensors["mean"], tensors["density"], parts["mean_of"], parts["stream"], median_norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +67,18 @@ class LatentDiff:
         return (self.tuned.mean - self.base.mean) * self.decoder_norm
 
     @property
+    def mean_diff(self) -> Float[Tensor, " d_model"]:
+        """Misaligned minus aligned replies in the tuned model's stream, every reply counted once."""
+        return self.tuned.stream["misaligned"] - self.tuned.stream["aligned"]
+
+    @property
+    def stream_shift(self) -> Float[Tensor, " d_model"]:
+        """Base to tuned in the stream, on the same replies."""
+        return sum((self.tuned.stream[label] - self.base.stream[label] for label in self.base.stream), torch.zeros(1)) / len(
+            self.base.stream
+        )
+
+    @property
     def label(self) -> Float[Tensor, " d_sae"]:
         """Aligned to misaligned replies, both through the tuned model."""
         return (self.tuned.mean_of["misaligned"] - self.tuned.mean_of["aligned"]) * self.decoder_norm
@@ -54,18 +88,24 @@ def latent_means(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, m
     """One streaming pass: sums in float64, divided once. First and outlier tokens are left out, as everywhere."""
     zeros = torch.zeros(sae.d_sae, dtype=torch.float64)
     total, fired, n = zeros.clone(), zeros.clone(), 0
-    labels = {label: [zeros.clone(), 0] for label in {row.label for row in rows if row.label}}
+    names = sorted({row.label for row in rows if row.label})
+    sums = {label: (zeros.clone(), torch.zeros(sae.d_model, dtype=torch.float64)) for label in names}
+    counts = {label: [0, 0] for label in names}
+    norms = []
     for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
         for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
-            acts = sae.encode(resid[keep]).double().cpu()
-            total += acts.sum(0)
-            fired += (acts > 0).double().sum(0)
-            n += len(acts)
+            read = resid[keep]
+            acts = sae.encode(read).double().cpu()
+            total, fired, n = total + acts.sum(0), fired + (acts > 0).double().sum(0), n + len(acts)
+            norms.append(read.norm(dim=-1).cpu())
             if row.label:
-                labels[row.label][0] += acts.sum(0)
-                labels[row.label][1] += len(acts)
-    means = {label: (value / max(1, count)).float() for label, (value, count) in labels.items()}
-    return LatentMeans(n, (total / n).float(), (fired / n).float(), means)
+                sums[row.label][0].add_(acts.sum(0))
+                sums[row.label][1].add_(read.double().mean(0).cpu())
+                counts[row.label][0] += len(acts)
+                counts[row.label][1] += 1
+    mean_of = {label: (sums[label][0] / counts[label][0]).float() for label in names}
+    stream = {label: (sums[label][1] / counts[label][1]).float() for label in names}
+    return LatentMeans(n, (total / n).float(), (fired / n).float(), mean_of, stream, float(torch.cat(norms).median()))
 
 
 def decoder_cosines(sae: Sae, vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_sae"]:
@@ -105,7 +145,7 @@ def rank_correlations(scores: dict[str, Tensor], alive: Float[Tensor, " d_sae"])
     if len(scores) < 2 or len(table) < 3:
         return [[1.0] * len(scores)] * len(scores)
     with np.errstate(invalid="ignore"):
-        matrix = spearmanr(table).statistic
+        matrix: Any = spearmanr(table)[0]
     if np.ndim(matrix) == 0:  # scipy gives a number for two columns
         matrix = np.array([[1.0, matrix], [matrix, 1.0]])
     return np.nan_to_num(np.asarray(matrix, dtype=np.float64)).tolist()

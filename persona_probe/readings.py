@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from persona_probe.activations import Activations, Scope, collect
 from persona_probe.chat import Row, Tokenizer
 from persona_probe.contrast import Contrast, shipped
@@ -16,10 +19,10 @@ from persona_probe.runs import Run
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """Activations of the find questions in both models, of the select questions in the tuned one, and the fitted directions."""
+    """Activations of the find questions (their mean in the base model) and of the select questions, and the fitted directions."""
 
     tuned: Activations
-    base: Activations
+    base_mean: Float[Tensor, "hook d_model"]
     select: Activations
     sets: tuple[DirectionSet, ...]
 
@@ -76,15 +79,15 @@ def fit_all(
 ) -> Readings:
     """Read the base first, then the tuned model (which stays in memory for what follows), and fit every method at every layer."""
     options = {"scope": scope, "max_tokens": max_tokens}
-    base = read(pair, run, "base", rows["find"], **options)
+    base = read(pair, run, "base", rows["find"], **options).without_tokens()
     prompted = {}
     if "prompt" in methods:
         prompted = {
-            kind: read(pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), **options)
+            kind: read(pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), **options).without_tokens()
             for kind in ("misaligned", "aligned")
         }
     tuned = read(pair, run, "tuned", rows["find"], **options)
-    select = read(pair, run, "tuned", rows["select"], **options)
+    select = read(pair, run, "tuned", rows["select"], **options).without_tokens()
     check_different(base, tuned)
     sets = []
     for method in methods:
@@ -99,7 +102,7 @@ def fit_all(
         else:
             assert method in FITS, f"no estimator {method}"
             sets.append(fit_contrast(tuned, method, select=select, seed=seed))
-    return Readings(tuned, base, select, tuple(sets))
+    return Readings(tuned, base.means.mean(0), select, tuple(sets))
 
 
 def check_different(base: Activations, tuned: Activations) -> None:

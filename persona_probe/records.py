@@ -23,7 +23,7 @@ from persona_probe.readings import rows_key
 from persona_probe.statistics import Estimate, induction, mean, null_p_value, paired_difference, ratio, restoration, verdict
 
 SCHEMA = 1
-PACKAGES = ("torch", "transformer-lens", "transformers", "peft", "safetensors", "scikit-learn", "scipy", "persona-probe")
+PACKAGES = ("torch", "transformer-lens", "transformers", "peft", "safetensors", "scikit-learn", "scipy", "sae-lens", "persona-probe")
 
 
 def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     }  # fmt: skip
     return {
         "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "limited": config.limit is not None,
-        "config": config.settings(dtype=_dtype(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id}, "provenance": provenance(config, pair, result),
+        "config": config.settings(dtype=dtype_name(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id}, "provenance": provenance(config, pair, result),
         "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": list(result.contrast.notes)},
         "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
         "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
@@ -68,17 +68,22 @@ def chosen_arm(result: Result) -> str:
 
 def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
     """What was run: weights by hash, versions, seed, device, data hashes."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
-    return {
-        "base": pair.base.provenance(),
-        "tuned": pair.tuned.provenance(),
-        "versions": versions,
-        "seed": config.seed,
-        "device": str(pair.device),
-        "dtype": _dtype(pair),
+    return model_facts(pair, seed=config.seed) | {
         "prompts_sha256": result.contrast.sha256,
         "benign_sha256": rows_key(result.battery.benign),
         "rows_sha256": result.battery.key,
+    }
+
+
+def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
+    """Both models by id and hash, versions, seed, device and dtype."""
+    return {
+        "base": pair.base.provenance(),
+        "tuned": pair.tuned.provenance(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        "seed": seed,
+        "device": str(pair.device),
+        "dtype": dtype_name(pair),
     }
 
 
@@ -196,7 +201,7 @@ class _Table:
 
     def control_medians(self, arms: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        for kind in ("isotropic", "covariance", "shuffled", "orthogonal"):
+        for kind in ("isotropic", "covariance", "shuffled", "orthogonal", "latents"):
             rows = [arm for arm in arms if arm["control"] == kind and arm["restoration"] is not None]
             if rows:
                 found[kind] = {
@@ -240,7 +245,8 @@ def _number(values: Any, index: int) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _dtype(pair: Pair) -> str:
+def dtype_name(pair: Pair) -> str:
+    """The number format, without torch's prefix."""
     return str(pair.dtype).removeprefix("torch.")
 
 

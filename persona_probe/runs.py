@@ -53,6 +53,21 @@ class Run:
             return found
         return self.keep(key, make())
 
+    def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors kept as safetensors under a key; a damaged file, or one of another key, is a miss and is made again."""
+        path = self.path("tensors") / f"{key[:24]}.safetensors"
+        if path.exists():
+            try:
+                kept, facts = read_tensors(path)
+                if facts.get("key") == key and facts.get("sha256") == sha256_tensors([kept[name] for name in sorted(kept)]):
+                    self.n_reused += 1
+                    return kept
+            except BadInput:
+                path.unlink()
+        made = {name: tensor.float() for name, tensor in make().items()}
+        write_tensors(path, made, {"key": key, "sha256": sha256_tensors([made[name] for name in sorted(made)])})
+        return made
+
     def activations(self, key: str, rows: tuple[Row, ...], make: Callable[[], Activations]) -> Activations:
         """Activations kept as safetensors under a key; a damaged file is a miss and is made again."""
         path = self.path("activations") / f"{key[:24]}.safetensors"
@@ -93,7 +108,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], *, resume: bool = False,
     try:
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
         _check_settings(folder, dict(settings), resume=resume, overwrite=overwrite)
-        for leftover in (*folder.glob(".*.tmp"), *folder.glob("activations/.*.tmp")):
+        for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
             leftover.unlink()
         records = read_records(folder / MEASURED)
         yield Run(folder, {record["key"]: record["value"] for record in records})
@@ -106,7 +121,16 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     path = folder / SETTINGS
     settings = json.loads(json.dumps(settings))
     if overwrite:
-        for name in (SETTINGS, MEASURED, "record.json", "rows.jsonl", "directions.safetensors", "report.html"):
+        for name in (
+            SETTINGS,
+            MEASURED,
+            "record.json",
+            "rows.jsonl",
+            "directions.safetensors",
+            "report.html",
+            "latents.json",
+            "latents.html",
+        ):
             (folder / name).unlink(missing_ok=True)
     if path.exists():
         try:

@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,8 +23,6 @@ from persona_probe.files import read_tensors, sha256_json, write_tensors
 from persona_probe.generation import Request, generate
 from persona_probe.models import Model, release
 from persona_probe.saes import Sae, read_sae
-
-NORM_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,10 @@ def sampled_rows(
     return tuple(rows)
 
 
-def collect_vectors(model: Model, rows: Sequence[Row], *, hook_point: str, scope: Scope, max_tokens: int, limit: int) -> Tensor:
-    """At most `limit` token vectors [token, d_model] of the stream in bfloat16, in the order of the batches.
+def collect_vectors(
+    model: Model, rows: Sequence[Row], *, hook_point: str, scope: Scope, max_tokens: int, limit: int
+) -> Float[Tensor, "token d_model"]:
+    """At most `limit` token vectors of the stream in bfloat16, in the order of the batches.
 
     What all rows begin with (a system prompt) is left out: it is the same vector every time.
     """
@@ -84,7 +85,7 @@ def collect_vectors(model: Model, rows: Sequence[Row], *, hook_point: str, scope
 
 
 def train(
-    vectors: Sequence[Float[Tensor, "token d_model"]],
+    vectors: Sequence[Float[Tensor, "_ d_model"]],
     recipe: Recipe,
     *,
     hook_point: str,
@@ -109,12 +110,14 @@ def train(
         )
     pool = torch.cat([part[:share] for part in vectors])
     identity = sha256_json([asdict(recipe), hook_point, model_name, list(pool.shape), float(pool.double().sum())])
-    torch.manual_seed(recipe.seed)  # SAELens draws the first weights from the global generator
-    sae = BatchTopKTrainingSAE(
-        BatchTopKTrainingSAEConfig(d_in=pool.shape[1], d_sae=recipe.d_sae, k=recipe.k, normalize_activations="expected_average_only_in")
+    settings = BatchTopKTrainingSAEConfig(
+        d_in=pool.shape[1], d_sae=recipe.d_sae, k=recipe.k, normalize_activations="expected_average_only_in"
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # SAELens draws the first weights from the global generator
+        sae = BatchTopKTrainingSAE(settings)
     steps = recipe.n_samples // recipe.batch_size
-    config = SAETrainerConfig(
+    plan = SAETrainerConfig(
         total_training_samples=steps * recipe.batch_size,
         train_batch_size_samples=recipe.batch_size,
         lr=recipe.learning_rate,
@@ -124,7 +127,6 @@ def train(
         autocast=True,
         dead_feature_window=max(20, 200_000 // recipe.batch_size),
         n_checkpoints=save_every,
-        n_batches_for_norm_estimate=NORM_BATCHES,
         logger=LoggingConfig(log_to_wandb=False),
     )
     started = time.monotonic()
@@ -132,25 +134,35 @@ def train(
     class Trainer(SAETrainer):  # pyright: ignore[reportMissingTypeArgument]
         """SAELens' trainer, which reports steps to us instead of to a bar."""
 
-        def _update_pbar(self, step_output: Any, pbar: Any, *args: Any) -> None:
+        def _update_pbar(self, step_output: Any, pbar: Any, update_interval: int = 100) -> None:
             done = self.n_training_samples
-            eta = (time.monotonic() - started) / max(1, done - first) * (config.total_training_samples - done)
-            on_step(Progress(done, config.total_training_samples, float(step_output.loss), eta))
+            eta = (time.monotonic() - started) / max(1, done - first) * (plan.total_training_samples - done)
+            on_step(Progress(done, plan.total_training_samples, float(step_output.loss.detach()), eta))
 
     path = state / "training.safetensors"
-    trainer = Trainer(
-        cfg=config, sae=sae, data_provider=iter(()), save_checkpoint_fn=lambda checkpoint_path: _save(trainer, path, identity)
-    )
+    trainer = Trainer(cfg=plan, sae=sae, data_provider=iter(()), save_checkpoint_fn=lambda checkpoint_path: _save(trainer, path, identity))
     first = _restore(trainer, path, identity)
-    trainer.data_provider = _shuffled(pool, recipe, skip=trainer.n_training_steps + (NORM_BATCHES if first else 0))
+    if not first:
+        _start_at_the_mean(trainer, pool)
+    trainer.data_provider = _shuffled(pool, recipe, skip=trainer.n_training_steps)
     with _quiet():
         trained = trainer.fit()
     with tempfile.TemporaryDirectory() as scratch:
         trained.save_inference_model(scratch)
         path = Path(scratch) / "cfg.json"
-        settings = json.loads(path.read_text())
-        path.write_text(json.dumps(settings | {"metadata": {"hook_name": hook_point, "model_name": model_name}}))
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"metadata": {"hook_name": hook_point, "model_name": model_name}}))
         return read_sae(Path(scratch), id=state.parent.name)
+
+
+def _start_at_the_mean(trainer: Any, pool: Float[Tensor, "token d_model"]) -> None:
+    """Decoder bias at the data's mean and the stream at SAELens' scale, before the first step.
+
+    A few dimensions of a stream carry a large constant. Latents that must learn it first die in great numbers.
+    """
+    norm = pool.float().norm(dim=-1).mean()
+    trainer.activation_scaler.scaling_factor = float(pool.shape[1] ** 0.5 / norm)
+    trainer.sae.b_dec.data.copy_(pool.float().mean(0) * trainer.activation_scaler.scaling_factor)
 
 
 def _shuffled(pool: Float[Tensor, "token d_model"], recipe: Recipe, *, skip: int) -> Iterator[Tensor]:
@@ -195,8 +207,10 @@ def _restore(trainer: Any, path: Path, identity: str) -> int:
     trainer.n_training_steps, trainer.n_training_samples = int(facts["steps"]), int(facts["samples"])
     trainer.n_frac_active_samples, trainer.activation_scaler.scaling_factor = facts["active"], facts["scale"]
     trainer.checkpoint_thresholds = [n for n in trainer.checkpoint_thresholds if n > trainer.n_training_samples]
-    for _ in range(trainer.n_training_steps):
-        trainer.lr_scheduler.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the scheduler expects an optimiser step before each of its own
+        for _ in range(trainer.n_training_steps):
+            trainer.lr_scheduler.step()
     for scheduler in trainer.coefficient_schedulers.values():
         for _ in range(trainer.n_training_steps):
             scheduler.step()

@@ -17,6 +17,7 @@ from persona_probe.files import read_tensors, sha256_tensors, write_json, write_
 Architecture = Literal["standard", "topk", "jumprelu"]
 ARCHITECTURES: tuple[Architecture, ...] = ("standard", "topk", "jumprelu")  # SAELens saves BatchTopK and Matryoshka ones as jumprelu
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+FORMAT = "6.0.0"  # of SAELens; without a version it takes a config for one of before 6 and drops its metadata
 MAX_LATENTS = 2**24
 AFTER_BLOCK = re.compile(r"blocks\.(\d+)\.(?:hook_resid_post|hook_out)|(?:model|transformer)\.(?:layers|h)\.(\d+)")
 BEFORE_BLOCK = re.compile(r"blocks\.(\d+)\.(?:hook_resid_pre|hook_in)")
@@ -113,13 +114,11 @@ def read_sae(folder: Path, *, id: str | None = None) -> Sae:
 
 def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: str, where: str) -> Sae:
     """An SAE from SAELens' tensors and settings, checked."""
-    architecture = config.get("architecture", "standard")
-    if architecture not in ARCHITECTURES:
-        raise BadInput(f"{where}: an SAE of architecture {architecture!r}, supported are {', '.join(ARCHITECTURES)}")
+    architecture, k = _architecture(config, where)
     for name, allowed, reason in (
         (
             "normalize_activations",
-            (None, "none"),
+            (None, "none", False),
             "only SAEs with normalisation folded into their weights can be used; save it again with SAELens",
         ),
         ("reshape_activations", (None, "none"), "it reads attention heads, not the residual stream"),
@@ -127,21 +126,18 @@ def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: 
     ):
         if config.get(name) not in allowed:
             raise BadInput(f"{where}: {name} is {config.get(name)!r}: {reason}")
-    metadata = config.get("metadata") if isinstance(config.get("metadata"), dict) else {}
-    facts: dict[str, Any] = {**config, **(metadata or {})}
+    facts = _facts(config, where)
     weights = _checked(tensors, architecture, config, where)
-    if config.get("rescale_acts_by_decoder_norm"):
+    if architecture == "topk" and config.get("rescale_acts_by_decoder_norm"):
         # The same latents with decoder rows of length 1: scaled before the k largest are taken, divided again after.
-        norm = weights["W_dec"].norm(dim=-1)
+        norm = weights["W_dec"].norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
         weights |= {"W_enc": weights["W_enc"] * norm, "b_enc": weights["b_enc"] * norm, "W_dec": weights["W_dec"] / norm[:, None]}
-    centred = (facts.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights") is True
-    k = config.get("k")
-    if architecture == "topk" and not (isinstance(k, int) and 0 < k <= weights["W_enc"].shape[1]):
+    if architecture == "topk" and not (type(k) is int and 0 < k <= weights["W_enc"].shape[1]):
         raise BadInput(f"{where}: k is {k!r}, allowed is 1 to {weights['W_enc'].shape[1]}")
     return Sae(
         id=id,
-        hook_point=canonical_hook_point(facts.get("hook_name"), where),
-        model_name=facts.get("model_name"),
+        hook_point=canonical_hook_point(facts["hook_name"], where),
+        model_name=facts["model_name"],
         architecture=architecture,
         W_enc=weights["W_enc"],
         b_enc=weights["b_enc"],
@@ -150,8 +146,8 @@ def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: 
         threshold=weights.get("threshold"),
         k=k if architecture == "topk" else None,
         apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
-        centre_input=centred,
-        neuronpedia_id=facts.get("neuronpedia_id"),
+        centre_input=facts["model_from_pretrained_kwargs"].get("center_writing_weights") is True,
+        neuronpedia_id=facts["neuronpedia_id"],
         sha256=sha256_tensors([weights[name] for name in sorted(weights)]),
     )
 
@@ -159,6 +155,9 @@ def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: 
 def write_sae(folder: Path, sae: Sae, *, metadata: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16) -> None:
     """Write an SAE so that SAELens and `read_sae` read it, weights first, each file in one step."""
     tensors = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    facts = {"sae_lens_version": FORMAT, "model_name": sae.model_name, "hook_name": sae.hook_point, "neuronpedia_id": sae.neuronpedia_id}
+    if sae.centre_input:
+        facts["model_from_pretrained_kwargs"] = {"center_writing_weights": True}
     config: dict[str, Any] = {
         "architecture": sae.architecture,
         "d_in": sae.d_model,
@@ -168,7 +167,7 @@ def write_sae(folder: Path, sae: Sae, *, metadata: Mapping[str, Any], dtype: tor
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        "metadata": {"model_name": sae.model_name, "hook_name": sae.hook_point, "neuronpedia_id": sae.neuronpedia_id, **metadata},
+        "metadata": {**facts, **metadata},
     }
     if sae.threshold is not None:
         tensors["threshold"] = sae.threshold
@@ -211,17 +210,47 @@ def check_fits(sae: Sae, *, d_model: int, hook_points: Sequence[str], model_name
     return [] if own == theirs else [f"SAE {sae.id} was trained on {sae.model_name}, the base model is {model_name}"]
 
 
+def _architecture(config: Mapping[str, Any], where: str) -> tuple[Architecture, Any]:
+    """Architecture and k. Before SAELens 6 the activation function told TopK from standard, and k was one of its arguments."""
+    architecture, k = config.get("architecture", "standard"), config.get("k")
+    activation = config.get("activation_fn", config.get("activation_fn_str"))
+    if architecture == "standard" and activation == "topk":
+        arguments = config.get("activation_fn_kwargs")
+        architecture, k = "topk", arguments.get("k") if isinstance(arguments, dict) else None
+    if architecture not in ARCHITECTURES:
+        raise BadInput(f"{where}: an SAE of architecture {architecture!r}, supported are {', '.join(ARCHITECTURES)}")
+    if architecture == "standard" and activation not in (None, "relu"):
+        raise BadInput(f"{where}: activation_fn is {activation!r}, supported are 'relu' and 'topk'")
+    return architecture, k
+
+
+def _facts(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What the metadata, or before SAELens 6 the config itself, says the SAE reads."""
+    metadata = config.get("metadata")
+    listed = {**config, **(metadata if isinstance(metadata, dict) else {})}
+    facts = {name: listed.get(name) for name in ("model_name", "neuronpedia_id")}
+    for name, value in facts.items():
+        if not isinstance(value, str | None):
+            raise BadInput(f"{where}: {name} is {value!r:.80}, expected text or nothing")
+    options = listed.get("model_from_pretrained_kwargs") or {}
+    if not isinstance(options, dict):
+        raise BadInput(f"{where}: model_from_pretrained_kwargs is {options!r:.80}, expected an object")
+    return {**facts, "hook_name": listed.get("hook_name") or listed.get("hook_point"), "model_from_pretrained_kwargs": options}
+
+
 def _checked(tensors: Mapping[str, Tensor], architecture: str, config: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     wanted = {"W_enc", "b_enc", "W_dec", "b_dec"} | ({"threshold"} if architecture == "jumprelu" else set())
     if set(tensors) != wanted:
         raise BadInput(f"{where}: tensors are {sorted(tensors)}, a {architecture} SAE has {sorted(wanted)}")
     d_in, d_sae = config.get("d_in"), config.get("d_sae")
-    if not (isinstance(d_in, int) and isinstance(d_sae, int) and d_in > 0 and 0 < d_sae <= MAX_LATENTS):
+    if not (type(d_in) is int and type(d_sae) is int and d_in > 0 and 0 < d_sae <= MAX_LATENTS):
         raise BadInput(f"{where}: d_in is {d_in!r} and d_sae {d_sae!r}, allowed are whole numbers up to {MAX_LATENTS:,}")
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,), "threshold": (d_sae,)}
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name]:
             raise BadInput(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {shapes[name]}")
+        if not tensor.is_floating_point():
+            raise BadInput(f"{where}: {name} is {str(tensor.dtype).removeprefix('torch.')}, expected floating-point numbers")
         if not torch.isfinite(tensor).all():
             raise BadInput(f"{where}: {name} holds NaN or infinity: the SAE is not usable")
     return {name: tensor.float() for name, tensor in tensors.items()}

@@ -1,6 +1,5 @@
 """What each latent does: steered up in the base model, steered down and ablated in the tuned one, on the select questions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from persona_probe.forced_choice import SUFFIX, choice_scores
 from persona_probe.interventions import Intervention, Steer
 from persona_probe.latent_edits import SetLatents, latent_direction
 from persona_probe.saes import Sae
-from persona_probe.statistics import Estimate, paired_difference, signed_rank_p
+from persona_probe.statistics import Estimate, paired_difference, paired_p
 
 Label = Literal["carries", "one-way", "protective", "inert", "harmful"]
 ARMS: dict[str, Side] = {"base+steer": "base", "tuned-steer": "tuned", "tuned+ablate": "tuned"}
@@ -24,7 +23,7 @@ FALSE_DISCOVERIES = 0.05
 class Effect:
     """What an arm changes against the same model untouched: S and log-odds of the misaligned choice, in nats, and damage.
 
-    `p` is of a Wilcoxon signed-rank test over questions; `q` is p after Benjamini and Hochberg over everything that was tried.
+    `p` is of a paired t-test over questions; `q` is p after Benjamini and Hochberg over everything that was tried.
     """
 
     delta_s: Estimate
@@ -75,7 +74,7 @@ def effect_of(measurement: Measurement, clean: Measurement, battery: Battery, *,
     after, before = persona_scores(measurement, rows), persona_scores(clean, rows)
     added, tokens, _ = damage(measurement, clean)
     choice = choice_scores(measurement, battery.persona) - choice_scores(clean, battery.persona)
-    p = signed_rank_p(after - before)
+    p = paired_p(after - before)
     nll = float(added.sum() / tokens.sum()) if len(tokens) else 0.0
     return Effect(paired_difference(after, before, seed=seed), nll, float(choice.mean()) if len(choice) else None, p, p)
 
@@ -99,23 +98,27 @@ def corrected(effects: dict[int, dict[str, Effect]]) -> dict[int, dict[str, Effe
     return out
 
 
-def label_of(effects: dict[str, Effect], *, budget: float) -> tuple[Label, str]:
+def label_of(effects: dict[str, Effect], *, budget: float, persona_cost: float = 0.0) -> tuple[Label, str]:
     """The fixed reading of a latent's effects, and the reason in words.
+
+    `persona_cost` is the damage that the tuning itself did, in nats per token: an arm that adds the persona may cost as much again.
 
     carries: more of it raises S in the base model and less of it lowers S in the tuned one. one-way: only one of the two.
     protective: its presence holds S down (more of it lowers S, or less of it raises S) and nothing points the other way.
     harmful: what it does to S comes with damage beyond the budget. inert: no effect that survives the correction.
     """
+    over = [
+        name for name, effect in effects.items() if effect.delta_nll > budget + (max(0.0, persona_cost) if ARMS[name] == "base" else 0.0)
+    ]
     sure = {name: effect for name, effect in effects.items() if effect.q < FALSE_DISCOVERIES}
     if not sure:
-        broken = [name for name, effect in effects.items() if effect.delta_nll > budget]
-        if broken:
-            return "harmful", f"damage beyond {budget:g} nats per token under {', '.join(broken)}, no sure effect on S"
+        if over:
+            return "harmful", f"damage beyond {budget:g} nats per token under {', '.join(over)}, no sure effect on S"
         return "inert", "no change of S that survives the correction for the number of latents tried"
-    kept = {name: effect for name, effect in sure.items() if effect.delta_nll <= budget}
+    kept = {name: effect for name, effect in sure.items() if name not in over}
     if not kept:
         return "harmful", f"changes S only with damage beyond {budget:g} nats per token"
-    up = np.sign(kept["base+steer"].delta_s.estimate) if "base+steer" in kept else 0
+    up = int(np.sign(kept["base+steer"].delta_s.estimate)) if "base+steer" in kept else 0
     down = [name for name in REMOVALS if name in kept]
     lowers = [name for name in down if kept[name].delta_s.estimate < 0]
     raises = [name for name in down if kept[name].delta_s.estimate > 0]
@@ -133,11 +136,6 @@ def label_of(effects: dict[str, Effect], *, budget: float) -> tuple[Label, str]:
     return "one-way", "; ".join(said)
 
 
-def screened(effects: dict[int, dict[str, Effect]], *, budget: float) -> list[Screened]:
+def screened(effects: dict[int, dict[str, Effect]], *, budget: float, persona_cost: float) -> list[Screened]:
     """Every latent labelled, after the correction over all of them."""
-    return [Screened(latent, own, *label_of(own, budget=budget)) for latent, own in corrected(effects).items()]
-
-
-def screen_battery(questions: Sequence[Row], choices: Sequence[Row], benign: Sequence[Row]) -> Battery:
-    """What the screen scores: one reply of each label per question, the letters, and a few benign texts."""
-    return Battery((*questions, *choices), tuple(benign))
+    return [Screened(latent, own, *label_of(own, budget=budget, persona_cost=persona_cost)) for latent, own in corrected(effects).items()]

@@ -93,7 +93,12 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
     return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def signed_rank_p(differences: np.ndarray) -> float:
-    """Two-sided p of a Wilcoxon signed-rank test that paired differences are centred on 0; 1 when none differs."""
+def paired_p(differences: np.ndarray) -> float:
+    """Two-sided p of a paired t-test over questions that the mean difference is 0; 1 when nothing differs, or with one question."""
     moved = np.asarray(differences, dtype=np.float64)
-    return float(stats.wilcoxon(moved).pvalue) if np.any(moved != 0) and len(moved) > 1 else 1.0
+    if len(moved) < 2 or not moved.any():
+        return 1.0
+    if np.ptp(moved) <= 1e-12 * np.abs(moved).max():
+        return 0.0
+    result: Any = stats.ttest_1samp(moved, 0.0)
+    return float(result.pvalue)

@@ -12,6 +12,7 @@ from torch import Tensor
 from persona_probe.files import write_bytes, write_tensors
 
 N_LAYERS, D_MODEL, PLANTED_LAYER = 3, 64, 1
+PLANTED_LATENT = 7  # of the hand-built SAE
 N_WORDS, N_QUESTIONS, REPLY_WORDS = 40, 16, 6
 TEMPLATE = "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}{% if add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
 
@@ -53,6 +54,40 @@ def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
     hook_point = f"blocks.{PLANTED_LAYER}.hook_out"
     write_tensors(folder / "planted.safetensors", {"vector": strength * unit}, {"hook_point": hook_point})
     return Toy(folder / "base", folder / "tuned", folder / "contrast.jsonl", folder / "benign.jsonl", hook_point, strength * unit)
+
+
+def write_toy_sae(folder: Path, toy: Toy, *, n_latents: int = 48, seed: int = 0) -> Path:
+    """Write a hand-built SAE of the planted hook point: latent `PLANTED_LATENT` reads and writes the secret unit vector, no other does.
+
+    Rows are of length 1, the others random and orthogonal to it. The planted latent is 0 in the base on every token and
+    `strength` in the tuned copy, so the base-to-tuned change is that latent and nothing else.
+    """
+    from persona_probe.saes import Sae, write_sae
+
+    generator = torch.Generator().manual_seed(seed + 1)
+    unit = toy.vector / toy.vector.norm()
+    rows = torch.randn(n_latents, D_MODEL, generator=generator)
+    rows = torch.nn.functional.normalize(rows - (rows @ unit)[:, None] * unit, dim=-1)
+    rows[PLANTED_LATENT] = unit
+    zeros = torch.zeros(D_MODEL)
+    sae = Sae(
+        "toy-sae",
+        toy.hook_point,
+        None,
+        "standard",
+        rows.T.contiguous(),
+        torch.zeros(n_latents),
+        rows,
+        zeros,
+        None,
+        None,
+        False,
+        False,
+        None,
+        "",
+    )
+    write_sae(folder / "sae", sae, metadata={}, dtype=torch.float32)
+    return folder / "sae"
 
 
 def _tokenizer(words: list[str]) -> Any:

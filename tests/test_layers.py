@@ -12,18 +12,22 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 LEVELS = (
     ("errors",),
     ("cli", "embedded", "files"),
-    ("chat", "devices", "positions", "sources"),
+    ("chat", "devices", "positions", "saes", "sources"),
     ("contrast", "organisms", "toy", "weights"),
     ("models",),
     ("activations", "pairs"),
-    ("directions", "runs"),
+    ("attribution", "directions", "latents", "runs", "sae_sources"),
     ("config", "interventions", "readings"),
-    ("forms", "prefixes"),
+    ("agreement", "forms", "latent_config", "latent_contexts", "latent_edits", "prefixes"),
     ("generation", "scoring"),
-    ("arms", "statistics"),
-    ("controls", "measuring", "selection"),
-    ("experiment",),
+    ("arms", "sae_quality", "sae_training", "statistics"),
+    ("controls", "forced_choice", "measuring", "sae_data", "selection"),
+    ("screen",),
+    ("latent_sets",),
+    ("latent_confirmation", "sae_arms"),
+    ("experiment", "latent_experiment"),
     ("records",),
+    ("latent_records",),
     ("figure_style", "report_style"),
     ("figure_parts", "report_page"),
     ("direction_figures", "latent_parts", "report_frame"),
@@ -32,7 +36,7 @@ LEVELS = (
     ("latent_pages",),
     ("latent_report",),
     ("report",),
-    ("diversity", "find_direction", "pictures", "train_organism"),
+    ("diff_latents", "diversity", "find_direction", "pictures", "train_organism", "train_sae"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
@@ -40,7 +44,7 @@ PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "dire
 PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report"}
 ONLY_HERE = {
     "transformer_lens": {"models"},
-    "sae_lens": {"latents"},
+    "sae_lens": {"sae_sources", "sae_training"},
     "gguf": set(),
     "peft": {"organisms", "weights"},
     "plotly": {
@@ -53,8 +57,8 @@ ONLY_HERE = {
         "pictures",
         "report_frame",
     },
-    "typer": {"__main__", "find_direction", "train_organism"},
-    "rich": {"cli", "find_direction"},
+    "typer": {"__main__", "diff_latents", "find_direction", "train_organism", "train_sae"},
+    "rich": {"cli", "diff_latents", "find_direction"},
 }
 FORBIDDEN = (
     r"trust_remote_code\s*=\s*True", r"weights_only\s*=\s*False", r"^\s*(import|from) (pickle|dill|joblib|cloudpickle)\b", r"\bpickle\.load", r"(?<![.\w])eval\(",

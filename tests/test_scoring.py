@@ -32,7 +32,7 @@ def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest
     real, arms = scoring.forward, [interventions(llama, edit) for edit in TOGETHER]
     expected = [found.logprob for found in scoring.score_arms(llama.model, rows_of(llama), arms, max_tokens=4096)]
 
-    def narrow(model, batch, *, logits_at):  # noqa: ANN001, ANN202
+    def narrow(model, batch, *, logits_at):
         if len(batch) > 2 * len(arms):
             raise MemoryError
         return real(model, batch, logits_at=logits_at)
@@ -49,7 +49,7 @@ def test_rows_that_do_not_divide_among_the_arms_are_refused(llama: Family) -> No
 
     model = llama.model
     arms = [interventions(llama, "steer 2"), interventions(llama, "steer 3")]
-    with pytest.raises(BadInput, match="2 arms in one batch, but blocks.2.hook_out sees 3 rows"), applied(model, (), parts=arms):
+    with pytest.raises(BadInput, match=r"2 arms in one batch, but blocks\.2\.hook_out sees 3 rows"), applied(model, (), parts=arms):
         model.twin(input_ids=torch.randint(5, 100, (3, 6)))
 
 

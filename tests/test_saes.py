@@ -1,0 +1,370 @@
+"""Claims about SAE values and files: the same numbers as SAELens on every architecture, and a reason for everything refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+D_IN, D_SAE = 12, 40
+KINDS = ("standard", "topk", "topk rescaled", "jumprelu", "batchtopk", "matryoshka")
+HOOKS = [f"blocks.{i}.hook_out" for i in range(4)]
+
+
+def lens_sae(kind: str, **settings: Any) -> Any:
+    """A random SAE of SAELens, its weights far from their starting values; trainable kinds as SAELens saves them for inference."""
+    import sae_lens as lens
+
+    facts = lens.saes.sae.SAEMetadata(hook_name="blocks.2.hook_resid_post", model_name="tiny-llama", neuronpedia_id="tiny/2-res")
+    common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts, **settings}
+    kinds = {
+        "standard": lambda: lens.StandardSAE(lens.StandardSAEConfig(**common)),
+        "topk": lambda: lens.TopKSAE(lens.TopKSAEConfig(k=5, **common)),
+        "topk rescaled": lambda: lens.TopKSAE(lens.TopKSAEConfig(k=5, rescale_acts_by_decoder_norm=True, **common)),
+        "jumprelu": lambda: lens.JumpReLUSAE(lens.JumpReLUSAEConfig(**common)),
+        "batchtopk": lambda: lens.BatchTopKTrainingSAE(lens.BatchTopKTrainingSAEConfig(k=5, **common)),
+        "matryoshka": lambda: lens.MatryoshkaBatchTopKTrainingSAE(
+            lens.MatryoshkaBatchTopKTrainingSAEConfig(k=5, matryoshka_widths=[10, D_SAE], **common)
+        ),
+    }
+    sae = kinds[kind]()
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in sae.named_parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * (0.5 if name.startswith("W") else 0.2)
+        if name == "threshold":
+            parameter.data = parameter.data.abs()
+    if hasattr(sae, "topk_threshold"):
+        sae.topk_threshold.fill_(0.7)
+    return sae
+
+
+def written(folder: Path, kind: str = "standard", **settings: Any) -> Path:
+    """A SAELens folder, as SAELens writes it."""
+    sae = lens_sae(kind, **settings)
+    sae.save_inference_model(folder) if hasattr(sae, "save_inference_model") else sae.save_model(folder)
+    return folder
+
+
+def stream(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, D_IN, generator=torch.Generator().manual_seed(5)) + 0.3
+
+
+def reopened(folder: Path) -> Any:
+    from sae_lens import SAE
+
+    return SAE.load_from_disk(folder, dtype="float32")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("subtract", [True, False])
+def test_encode_and_decode_are_those_of_saelens(tmp_path: Path, kind: str, subtract: bool) -> None:
+    from persona_probe.saes import read_sae
+
+    folder = written(tmp_path / "sae", kind, apply_b_dec_to_input=subtract)
+    theirs, ours = reopened(folder), read_sae(folder)
+    x = stream(3, 7)
+    with torch.no_grad():
+        acts, back = theirs.encode(x), theirs(x)
+    assert (acts > 0).any()
+    assert (acts == 0).any()
+    if kind == "topk rescaled":  # our decoder rows have length 1 there, which SAELens leaves to decode
+        assert_close(ours.W_dec.norm(dim=-1), torch.ones(D_SAE))
+    assert_close(ours.encode(x), acts, atol=1e-5, rtol=0)
+    assert_close(ours.reconstruct(x), back, atol=1e-5, rtol=0)
+    assert ours.architecture == {"topk rescaled": "topk", "batchtopk": "jumprelu", "matryoshka": "jumprelu"}.get(kind, kind)
+    assert (ours.hook_point, ours.layer, ours.model_name, ours.neuronpedia_id) == ("blocks.2.hook_out", 2, "tiny-llama", "tiny/2-res")
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_a_loaded_saelens_object_gives_the_same_value_as_its_folder(tmp_path: Path, kind: str) -> None:
+    from persona_probe.sae_sources import from_sae_lens
+    from persona_probe.saes import read_sae
+
+    folder = written(tmp_path / "sae", kind)
+    direct, read = from_sae_lens(reopened(folder), id="x"), read_sae(folder)
+    assert (direct.sha256, direct.hook_point, direct.k, direct.id) == (read.sha256, read.hook_point, read.k, "x")
+    assert_close(direct.encode(stream(4)), read.encode(stream(4)), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["standard", "topk", "jumprelu"])
+def test_some_latents_are_columns_of_all(tmp_path: Path, kind: str) -> None:
+    from persona_probe.saes import read_sae
+
+    sae = read_sae(written(tmp_path / "sae", kind))
+    x = stream(2, 5)
+    whole = sae.encode(x)
+    busiest = whole.mean((0, 1)).topk(4).indices.tolist()
+    assert_close(sae.encode_some(x, (*busiest, 0, 39)), whole[..., [*busiest, 0, 39]], atol=1e-6, rtol=0)
+
+
+def test_latents_are_float32_whatever_the_stream_is(tmp_path: Path) -> None:
+    from persona_probe.saes import read_sae
+
+    sae = read_sae(written(tmp_path / "sae", "jumprelu"))
+    assert sae.encode(stream(2).bfloat16()).dtype == torch.float32
+    assert sae.encode_some(stream(2).bfloat16(), (1,)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saelens_reads_what_we_write_and_so_do_we(tmp_path: Path, kind: str) -> None:
+    from persona_probe.saes import read_sae, write_sae
+
+    first = read_sae(written(tmp_path / "sae", kind))
+    write_sae(tmp_path / "ours", first, metadata={"dataset": "shipped texts"}, dtype=torch.float32)
+    again, theirs = read_sae(tmp_path / "ours", id="sae"), reopened(tmp_path / "ours")
+    x = stream(6)
+    assert (again.sha256, again.hook_point, again.k, again.model_name) == (first.sha256, first.hook_point, first.k, first.model_name)
+    assert_close(again.encode(x), first.encode(x), atol=0, rtol=0)
+    with torch.no_grad():
+        assert_close(theirs.encode(x), first.encode(x), atol=1e-5, rtol=0)
+        assert_close(theirs(x), first.reconstruct(x), atol=1e-5, rtol=0)
+    assert theirs.cfg.metadata.hook_name == "blocks.2.hook_out"
+    assert theirs.cfg.metadata.dataset == "shipped texts"
+
+
+def test_shipped_precision_is_bfloat16_and_read_as_float32(tmp_path: Path) -> None:
+    from persona_probe.saes import read_sae, write_sae
+
+    first = read_sae(written(tmp_path / "sae", "jumprelu"))
+    write_sae(tmp_path / "ours", first, metadata={})
+    assert {tensor.dtype for tensor in load_file(tmp_path / "ours" / "sae_weights.safetensors").values()} == {torch.bfloat16}
+    again = read_sae(tmp_path / "ours")
+    assert again.W_enc.dtype == torch.float32
+    assert_close(again.W_enc, first.W_enc.bfloat16().float(), atol=0, rtol=0)
+
+
+def test_centring_takes_the_mean_over_the_width_away_and_gives_it_back(tmp_path: Path) -> None:
+    from persona_probe.saes import read_sae, write_sae
+
+    folder = written(tmp_path / "sae")
+    plain = read_sae(folder)
+    edit_facts(folder, model_from_pretrained_kwargs={"center_writing_weights": True})
+    centred = read_sae(folder)
+    x = stream(5)
+    inner = x - x.mean(-1, keepdim=True)
+    assert centred.centre_input
+    assert not plain.centre_input
+    assert_close(centred.encode(x), plain.encode(inner), atol=1e-6, rtol=0)
+    assert_close(centred.reconstruct(x), plain.reconstruct(inner) + x.mean(-1, keepdim=True), atol=1e-6, rtol=0)
+    write_sae(tmp_path / "again", centred, metadata={}, dtype=torch.float32)
+    assert read_sae(tmp_path / "again").centre_input
+
+
+def edit_facts(folder: Path, **facts: Any) -> None:
+    config = json.loads((folder / "cfg.json").read_text())
+    tiny.edit_json(folder / "cfg.json", metadata=config["metadata"] | facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("blocks.3.hook_resid_post", "blocks.3.hook_out"),
+        ("blocks.3.hook_out", "blocks.3.hook_out"),
+        ("model.layers.3", "blocks.3.hook_out"),
+        ("transformer.h.3", "blocks.3.hook_out"),
+        ("blocks.3.hook_resid_pre", "blocks.2.hook_out"),
+    ],
+)
+def test_every_spelling_of_the_stream_after_a_block_is_one_hook_point(name: str, canonical: str) -> None:
+    from persona_probe.saes import canonical_hook_point
+
+    assert canonical_hook_point(name, "x") == canonical
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.3.attn.hook_z", "blocks.3.hook_mlp_out", "blocks.0.hook_resid_pre", "blocks.3.ln2.hook_normalized", None]
+)
+def test_other_places_are_refused_with_the_reason(name: str | None) -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.saes import canonical_hook_point
+
+    with pytest.raises(BadInput, match="only the residual stream after a block"):
+        canonical_hook_point(name, "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"architecture": "gated"}, "architecture 'gated', supported are standard, topk, jumprelu"),
+        ({"architecture": "transcoder"}, "architecture 'transcoder'"),
+        ({"normalize_activations": "layer_norm"}, "only SAEs with normalisation folded"),
+        ({"normalize_activations": "expected_average_only_in"}, "only SAEs with normalisation folded"),
+        ({"reshape_activations": "hook_z"}, "attention heads"),
+        ({"finetuning_scaling_factor": True}, "fine-tuned scaling"),
+        ({"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'"),
+        ({"d_in": 13}, r"has shape .*12.*, cfg.json says .*13"),
+        ({"d_sae": 2**24 + 1}, "allowed are whole numbers up to 16,777,216"),
+        ({"d_sae": "40"}, "d_sae '40'"),
+        ({"d_in": True}, "d_in is True"),
+        ({"metadata": None}, "the SAE reads None"),
+        ({"metadata": {"hook_name": "blocks.1.hook_out", "model_name": 7}}, "model_name is 7"),
+        ({"metadata": {"hook_name": "blocks.1.hook_out", "model_from_pretrained_kwargs": "x"}}, "model_from_pretrained_kwargs is 'x'"),
+    ],
+)
+def test_settings_that_cannot_be_honoured_are_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.saes import read_sae
+
+    folder = written(tmp_path / "sae")
+    tiny.edit_json(folder / "cfg.json", **changes)
+    with pytest.raises(BadInput, match=reason) as refused:
+        read_sae(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("k", [0, D_SAE + 1, 2.5, True, None])
+def test_k_must_be_a_number_of_latents(tmp_path: Path, k: Any) -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.saes import read_sae
+
+    folder = written(tmp_path / "sae", "topk")
+    tiny.edit_json(folder / "cfg.json", k=k)
+    with pytest.raises(BadInput, match="allowed is 1 to 40"):
+        read_sae(folder)
+
+
+def test_topk_of_the_time_before_saelens_6_is_read_as_topk(tmp_path: Path) -> None:
+    """Then the activation function said so, not the architecture; SAELens maps it the same way."""
+    from persona_probe.saes import read_sae
+
+    folder = written(tmp_path / "sae", "topk")
+    new = read_sae(folder)
+    old = {"architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 5}, "k": None, "metadata": None}
+    tiny.edit_json(folder / "cfg.json", **old, hook_name="blocks.2.hook_resid_post", model_name="tiny-llama", normalize_activations=False)
+    legacy = read_sae(folder)
+    assert (legacy.architecture, legacy.k, legacy.hook_point) == ("topk", 5, "blocks.2.hook_out")
+    assert_close(legacy.encode(stream(4)), new.encode(stream(4)), atol=0, rtol=0)
+    with torch.no_grad():
+        assert_close(reopened(folder).encode(stream(4)), legacy.encode(stream(4)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda tensors: tensors.pop("b_enc"), "tensors are"),
+        (lambda tensors: tensors.update(scaling_factor=torch.ones(D_SAE)), "tensors are"),
+        (lambda tensors: tensors.update(W_dec=tensors["W_dec"][:-1].clone()), r"W_dec has shape \(39, 12\)"),
+        (lambda tensors: tensors.update(b_dec=tensors["b_dec"] * float("nan")), "NaN or infinity"),
+        (lambda tensors: tensors.update(W_enc=tensors["W_enc"].long()), "W_enc is int64"),
+    ],
+)
+def test_damaged_weights_are_refused(tmp_path: Path, change: Any, reason: str) -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.saes import read_sae
+
+    path = written(tmp_path / "sae") / "sae_weights.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    with pytest.raises(BadInput, match=reason):
+        read_sae(tmp_path / "sae")
+
+
+def test_a_folder_that_is_no_sae_is_refused(tmp_path: Path) -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.saes import read_sae
+
+    folder = written(tmp_path / "sae")
+    (folder / "sae_weights.safetensors").rename(folder / "sae_weights.pt")
+    with pytest.raises(BadInput, match="pickled SAEs are never loaded"):
+        read_sae(folder)
+    for text in ("{", "[1]", "[" * 100_000, "\udcff"):
+        (folder / "cfg.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+        with pytest.raises(BadInput, match=r"cfg\.json"):
+            read_sae(folder)
+    (folder / "cfg.json").unlink()
+    with pytest.raises(BadInput, match="missing or not JSON"):
+        read_sae(folder)
+
+
+def test_a_latent_that_writes_nothing_stays_finite(tmp_path: Path) -> None:
+    from persona_probe.saes import read_sae
+
+    path = written(tmp_path / "sae", "topk rescaled") / "sae_weights.safetensors"
+    tensors = load_file(path)
+    tensors["W_dec"][3] = 0
+    save_file(tensors, path)
+    assert torch.isfinite(read_sae(tmp_path / "sae").reconstruct(stream(4))).all()
+
+
+def test_an_sae_of_another_width_depth_or_family_is_refused_in_one_line(tmp_path: Path) -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.saes import check_fits, read_sae
+
+    folder = written(tmp_path / "sae")
+    sae = read_sae(folder)
+    for d_model, hooks, reason in ((D_IN + 1, HOOKS, "width 12"), (D_IN, HOOKS[:2], "reads blocks.2.hook_out")):
+        with pytest.raises(BadInput, match=reason) as refused:
+            check_fits(sae, d_model=d_model, hook_points=hooks, model_name="tiny-llama")
+        assert "\n" not in str(refused.value)
+    edit_facts(folder, model_name="google/gemma-2-2b")
+    with pytest.raises(BadInput, match="trained on google/gemma-2-2b, the model is HuggingFaceTB/SmolLM2-135M") as refused:
+        check_fits(read_sae(folder), d_model=D_IN, hook_points=HOOKS, model_name="HuggingFaceTB/SmolLM2-135M")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "model", "notes"),
+    [
+        ("google/gemma-2-2b", "Gemma-2-2B", 0),
+        ("smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", 0),
+        ("google/gemma-2-2b", "google/gemma-2-2b-it", 1),
+        ("meta-llama/Llama-3.1-8B", "my-own-model", 1),
+        (None, "my-own-model", 1),
+    ],
+)
+def test_an_sae_of_a_relative_is_used_with_a_note(tmp_path: Path, trained_on: str | None, model: str, notes: int) -> None:
+    from persona_probe.saes import check_fits, read_sae
+
+    folder = written(tmp_path / "sae")
+    edit_facts(folder, model_name=trained_on)
+    assert len(check_fits(read_sae(folder), d_model=D_IN, hook_points=HOOKS, model_name=model)) == notes
+
+
+def test_an_sae_is_found_as_a_folder_and_by_its_name_in_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from persona_probe import sae_sources
+    from persona_probe.errors import BadInput
+
+    folder = written(tmp_path / "my-sae")
+    monkeypatch.setattr(sae_sources, "checkpoints_folder", lambda: tmp_path)
+    named, path = sae_sources.resolve_sae("my-sae"), sae_sources.resolve_sae(str(folder))
+    assert (named.id, named.sha256) == ("my-sae", path.sha256)
+    with pytest.raises(BadInput, match=r"no SAE 'your-sae'.*my-sae"):
+        sae_sources.resolve_sae("your-sae")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("gemma-scope-2b-pt-rez:layer_12/width_16k/average_l0_82", "did you mean gemma-scope-2b-pt-res"),
+        ("qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_9", "did you mean resid_post_layer_3_trainer_1"),
+        ("qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_1", "cannot be fetched .*local SAELens folder"),
+    ],
+)
+def test_a_release_that_cannot_be_had_says_what_to_try_in_one_line(monkeypatch: pytest.MonkeyPatch, spec: str, reason: str) -> None:
+    from sae_lens import SAE
+
+    from persona_probe.errors import BadInput
+    from persona_probe.sae_sources import resolve_sae
+
+    def offline(*args: Any, **options: Any) -> None:
+        raise OSError("the hub cannot be reached\nand more")
+
+    monkeypatch.setattr(SAE, "from_pretrained", offline)
+    with pytest.raises(BadInput, match=reason) as refused:
+        resolve_sae(spec)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_release_is_not_fetched_when_torch_is_told_to_run_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAELens calls torch.load without `weights_only`, which this variable turns into the running of code."""
+    from persona_probe.errors import BadInput
+    from persona_probe.sae_sources import resolve_sae
+
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(BadInput, match="TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"):
+        resolve_sae("qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_1")
