@@ -43,7 +43,10 @@ def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
 
 
 def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequence[int]) -> dict[int, list[Prefix]]:
-    """Clean streams entering the given blocks, per batch. Memory: tokens x layers x d_model, in the model's dtype."""
+    """Clean streams entering the given blocks, per batch; blocks above the highest of them do not run.
+
+    Memory: tokens x layers x d_model, in the model's dtype.
+    """
     wanted = sorted({layer for layer in layers if layer > 0})
     caught: dict[int, list[Tensor]] = {}
     kept: dict[int, list[Prefix]] = {layer: [] for layer in wanted}
@@ -52,6 +55,7 @@ def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequenc
         return lambda module, args, output: caught.setdefault(layer, []).append(output[0] if isinstance(output, tuple) else output)
 
     with torch.inference_mode(), ExitStack() as stack:
+        stack.enter_context(_skipping(model, range(max(wanted, default=model.n_layers), model.n_layers), []))
         for layer in wanted:
             stack.callback(model.site(model.resid(layer - 1))[1].register_forward_hook(catch(layer)).remove)
         for batch in batches:
@@ -69,16 +73,22 @@ def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
     if prefix is None:
         yield
         return
-    path = model.bridge.adapter.component_mapping["blocks"].name
-    blocks = model.twin.get_submodule(path)
-    originals = [blocks[i] for i in range(prefix.layer)]
     queue = [prefix.rest] if prefix.shared is None else [prefix.shared, prefix.rest]
+    with _skipping(model, range(prefix.layer), queue):
+        yield
+
+
+@contextmanager
+def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None]:
+    """Inside the block these blocks pass the stream on; the last of them hands out the queue's streams, when there are any."""
+    blocks = model.twin.get_submodule(model.bridge.adapter.component_mapping["blocks"].name)
+    originals = {i: blocks[i] for i in layers}
     try:
-        for i, original in enumerate(originals):
-            blocks[i] = _Skipped(original, i, queue if i == prefix.layer - 1 else None)
+        for i, original in originals.items():
+            blocks[i] = _Skipped(original, i, queue if queue and i == layers[-1] else None)
         yield
     finally:
-        for i, original in enumerate(originals):
+        for i, original in originals.items():
             blocks[i] = original
 
 

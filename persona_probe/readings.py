@@ -16,6 +16,8 @@ from persona_probe.models import release
 from persona_probe.pairs import Pair, Side
 from persona_probe.runs import Run
 
+AUROC_REPLIES = 4  # replies of each label per select question that separation is read from
+
 
 @dataclass(frozen=True, eq=False)
 class Readings:
@@ -87,7 +89,8 @@ def fit_all(
             for kind in ("misaligned", "aligned")
         }
     tuned = read(pair, run, "tuned", rows["find"], **options)
-    select = read(pair, run, "tuned", rows["select"], **options).without_tokens()
+    some = tuple(row for row in rows["select"] if int(row.id.rsplit("/", 1)[1]) < AUROC_REPLIES)
+    select = read(pair, run, "tuned", some, **options).without_tokens()
     check_different(base, tuned)
     sets = []
     for method in methods:

@@ -110,7 +110,7 @@ def search(
         Form("ablate", "layer", None, "zero", skip_first),
     ]
     outcomes += attempt([Candidate(c.direction, c.layer, form) for c in finalists[:1] for form in others])
-    doses = (-0.5, -1.0, -1.5, -2.0, -3.0)
+    doses = (-1.0, -1.5, -2.0, -3.0)
     outcomes += attempt(
         [Candidate(c.direction, c.layer, Form("steer", "layer", dose, None, skip_first)) for c in finalists for dose in doses]
     )

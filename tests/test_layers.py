@@ -114,7 +114,14 @@ def test_every_module_begins_with_a_docstring(name: str) -> None:
 
 
 def test_only_the_experiment_and_the_commands_know_the_terminal() -> None:
-    assert {name for name in MODULES if "cli" in ours(name)} <= {"experiment", "diversity", "find_direction", "pictures", "train_organism"}
+    assert {name for name in MODULES if "cli" in ours(name)} <= {
+        "experiment",
+        "diversity",
+        "find_direction",
+        "pictures",
+        "train_organism",
+        "train_sae",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES))
@@ -129,7 +136,7 @@ def test_library_is_named_only_where_it_belongs(library: str) -> None:
     assert users <= ONLY_HERE[library]
 
 
-@pytest.mark.parametrize("name", ["find_direction", "train_organism", "__main__", "cli", "errors", "report"])
+@pytest.mark.parametrize("name", ["find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"])
 def test_commands_import_nothing_heavy_before_they_have_parsed_their_arguments(name: str) -> None:
     heavy = {
         "torch",

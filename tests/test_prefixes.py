@@ -155,3 +155,10 @@ def test_prompts_of_different_lengths_in_one_batch_score_as_rows_alone(family: F
     batched = scored(family, edit, max_tokens=100_000).logprob
     alone = torch.cat([score_rows(family.model, [row], interventions(family, edit), max_tokens=1000).logprob for row in rows])
     assert (batched - alone).abs().max() <= 1e-4
+
+
+@families
+def test_recording_runs_no_block_above_the_highest_layer_asked_for(family: Family) -> None:
+    count = calls(family, lambda: clean_of(family, 1, 2))
+    passes = sum(2 if batch.n_shared else 1 for batch in clean_of(family).batches)
+    assert count == {0: passes, 1: passes}

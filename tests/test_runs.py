@@ -286,3 +286,23 @@ def test_activations_that_are_not_of_this_key_or_not_finite_are_made_again(tmp_p
         write_tensors(path, tensors, {"key": "other" if change == "key" else KEY, "hook_points": list(HOOKS)})
         assert same(read(run, made), right)
         assert made == [1, 1]
+
+
+def test_tensors_are_made_once_and_again_when_their_file_is_damaged(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"b": torch.tensor([1.5, 2.5]), "a": torch.tensor([3.0])}
+
+    with open_run(tmp_path, ASKED) as run:
+        first = run.tensors("k" * 30, make)
+        assert torch.equal(run.tensors("k" * 30, make)["b"], first["b"])
+        assert made == [1]
+        path = next((tmp_path / "tensors").glob("*.safetensors"))
+        path.write_bytes(path.read_bytes()[:-4])
+        assert torch.equal(run.tensors("k" * 30, make)["a"], first["a"])
+        assert made == [1, 1]
+        # The same beginning of a name is not the same key.
+        run.tensors("k" * 30 + "x", make)
+        assert made == [1, 1, 1]
