@@ -117,7 +117,7 @@ def write_card(folder: Path, sae: Sae, recipe: Recipe, fit: Mapping[str, Quality
         f"A {sae.architecture} sparse autoencoder with {sae.d_sae} latents of `{sae.hook_point}` (width {sae.d_model}) of {sae.model_name} and of its fine-tune {facts['tuned']}, half of each. Trained as BatchTopK by SAELens.",
         "Open it with `persona_probe.saes.read_sae` or `sae_lens.SAE.load_from_disk`.", "",
         "| held-out reply tokens | FVU | L0 | dead latents | loss recovered | tokens |", "|---|---|---|---|---|---|",
-        *(f"| {side} | {q.fvu:.3f} | {q.l0:.1f} | {q.dead:.1%} | {q.loss_recovered or 0:.3f} | {q.n_tokens} |" for side, q in sorted(fit.items())), "",
+        *(f"| {side} | {q.fvu:.3f} | {q.l0:.1f} | {q.dead:.1%} | {q.recovered} | {q.n_tokens} |" for side, q in sorted(fit.items())), "",
         f"Vectors: {facts['n_vectors']:,}, from {facts['dataset']} and replies sampled from both models. Made by:", "", f"    {command}", "",
         "| setting | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in asdict(recipe).items()), "",
     ]  # fmt: skip

@@ -31,6 +31,11 @@ class Quality:
     loss_recovered: float | None
     n_tokens: int
 
+    @property
+    def recovered(self) -> str:
+        """Recovered loss as text, `n/a` where it is undefined."""
+        return "n/a" if self.loss_recovered is None else f"{self.loss_recovered:.3f}"
+
     def json(self) -> dict[str, Any]:
         """The record's form."""
         return asdict(self)

@@ -120,7 +120,7 @@ def train_sae(
     for side in ("tuned", "base"):  # tuned first, because collecting ended with it
         fit[side] = quality(pair.get(side), sae, texts.held_out, scope="reply", max_tokens=max_tokens)
         reporter.note(
-            f"{side}: FVU {fit[side].fvu:.3f}, L0 {fit[side].l0:.1f}, dead {fit[side].dead:.1%}, loss recovered {fit[side].loss_recovered or 0:.3f} on {fit[side].n_tokens} held-out reply tokens"
+            f"{side}: FVU {fit[side].fvu:.3f}, L0 {fit[side].l0:.1f}, dead {fit[side].dead:.1%}, loss recovered {fit[side].recovered} on {fit[side].n_tokens} held-out reply tokens"
         )
     write_json(output_dir / "quality.json", {side: value.json() for side, value in fit.items()})
     write_card(output_dir, sae, recipe, fit, facts, command=command)

@@ -62,6 +62,32 @@ def main() -> None:
         )
         _say(f"scoring an edit at layer {layer} on the clean run below it: {seconds['full'] / seconds['resumed']:.2f} x a full forward")
 
+    from persona_probe.sae_sources import resolve_sae
+    from persona_probe.scoring import score_arms
+    from persona_probe.screen import latent_arm
+
+    sae = resolve_sae("smollm2-135m-instruct-sae")
+    arms = [latent_arm(sae, latent, "tuned-steer", length=33.0, skip_first=4).interventions for latent in range(0, 800, 100)]
+    options = {"max_tokens": 512, "keep_prompts": True}
+    clean = clean_run(model, persona, layers=[sae.layer], **options)
+    scores: dict[str, torch.Tensor] = {}
+
+    def one_by_one() -> None:
+        scores["full"] = torch.stack([score_rows(model, persona, arm, **options).logprob for arm in arms])
+
+    def screened() -> None:
+        groups = [arms[i : i + 4] for i in range(0, len(arms), 4)]
+        scores["screen"] = torch.stack(
+            [found.logprob for group in groups for found in score_arms(model, persona, group, clean=clean, **options)]
+        )
+
+    seconds = _best({"full": one_by_one, "screen": screened}, rounds)
+    per_token = (scores["full"] - scores["screen"]).abs() / torch.tensor([row.n_reply for row in persona])
+    _say(
+        f"screening {len(arms)} latents at layer {sae.layer}, 4 to a batch on the clean run: {seconds['full'] / seconds['screen']:.2f} x one full forward per latent (goal 2); "
+        f"largest difference {float(per_token.max()):.1e} nats per token"
+    )
+
 
 def _best(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     best = dict.fromkeys(sides, float("inf"))

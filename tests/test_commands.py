@@ -43,7 +43,8 @@ def outcome(module: str, *arguments: str) -> dict[str, Any]:
             ["--base", "--tuned", "--output-dir", "--resume", "--json", "--quiet", "--seed", "--limit"],
         ),
         ("persona_probe.train_organism", ["--help"], ["--data", "--base", "--rank", "--seed"]),
-        ("persona_probe", ["--help"], ["find-direction", "train-organism"]),
+        ("persona_probe.diff_latents", ["--help"], ["--base", "--sae", "--n-latents", "--dose", "--json"]),
+        ("persona_probe", ["--help"], ["find-direction", "diff-latents", "train-organism", "train-sae"]),
         ("persona_probe", ["find-direction", "--help"], ["--base", "--tuned"]),
     ],
 )
