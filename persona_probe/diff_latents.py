@@ -22,8 +22,10 @@ def main(
     ] = Path("experiments/runs/latents"),
     contrast: Annotated[Path | None, typer.Option(help="Your questions with aligned and misaligned replies: JSONL or judged CSV.")] = None,
     benign: Annotated[Path | None, typer.Option(help="Your benign texts for damage: JSONL with question and reply.")] = None,
-    n_latents: Annotated[int, typer.Option(help="Latents to screen, from both ends of every ranking.")] = 100,
-    n_reported: Annotated[int, typer.Option(help="Latents to confirm on test and give a page with contexts.")] = 6,
+    n_latents: Annotated[
+        int, typer.Option(help="Latents to screen in all: both ends of every ranking, a tenth of them matched controls.")
+    ] = 100,
+    n_reported: Annotated[int, typer.Option(help="Latents to confirm on test and give a page with contexts.")] = 5,
     n_examples: Annotated[int, typer.Option(help="Contexts per latent and model.")] = 5,
     dose: Annotated[float, typer.Option(help="Length of steering in units of the median length of the stream.")] = 0.1,
     budget: Annotated[float, typer.Option(help="Most damage, in nats per token on benign text.")] = 0.10,

@@ -19,7 +19,7 @@ class LatentConfig:
     contrast: Path | None = None
     benign: Path | None = None
     n_latents: int = 100
-    n_reported: int = 6
+    n_reported: int = 5
     n_examples: int = 5
     dose: float = 0.1
     budget: float = 0.10

@@ -28,7 +28,9 @@ from persona_probe.saes import Sae
 from persona_probe.screen import ARMS, Effect, Screened, effect_of, latent_arm, screened
 
 SIZES = (1, 2, 5, 10, 20, 50, 100)  # decoder rows in the decomposition
-N_CONTROLS = 10
+N_CONTROLS = 10  # of the latents screened, this many are matched controls (a tenth when fewer are asked for)
+N_QUALITY_ROWS = 32
+CHOICE_EVERY = 6  # forced choice is asked on one select question in so many: letters are a side reading
 SIDES: tuple[Side, ...] = ("base", "tuned")
 
 
@@ -77,18 +79,19 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
         reporter.note(f"reading latents of the {side} model")
         clean |= {f"screen {side}": screen.baseline(side), f"test {side}": final.baseline(side)}
         means[side] = _means(config, pair, sae, run, side, rows["find"])
-        fit[side] = _quality(config, pair, sae, run, side, rows["test"][: 8 * 2 * config.replies_per_question])
+        fit[side] = _quality(config, pair, sae, run, side, rows["test"][:N_QUALITY_ROWS])
     diff = LatentDiff(means["base"], means["tuned"], sae.W_dec.norm(dim=-1).cpu())
-    scores = _scores(config, pair, sae, run, diff, _thinned(rows["find"], 2))
+    scores = _scores(config, pair, sae, run, diff, _thinned(rows["find"], 1))
     rankings = {name: ranks(values, diff.alive) for name, values in scores.items()}
     clock.lap("latents")
     length = config.dose * diff.tuned.median_norm
 
-    chosen = candidates(rankings, config.n_latents)
+    n_controls = min(N_CONTROLS, max(1, config.n_latents // 10))
+    chosen = candidates(rankings, max(1, config.n_latents - n_controls))
     if not chosen:
         raise BadInput(f"SAE {sae.id}: no latent fires on {ALIVE:.0e} of the tokens of either model, there is nothing to rank")
-    reporter.note(f"screening {len(chosen)} of {int(diff.alive.sum())} living latents, and {N_CONTROLS} matched controls")
-    partners = _partners(chosen, diff)
+    partners = _partners(chosen, diff, n_controls)
+    reporter.note(f"screening {len(chosen)} of {int(diff.alive.sum())} living latents, and {len(partners)} matched controls")
     effects, failed = _screen(config, sae, screen, clean, [*chosen, *partners.values()], length, reporter)
     cost = tuning_cost(clean["screen base"], clean["screen tuned"])
     everything = {found.latent: found for found in screened(effects, budget=config.budget, persona_cost=cost)}
@@ -131,7 +134,7 @@ def _batteries(config: LatentConfig, pair: Pair, contrast: Contrast, rows: dict[
     limit = config.limit or config.n_benign + config.n_screen_benign
     benign = read_benign(config.benign or shipped("benign.jsonl"), pair.tokenizer, limit=limit)
     cut = min(config.n_screen_benign, len(benign) // 2)
-    select = (*_thinned(rows["select"], 1), *choice_rows(contrast.split("select")[::2], pair.tokenizer))
+    select = (*_thinned(rows["select"], 1), *choice_rows(contrast.split("select")[::CHOICE_EVERY], pair.tokenizer))
     return Battery(select, tuple(benign[:cut])), Battery(rows["test"], tuple(benign[cut:]))
 
 
@@ -170,10 +173,10 @@ def _living(diff: LatentDiff) -> list[int]:
     return [int(latent) for latent in diff.alive.nonzero()[:, 0]]
 
 
-def _partners(chosen: Sequence[int], diff: LatentDiff) -> dict[int, int]:
-    """A control for every tenth or so of the candidates, each used once."""
+def _partners(chosen: Sequence[int], diff: LatentDiff, n: int) -> dict[int, int]:
+    """Controls for `n` of the candidates, evenly spread, each used once."""
     found: dict[int, int] = {}
-    for latent in chosen[:: max(1, len(chosen) // N_CONTROLS)][:N_CONTROLS]:
+    for latent in chosen[:: max(1, len(chosen) // n)][:n]:
         other = matched(latent, diff, among=_living(diff), taken=[*chosen, *found.values()])
         if other is not None:
             found[latent] = other

@@ -10,7 +10,7 @@ from persona_probe.latent_edits import SetLatents, set_direction
 from persona_probe.saes import Sae
 from persona_probe.screen import Screened
 
-SIZES = (1, 2, 4, 10)
+SIZES = (1, 3, 10)
 DOSES = (0.5, 1.0, 2.0, 3.0)  # multiples of the screen's dose, as the length of the whole sum
 
 

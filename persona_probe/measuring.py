@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure, measure_together, measurement_key
 from persona_probe.errors import BadInput, NotFinite
-from persona_probe.models import Model, release
+from persona_probe.models import Model, trim
 from persona_probe.pairs import Pair
 from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
@@ -45,7 +45,7 @@ class Bench:
         baselines = {key: arm for key, arm in missing.items() if not arm.interventions}
         for key, arm in baselines.items():
             self.run.keep(key, measure(model, arm, self.battery, key=key, clean=None, max_tokens=self.max_tokens).json())
-            release()
+            trim()
             advance("")
         edited = sorted(
             ((lowest_layer(model, arm.interventions), key) for key, arm in missing.items() if key not in baselines), reverse=True
@@ -55,7 +55,7 @@ class Bench:
         for start in range(0, len(layers), size):
             chunk = layers[start : start + size]
             clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk, keep_kl=self.keep_kl)
-            release()
+            trim()
             for layer in chunk:
                 keys = [key for own, key in edited if own == layer]
                 for first in range(0, len(keys), self.arms_at_once):
@@ -75,7 +75,7 @@ class Bench:
         for measurement in found:
             self.run.keep(measurement.key, measurement.json())
             advance("")
-        release()
+        trim()
 
     def _layers_at_once(self, bytes_per_token: int) -> int:
         tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))

@@ -233,11 +233,16 @@ def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def release() -> None:
-    """Give freed memory back to the system: weights, and what passes of many shapes have left scattered over the heap."""
+    """Give the memory of dropped models back to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # glibc alone has it, and keeps about 200 MB without
+    trim()
+
+
+def trim() -> None:
+    """Give back what passes of many shapes have left scattered over the heap: about 200 MB on a small model."""
+    with suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 
 

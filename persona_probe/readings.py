@@ -12,7 +12,7 @@ from persona_probe.contrast import Contrast, shipped
 from persona_probe.directions import FITS, DirectionSet, fit_contrast, from_difference
 from persona_probe.errors import BadInput
 from persona_probe.files import read_jsonl, sha256_json
-from persona_probe.models import release
+from persona_probe.models import trim
 from persona_probe.pairs import Pair, Side
 from persona_probe.runs import Run
 
@@ -62,7 +62,7 @@ def read(pair: Pair, run: Run, side: Side, rows: tuple[Row, ...], *, scope: Scop
     def make() -> Activations:
         model = pair.get(side)
         found = collect(model, rows, hook_points=model.resids(), scope=scope, max_tokens=max_tokens)
-        release()
+        trim()
         return found
 
     return run.activations(key, rows, make)
