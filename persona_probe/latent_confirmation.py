@@ -38,26 +38,29 @@ class Tried:
         return self.delta_nll <= budget, round(min(self.restoration, 1.0), 2), -max(0.0, self.delta_nll)
 
 
-def tried(measurement: Measurement, clean: Clean, battery: Battery) -> Tried:
-    """Restoration and damage of an arm on the tuned model."""
+def tried(measurement: Measurement, clean: Clean, battery: Battery, *, shift: float) -> Tried:
+    """Restoration and damage of an arm on the tuned model.
+
+    `shift` is what tuning did to S on the select questions with all their replies: the screen's one reply of a label is
+    enough to compare arms, and too few to say what a full restoration would be.
+    """
     if measurement.failed:
         return Tried(float("-inf"), float("inf"))
     rows = s_rows(battery)
-    base, tuned, arm = (persona_scores(m, rows).mean() for m in (clean["screen base"], clean["screen tuned"], measurement))
+    tuned, arm = (persona_scores(m, rows).mean() for m in (clean["screen tuned"], measurement))
     added, tokens, _ = damage(measurement, clean["screen tuned"])
     # Without an effect on these questions there is nothing to restore; the arm that lowers S most is then the one to look at.
-    effect = tuned - base if tuned > base else 1.0
-    return Tried(float((tuned - arm) / effect), float(added.sum() / tokens.sum()))
+    return Tried(float((tuned - arm) / (shift if shift > 0 else 1.0)), float(added.sum() / tokens.sum()))
 
 
 def measured_sets(
-    config: LatentConfig, sae: Sae, screen: Bench, final: Bench, clean: Clean, labelled: Sequence[Screened], partners: dict[int, int], length: float, reporter: Reporter,
+    config: LatentConfig, sae: Sae, screen: Bench, final: Bench, clean: Clean, labelled: Sequence[Screened], partners: dict[int, int], length: float, shift: float, reporter: Reporter,
 ) -> list[SetResult]:  # fmt: skip
     """For every size and kind the dose that does best on select, measured on test beside the same use of matched latents."""
     possible = possible_sets(labelled)
     arms = [item.arm(sae, length=length, skip_first=config.skip_first) for item in possible]
     with reporter.phase("sets of latents, select questions", len(arms)) as advance:
-        outcomes = [tried(m, clean, screen.battery) for m in screen.measure(arms, advance=advance)]
+        outcomes = [tried(m, clean, screen.battery, shift=shift) for m in screen.measure(arms, advance=advance)]
     best: dict[tuple[str, int], tuple[LatentSet, Tried]] = {}
     for item, outcome in zip(possible, outcomes, strict=True):
         known = best.get((item.kind, item.k))
@@ -83,7 +86,15 @@ def measured_sets(
 
 
 def measured_directions(
-    config: LatentConfig, screen: Bench, final: Bench, clean: Clean, diff: LatentDiff, hook_point: str, length: float, reporter: Reporter
+    config: LatentConfig,
+    screen: Bench,
+    final: Bench,
+    clean: Clean,
+    diff: LatentDiff,
+    hook_point: str,
+    length: float,
+    shift: float,
+    reporter: Reporter,
 ) -> list[tuple[str, str, Measurement]]:
     """Mean difference and shift at the SAE's hook point in the same two forms, each at the dose that does best on select."""
     wanted: list[Arm] = []
@@ -91,7 +102,7 @@ def measured_directions(
     for method, vector in (("mean_diff", diff.mean_diff), ("shift", diff.stream_shift)):
         forms = direction_arms(Direction(hook_point, vector, method), length=length, skip_first=config.skip_first)
         with reporter.phase(f"{method}, select questions", len(forms)) as advance:
-            outcomes = [tried(m, clean, screen.battery) for m in screen.measure([arm for *_, arm in forms], advance=advance)]
+            outcomes = [tried(m, clean, screen.battery, shift=shift) for m in screen.measure([arm for *_, arm in forms], advance=advance)]
         for kind in ("steer", "ablate"):
             own = [(outcome.merit(config.budget), i) for i, outcome in enumerate(outcomes) if forms[i][0] == kind]
             wanted.append(forms[max(own)[1]][2])

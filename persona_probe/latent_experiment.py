@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from persona_probe.agreement import Decomposition, decompose
-from persona_probe.arms import Battery, Measurement, Side, damage
+from persona_probe.arms import Battery, Measurement, Side, damage, persona_scores
 from persona_probe.attribution import attribution
 from persona_probe.chat import Row
 from persona_probe.cli import Clock, Reporter
@@ -71,19 +71,26 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
         reporter.note(f"data: {note}")
     rows = split_rows(contrast, pair.tokenizer)
     batteries = _batteries(config, pair, contrast, rows)
-    screen, final = (Bench(pair, run, battery, config.max_tokens, keep_kl=False, arms_at_once=config.arms_at_once) for battery in batteries)
+    screen, final = (
+        Bench(pair, run, battery, config.max_tokens, keep_kl=False, arms_at_once=config.arms_at_once, keep_clean=True)
+        for battery in batteries
+    )
+    whole = Bench(pair, run, Battery(rows["select"], batteries[0].benign), config.max_tokens, keep_kl=False)
     clean: dict[str, Measurement] = {}
+    select: dict[str, float] = {}
     means: dict[str, LatentMeans] = {}
     fit: dict[str, Quality] = {}
     for side in SIDES:
         reporter.note(f"reading latents of the {side} model")
         clean |= {f"screen {side}": screen.baseline(side), f"test {side}": final.baseline(side)}
+        select[side] = float(persona_scores(whole.baseline(side), rows["select"]).mean())
         means[side] = _means(config, pair, sae, run, side, rows["find"])
         fit[side] = _quality(config, pair, sae, run, side, rows["test"][:N_QUALITY_ROWS])
     diff = LatentDiff(means["base"], means["tuned"], sae.W_dec.norm(dim=-1).cpu())
     scores = _scores(config, pair, sae, run, diff, _thinned(rows["find"], 1))
     rankings = {name: ranks(values, diff.alive) for name, values in scores.items()}
     clock.lap("latents")
+    shift = select["tuned"] - select["base"]
     length = config.dose * diff.tuned.median_norm
 
     n_controls = min(N_CONTROLS, max(1, config.n_latents // 10))
@@ -105,8 +112,8 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
         for latent in (found.latent for found in labelled)
         if latent not in partners and (other := matched(latent, diff, among=_living(diff), taken=[*chosen, *partners.values()])) is not None
     }
-    sets = measured_sets(config, sae, screen, final, clean, labelled, all_partners, length, reporter)
-    directions = measured_directions(config, screen, final, clean, diff, sae.hook_point, length, reporter)
+    sets = measured_sets(config, sae, screen, final, clean, labelled, all_partners, length, shift, reporter)
+    directions = measured_directions(config, screen, final, clean, diff, sae.hook_point, length, shift, reporter)
     clock.lap("sets")
     confirmed = confirmed_latents(config, sae, final, reported, length, reporter)
     clock.lap("confirmation")

@@ -1,7 +1,7 @@
 """The one loop that measures arms: what is already kept is reused, what shares a clean run shares it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure, measure_together, measurement_key
 from persona_probe.errors import BadInput, NotFinite
@@ -23,6 +23,8 @@ class Bench:
     max_tokens: int
     keep_kl: bool = True
     arms_at_once: int = 1
+    keep_clean: bool = False  # costs the memory of one clean run; worth it when several lists of arms edit the same layer
+    _kept: dict[tuple[str, tuple[int, ...]], Clean] = field(default_factory=dict)
 
     def measure(self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None) -> list[Measurement]:
         """Measurements in the order of `arms`, which must be of one model; each is kept on disk as soon as it is known."""
@@ -54,8 +56,7 @@ class Bench:
         size = self._layers_at_once(model.d_model * model.dtype.itemsize)
         for start in range(0, len(layers), size):
             chunk = layers[start : start + size]
-            clean = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=chunk, keep_kl=self.keep_kl)
-            trim()
+            clean = self._clean(model, next(iter(missing.values())).side, tuple(chunk))
             for layer in chunk:
                 keys = [key for own, key in edited if own == layer]
                 for first in range(0, len(keys), self.arms_at_once):
@@ -76,6 +77,17 @@ class Bench:
             self.run.keep(measurement.key, measurement.json())
             advance("")
         trim()
+
+    def _clean(self, model: Model, side: Side, layers: tuple[int, ...]) -> Clean:
+        """The clean run of one side that records some layers; the last one is kept where that was asked for."""
+        found = self._kept.get((side, layers))
+        if found is None:
+            self._kept.clear()
+            found = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=layers, keep_kl=self.keep_kl)
+            if self.keep_clean:
+                self._kept[side, layers] = found
+            trim()
+        return found
 
     def _layers_at_once(self, bytes_per_token: int) -> int:
         tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))
