@@ -7,11 +7,11 @@ STAMP := $(VENV)/.installed
 .PHONY: demo latents test check format bench organisms sae figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (about 7 minutes on 2 cores)"
+	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
 
 latents: $(STAMP)
-	@echo "== which SAE latents carry the persona, and which cause it (about 10 minutes on 2 cores)"
+	@echo "== which SAE latents carry the persona, and which cause it (about 13 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.diff_latents --output-dir experiments/runs/latents
 
 test: $(STAMP)
