@@ -88,15 +88,13 @@ def clean_runs(model: Model, battery: Battery, *, max_tokens: int, layers: Seque
     )
 
 
-def measure(model: Model, arm: Arm, battery: Battery, *, key: str, clean: Clean | None, max_tokens: int) -> Measurement:
-    """Score one arm. Without a clean run KL is reported as 0, so only baselines go without."""
-    return measure_together(model, [arm], battery, keys=[key], clean=clean, max_tokens=max_tokens)[0]
-
-
 def measure_together(
     model: Model, arms: Sequence[Arm], battery: Battery, *, keys: Sequence[str], clean: Clean | None, max_tokens: int
 ) -> list[Measurement]:
-    """Score several arms in the same forward passes. Baseline and treatment run this same code."""
+    """Score several arms in the same forward passes. Baseline and treatment run this same code.
+
+    Without a clean run KL is reported as 0, so only baselines go without.
+    """
     assert clean is not None or not any(arm.interventions for arm in arms), f"arm {arms[0].name} needs the clean run of its model"
     edits = [arm.interventions for arm in arms]
     persona = score_arms(model, battery.persona, edits, max_tokens=max_tokens, keep_prompts=True, clean=clean and clean.persona)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure, measure_together, measurement_key
+from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure_together, measurement_key
 from persona_probe.errors import BadInput, NotFinite
 from persona_probe.models import Model, trim
 from persona_probe.pairs import Pair
@@ -46,7 +46,8 @@ class Bench:
         model = self.pair.get(next(iter(missing.values())).side)
         baselines = {key: arm for key, arm in missing.items() if not arm.interventions}
         for key, arm in baselines.items():
-            self.run.keep(key, measure(model, arm, self.battery, key=key, clean=None, max_tokens=self.max_tokens).json())
+            found = measure_together(model, [arm], self.battery, keys=[key], clean=None, max_tokens=self.max_tokens)[0]
+            self.run.keep(key, found.json())
             trim()
             advance("")
         edited = sorted(

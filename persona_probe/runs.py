@@ -108,7 +108,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], *, resume: bool = False,
     try:
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
         _check_settings(folder, dict(settings), resume=resume, overwrite=overwrite)
-        for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        for leftover in (*folder.glob(".*.tmp"), *folder.glob("activations/.*.tmp"), *folder.glob("tensors/.*.tmp")):
             leftover.unlink()
         records = read_records(folder / MEASURED)
         yield Run(folder, {record["key"]: record["value"] for record in records})

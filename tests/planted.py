@@ -29,12 +29,12 @@ class Planted:
 
     def scores(self, side: str, *interventions: Any) -> np.ndarray:
         """S per test question under interventions."""
-        from persona_probe.arms import Arm, clean_runs, measure, persona_scores
+        from persona_probe.arms import Arm, clean_runs, measure_together, persona_scores
 
         model, battery = self.pair.get(side), self.battery()
         clean = clean_runs(model, battery, max_tokens=1024)
         return persona_scores(
-            measure(model, Arm("x", side, interventions), battery, key="x", clean=clean, max_tokens=1024), battery.persona
+            measure_together(model, [Arm("x", side, interventions)], battery, keys=["x"], clean=clean, max_tokens=1024)[0], battery.persona
         )
 
 

@@ -20,13 +20,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     from persona_probe import measuring
 
     names: list[str] = []
-    real = measuring.measure
+    real = measuring.measure_together
 
-    def counting(model: Any, arm: Any, *args: Any, **options: Any) -> Any:
-        names.append(arm.name)
-        return real(model, arm, *args, **options)
+    def counting(model: Any, arms: list[Any], *args: Any, **options: Any) -> Any:
+        names.extend(arm.name for arm in arms)
+        return real(model, arms, *args, **options)
 
-    monkeypatch.setattr(measuring, "measure", counting)
+    monkeypatch.setattr(measuring, "measure_together", counting)
     return names
 
 
@@ -131,15 +131,15 @@ def test_an_arm_lost_to_a_torn_line_is_measured_again_and_alone(planted: Planted
 def test_arms_measured_before_an_interruption_are_kept(planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from persona_probe import measuring
 
-    real, done = measuring.measure, []
+    real, done = measuring.measure_together, []
 
-    def interrupted(model: Any, arm: Any, *args: Any, **options: Any) -> Any:
+    def interrupted(model: Any, arms: list[Any], *args: Any, **options: Any) -> Any:
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(arm.name)
-        return real(model, arm, *args, **options)
+        done.extend(arm.name for arm in arms)
+        return real(model, arms, *args, **options)
 
-    monkeypatch.setattr(measuring, "measure", interrupted)
+    monkeypatch.setattr(measuring, "measure_together", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_in(planted, tmp_path, arms(planted))
     first = done.copy()

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from conftest import Family
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 WIDTH, N_PLANTED, ACTIVE = 24, 32, 2
@@ -94,6 +95,22 @@ def test_a_killed_run_continues_and_ends_with_the_same_weights(tmp_path: Path) -
     for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"):
         assert_close(getattr(resumed, name), getattr(whole, name), atol=0, rtol=0)
     assert trained(vectors, tmp_path / "state").sha256 == whole.sha256
+
+
+def test_a_killed_run_remembers_which_latents_are_dead(tmp_path: Path) -> None:
+    """The auxiliary loss revives latents silent for 20 steps of 10,000 vectors, so a run that forgets their silence ends elsewhere."""
+    x = planted_data(20_000, seed=0)[1]
+    vectors, changes = [x[:10_000], x[10_000:]], {"batch_size": 10_000, "n_samples": 10_000 * 30, "d_sae": 128}
+    whole = trained(vectors, tmp_path / "whole", changes=changes)
+
+    def killed(progress: Any) -> None:
+        if progress.samples == 10_000 * 26:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(vectors, tmp_path / "state", on_step=killed, save_every=10, changes=changes)
+    assert (load_file(tmp_path / "state" / "training.safetensors")["since_fired"] > 20).any()
+    assert trained(vectors, tmp_path / "state", save_every=10, changes=changes).sha256 == whole.sha256
 
 
 def test_the_state_of_another_recipe_or_other_vectors_is_not_continued(tmp_path: Path) -> None:

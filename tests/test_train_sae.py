@@ -102,6 +102,22 @@ def test_quality_is_finite_on_both_models(done: Done) -> None:
         assert side["n_tokens"] == 12  # two held-out texts of 24, with replies of 6 words
 
 
+def test_each_models_quality_is_its_own_on_texts_not_trained_on(done: Done) -> None:
+    """Measured again from the written folder: mistaking one model for the other would hide an SAE that no longer fits the tuned one."""
+    from persona_probe.pairs import open_pair
+    from persona_probe.sae_data import read_texts
+    from persona_probe.sae_quality import quality
+    from persona_probe.saes import read_sae
+
+    pair = open_pair(done.settings["base"], done.settings["tuned"], device=torch.device("cpu"), dtype=torch.float32)
+    held_out = read_texts(done.settings["data"], pair.tokenizer, limit=None).held_out
+    said = json.loads(done.files["quality.json"])
+    assert said["base"]["fvu"] != pytest.approx(said["tuned"]["fvu"], rel=1e-4)  # so that the next comparison tells them apart
+    for side in ("base", "tuned"):
+        found = quality(pair.get(side), read_sae(done.folder), held_out, scope="reply", max_tokens=1024)
+        assert found.json() == pytest.approx(said[side], rel=1e-5), side
+
+
 def test_the_card_gives_the_quality_the_data_and_the_command(done: Done) -> None:
     card, quality = done.files["README.md"].decode(), json.loads(done.files["quality.json"])
     for side, fit in quality.items():
