@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo latents test check format bench organisms sae figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
+	@echo "== find the persona direction in the embedded organism (6 to 8 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
 
 latents: $(STAMP)

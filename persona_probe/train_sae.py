@@ -19,7 +19,7 @@ def main(
     d_sae: Annotated[int, typer.Option(help="Number of latents.")] = 4096,
     k: Annotated[int, typer.Option(help="Latents active per token, on average.")] = 32,
     samples: Annotated[int, typer.Option(help="Vectors shown in training; more than --tokens is several passes.")] = 2_000_000,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam; linear decay over the last quarter.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam; linear decay over the last quarter.")] = 3e-3,
     batch_size: Annotated[int, typer.Option(help="Vectors per step.")] = 2048,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and sampling.")] = 0,
     output_dir: Annotated[Path, typer.Option("--output-dir", "--output_dir", help="Folder of the SAE, in SAELens format.")] = Path(
