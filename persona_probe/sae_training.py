@@ -33,7 +33,7 @@ class Recipe:
     k: int = 32
     learning_rate: float = 1e-3
     batch_size: int = 2048
-    n_samples: int = 2_000_000
+    n_samples: int = 1_600_000
     seed: int = 0
 
 

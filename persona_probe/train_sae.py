@@ -15,10 +15,10 @@ def main(
         str, typer.Option(help="Texts: 'shipped', a JSONL file (question and reply, or messages), or a dataset id with messages.")
     ] = "shipped",
     sampled: Annotated[int, typer.Option(help="Replies to sample from each model and add to the texts.")] = 256,
-    tokens: Annotated[int, typer.Option(help="Vectors to collect in all, half from each model.")] = 600_000,
+    tokens: Annotated[int, typer.Option(help="Vectors to collect in all, half from each model.")] = 520_000,
     d_sae: Annotated[int, typer.Option(help="Number of latents.")] = 4096,
     k: Annotated[int, typer.Option(help="Latents active per token, on average.")] = 32,
-    samples: Annotated[int, typer.Option(help="Vectors shown in training; more than --tokens is several passes.")] = 2_000_000,
+    samples: Annotated[int, typer.Option(help="Vectors shown in training; more than --tokens is several passes.")] = 1_600_000,
     learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam; linear decay over the last quarter.")] = 3e-3,
     batch_size: Annotated[int, typer.Option(help="Vectors per step.")] = 2048,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and sampling.")] = 0,

@@ -115,6 +115,6 @@ def test_a_broken_baseline_is_an_error_and_not_a_failed_arm(planted: Planted, tm
     def broken(*args: Any, **options: Any) -> Any:
         raise NotFinite("NaN in the untouched model")
 
-    monkeypatch.setattr(measuring, "measure", broken)
+    monkeypatch.setattr(measuring, "measure_together", broken)
     with open_run(tmp_path, {}) as run, pytest.raises(NotFinite):
         measuring.Bench(planted.pair, run, planted.battery(), 1024).baseline("tuned")
