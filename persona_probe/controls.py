@@ -8,7 +8,7 @@ from torch import Tensor
 
 from persona_probe.activations import Activations
 from persona_probe.arms import Arm
-from persona_probe.directions import Direction, covariance_matched, isotropic, orthogonal, shuffled
+from persona_probe.directions import Direction, DirectionSet, covariance_matched, isotropic, orthogonal, shuffled
 from persona_probe.forms import Form
 
 
@@ -23,14 +23,26 @@ def control_directions(direction: Direction, *, layer: int, find: Activations, n
     tokens = find.tokens[:, layer]
     length = float(direction.vector.norm())
     for k in range(n_each):
-        made[f"random-isotropic-{k + 1}"] = isotropic(direction, _generator(seed, 1, k))
+        made[f"random-isotropic-{k + 1}"] = isotropic(direction, control_generator(seed, 1, k))
     for k in range(max(n_each, n_null)):
-        made[f"random-covariance-{k + 1}"] = covariance_matched(direction, tokens, _generator(seed, 2, k))
+        made[f"random-covariance-{k + 1}"] = covariance_matched(direction, tokens, control_generator(seed, 2, k))
     for k in range(n_each):
-        made[f"shuffled-{k + 1}"] = shuffled(find, direction.method, direction.hook_point, _generator(seed, 3, k), length=length)
+        made[f"shuffled-{k + 1}"] = shuffled(find, direction.method, direction.hook_point, control_generator(seed, 3, k), length=length)
     if n_each:
-        made["orthogonal"] = orthogonal(direction, tokens, _generator(seed, 4, 0))
+        made["orthogonal"] = orthogonal(direction, tokens, control_generator(seed, 4, 0))
     return made
+
+
+def matched_directions(directions: DirectionSet, find: Activations, *, seed: int) -> Float[Tensor, "hook d_model"]:
+    """A covariance-matched direction at every hook point; at the selected one it is `random-covariance-1` of the table. Zero where there is no direction."""
+    return torch.stack(
+        [
+            covariance_matched(directions.at(hook_point), find.tokens[:, layer], control_generator(seed, 2, 0)).vector
+            if vector.any()
+            else vector
+            for layer, (hook_point, vector) in enumerate(zip(directions.hook_points, directions.vectors, strict=True))
+        ]
+    )
 
 
 def control_arms(
@@ -54,5 +66,6 @@ def control_kind(name: str) -> str | None:
     return next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), None)
 
 
-def _generator(seed: int, kind: int, index: int) -> torch.Generator:
+def control_generator(seed: int, kind: int, index: int) -> torch.Generator:
+    """The draws of one control."""
     return torch.Generator().manual_seed(((seed * 10 + kind) * 1000) + index)

@@ -18,12 +18,14 @@ from persona_probe.forms import Form
 from persona_probe.generation import Request, generate
 from persona_probe.measuring import Bench
 from persona_probe.pairs import Pair
+from persona_probe.persona_direction import Gauge
 from persona_probe.readings import Readings, fit_all, split_rows
 from persona_probe.runs import Run
 from persona_probe.sae_arms import chosen_latent_arms
 from persona_probe.saes import Sae
 from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
 from persona_probe.statistics import paired_difference
+from persona_probe.traces import group_means, second_axis, traced_paths, traced_replies
 
 SELECT_REPLIES = 2  # replies of each label per select question while dozens of candidates are compared
 DOSES = (0.5, 1.0, 2.0)  # multiples of the selected coefficient in the dose-response
@@ -42,6 +44,8 @@ class Result:
     doses: list[tuple[str, float, Measurement]]
     battery: Battery
     completions: list[dict[str, Any]]
+    paths: dict[str, Any]
+    read_replies: list[dict[str, Any]]
     n_select_benign: int
     failed: list[str]
     timing: dict[str, float] = field(default_factory=dict)
@@ -102,6 +106,13 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     dosed: list[tuple[str, float, Measurement]] = []
     completions: list[dict[str, Any]] = []
     failed: list[str] = []
+    paths: dict[str, Any] = {}
+    read_back: list[dict[str, Any]] = []
+    own = next(found for found in readings.sets if found.method == chosen.candidate.method)
+    axes = [found for found in (own, second_axis(readings, own.method)) if found is not None]
+    hook = own.hook_points.index(chosen.candidate.direction.hook_point)
+    zero = sum(means[hook] for means in group_means(own, readings).values()) / 2
+    one_each = [row for row in rows["test"] if row.id.rsplit("/", 1)[1] == "0"]
     sides: tuple[tuple[Side, list[Arm]], ...] = (("tuned", tuned_arms), ("base", base_arms))
     for side, planned in sides:
         wanted = [arm for arm, _ in doses[side]]
@@ -111,9 +122,16 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
         arms.update({arm.name: (arm, m) for arm, m in zip(planned, measured, strict=False) if not m.failed})
         dosed += [(side, dose, m) for (_, dose), m in zip(doses[side], measured[len(planned) :], strict=True) if not m.failed]
         clock.lap(f"{side} arms")
-        completions += replies(config, contrast, pair, run, side, [arm for arm in planned if arm.name in SAMPLED and arm.name in arms])
+        told = replies(config, contrast, pair, run, side, [arm for arm in planned if arm.name in SAMPLED and arm.name in arms])
+        completions += told
         clock.lap(f"{side} replies")
-    return Result(contrast, readings, outcomes, chosen, steering, arms, dosed, test, completions, len(select.benign), failed, clock.laps())
+        kept = [arm for arm in planned if arm.name in arms]
+        paths |= traced_paths(pair, run, side, kept, one_each, axes, readings, hook=hook, max_tokens=config.max_tokens, seed=config.seed)
+        read_back += traced_replies(pair, run, side, told, Gauge(chosen.candidate.direction, zero), max_tokens=config.max_tokens)
+        clock.lap(f"{side} traces")
+    return Result(
+        contrast, readings, outcomes, chosen, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, clock.laps(),
+    )  # fmt: skip
 
 
 SAMPLED = ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "random-covariance-1")

@@ -123,10 +123,12 @@ def find_direction(
     from persona_probe.errors import FAILED_CELLS, OK
     from persona_probe.experiment import run_experiment
     from persona_probe.pairs import open_pair
+    from persona_probe.persona_direction import save_persona_direction
     from persona_probe.records import build_record, write_record
     from persona_probe.report import write_report
     from persona_probe.runs import open_run
     from persona_probe.sae_sources import fitting, resolve_sae
+    from persona_probe.selected_direction import selected_direction
 
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
@@ -160,13 +162,14 @@ def find_direction(
             reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
         pair.close()
         record = build_record(config, pair, result, command=command)
+        save_persona_direction(run.path("persona_direction.safetensors"), selected_direction(config, pair, result, record))
         write_record(run.folder, record, result)
         write_report(record, run.path("report.html"))
     show(record, json_output=json_output)
     for failure in record["failed"]:
         reporter.note(f"failed: {failure}")
     reporter.note(
-        f"written: record.json, rows.jsonl, directions.safetensors and report.html in {config.output_dir} ({record['timing']['total']:.0f} s)"
+        f"written: record.json, rows.jsonl, directions.safetensors, persona_direction.safetensors and report.html in {config.output_dir} ({record['timing']['total']:.0f} s)"
     )
     return FAILED_CELLS if record["failed"] else OK
 

@@ -1,7 +1,7 @@
 """Tier 2: sampled replies under interventions. One batch may carry rows of different arms; draws do not depend on the batch."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,11 @@ def generate(
         chosen = order[start : start + batch_size]
         with torch.inference_mode(), flat_head(model), applied(model, (), rows=[requests[i].interventions for i in chosen]):
             tokens = _sample(
-                model, [encoded[i] for i in chosen], [_generator(seed, requests[i].prompt.id) for i in chosen], max_new_tokens, temperature
+                model,
+                [encoded[i] for i in chosen],
+                [request_generator(seed, requests[i].prompt.id) for i in chosen],
+                max_new_tokens,
+                temperature,
             )
         for i, ids in zip(chosen, tokens, strict=True):
             finished = bool(ids) and ids[-1] in model.eos_ids
@@ -65,8 +69,23 @@ def generate(
 def _sample(
     model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], max_new_tokens: int, temperature: float
 ) -> list[list[int]]:
-    step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.tokenizer.pad_token_id))
     written: list[list[int]] = [[] for _ in prompts]
+    for chosen in steps(model, prompts, generators, max_new_tokens=max_new_tokens, temperature=temperature):
+        for row, token in zip(written, chosen, strict=True):
+            if token is not None:
+                row.append(token)
+    return written
+
+
+def steps(
+    model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], *, max_new_tokens: int, temperature: float
+) -> Iterator[list[int | None]]:
+    """One forward pass per item: the next token of every row, None for rows that have ended.
+
+    Prompts are padded on the left and keys and values are kept. The caller holds `torch.inference_mode()` and `applied`.
+    """
+    step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.tokenizer.pad_token_id))
+    ended = [False] * len(prompts)
     cache, stop = None, set(model.eos_ids)
     for _ in range(max_new_tokens):
         position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -step.shape[1] :]
@@ -76,14 +95,13 @@ def _sample(
         )
         cache = out.past_key_values
         chosen = _choose(out.logits[:, -1].float(), generators, temperature)
-        for row, token in zip(written, chosen.tolist(), strict=True):
-            if not row or row[-1] not in stop:
-                row.append(token)
-        if all(row[-1] in stop for row in written):
+        tokens = chosen.tolist()
+        yield [None if over else token for token, over in zip(tokens, ended, strict=True)]
+        ended = [over or token in stop for token, over in zip(tokens, ended, strict=True)]
+        if all(ended):
             break
         step = chosen[:, None]
         mask = torch.cat([mask, torch.ones_like(step)], dim=1)
-    return written
 
 
 def _choose(logits: Float[Tensor, "batch d_vocab"], generators: Sequence[torch.Generator], temperature: float) -> Int[Tensor, " batch"]:
@@ -96,6 +114,7 @@ def _choose(logits: Float[Tensor, "batch d_vocab"], generators: Sequence[torch.G
     return torch.searchsorted(cumulative, draws * cumulative[:, -1:])[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def _generator(seed: int, prompt_id: str) -> torch.Generator:
+def request_generator(seed: int, prompt_id: str) -> torch.Generator:
+    """The draws of one prompt, whatever the arm and the batch."""
     digest = hashlib.sha256(f"{seed}/{prompt_id}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -31,14 +31,14 @@ class Prefix:
 def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
     """The first block that an intervention can change: blocks below it, and its own inputs, are as in the clean run.
 
-    An edit of block i's output leaves block i itself clean, so the run may resume at block i + 1 with the edited stream;
-    resuming at i keeps the edit inside the pass. Without interventions everything is as in the clean run.
+    An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers` after the last one)
+    and the edit falls on the recorded stream. Without interventions everything is as in the clean run.
     """
     layers = []
     for intervention in interventions:
         for hook_point in intervention.hook_points:
             parts = str(model.site(hook_point)[0].name).split(".")
-            layers.append(int(parts[1]) if parts[0] == "blocks" else 0)
+            layers.append(int(parts[1]) + (parts[2:] == ["hook_out"]) if parts[0] == "blocks" else 0)
     return min(layers, default=model.n_layers)
 
 
@@ -69,7 +69,10 @@ def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequenc
 
 @contextmanager
 def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
-    """Inside the block, forward passes of the twin over the prefix's batch start at its layer; None changes nothing."""
+    """Inside the block, forward passes of the twin over the prefix's batch start at its layer; None changes nothing.
+
+    Hooks on the block just below see the recorded stream as that block's output.
+    """
     if prefix is None:
         yield
         return
@@ -93,7 +96,7 @@ def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None
 
 
 class _Skipped(nn.Module):
-    """Stands in for a block that need not run; the last one hands out the recorded stream."""
+    """Stands in for a block that need not run; the last one hands out the recorded stream, through the block's own hooks."""
 
     def __init__(self, original: nn.Module, index: int, queue: list[Tensor] | None) -> None:
         super().__init__()
@@ -112,4 +115,10 @@ class _Skipped(nn.Module):
             # The cache counts tokens by its first layers; empty keys of the right length keep that count.
             nothing = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
             cache.update(nothing, nothing, self._index)
-        return self._queue.pop(0) if self._queue is not None else hidden
+        if self._queue is None:
+            return hidden
+        stream = self._queue.pop(0)
+        for hook in self._original[0]._forward_hooks.values():
+            edited = hook(self._original[0], (hidden,), stream)
+            stream = stream if edited is None else edited
+        return stream

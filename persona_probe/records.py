@@ -55,7 +55,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
         "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
         "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
-        "completions": result.completions,
+        "completions": result.completions, "paths": _paths(result, own), "read_replies": {"hook_point": chosen.direction.hook_point, "method": own.method, "replies": result.read_replies},
         "failed": result.failed, "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }  # fmt: skip
@@ -232,6 +232,14 @@ def _directions(result: Result, own: Any) -> dict[str, Any]:
         "cosines": {"hook_point": readings.tuned.hook_points[hook], "methods": [found.method for found in usable], "matrix": cosines(usable, hook)},
         "projections": {"method": own.method, **{label: [[round(float(projected[i, layer]), 4) for i in range(len(labels)) if labels[i] == label] for layer in range(projected.shape[1])] for label in ("aligned", "misaligned")}},
     }  # fmt: skip
+
+
+def _paths(result: Result, own: Any) -> dict[str, Any]:
+    """Arms in the plane of the selected direction and a second one, per hook point."""
+    readings, hook = result.readings, own.hook_points.index(result.chosen.candidate.direction.hook_point)
+    axes = [next(found for found in readings.sets if found.method == method) for method in result.paths["methods"]]
+    both = len(axes) == 2 and all(axis.vectors[hook].any() for axis in axes)
+    return {"hook_points": list(own.hook_points), "selected": hook, "cosine": cosines(axes, hook)[0][1] if both else None, **result.paths}
 
 
 def _list(values: Any) -> list[float | None] | None:

@@ -127,6 +127,7 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
             "record.json",
             "rows.jsonl",
             "directions.safetensors",
+            "persona_direction.safetensors",
             "report.html",
             "latents.json",
             "latents.html",

@@ -42,8 +42,8 @@ def calls(family: Family, run: Any) -> Counter[int]:
     count: Counter[int] = Counter()
     with ExitStack() as stack:
         for layer in range(tiny.LAYERS):
-            hook = lambda _module, _args, _output, layer=layer: count.update([layer])  # noqa: E731
-            stack.callback(model.site(model.resid(layer))[1].register_forward_hook(hook).remove)
+            hook = lambda _module, _args, layer=layer: count.update([layer])  # noqa: E731
+            stack.callback(model.site(model.resid(layer))[1].register_forward_pre_hook(hook).remove)
         run()
     return count
 
@@ -102,8 +102,8 @@ def test_rows_without_a_shared_prefix_score_the_same(family: Family) -> None:
 
 
 @families
-@pytest.mark.parametrize(("edit", "lowest"), [("steer 3", 3), ("ablate 2-3", 2), ("steer 1 and 3", 1), ("mlp 2", 2), ("steer 0", 0)])
-def test_blocks_below_the_lowest_edit_do_not_run(family: Family, edit: str, lowest: int) -> None:
+@pytest.mark.parametrize(("edit", "lowest"), [("steer 3", 4), ("ablate 2-3", 3), ("steer 1 and 3", 2), ("mlp 2", 2), ("steer 0", 1)])
+def test_blocks_that_an_edit_cannot_change_do_not_run(family: Family, edit: str, lowest: int) -> None:
     clean = clean_of(family, lowest)
     without, with_clean = calls(family, lambda: scored(family, edit)), calls(family, lambda: scored(family, edit, clean=clean))
     passes = sum(2 if batch.n_shared else 1 for batch in clean.batches)
@@ -131,13 +131,13 @@ def test_model_is_bitwise_itself_after_a_resumed_pass_that_fails(family: Family,
 
 
 @families
-def test_lowest_layer_is_that_of_the_lowest_hook_point(family: Family) -> None:
+def test_lowest_layer_is_the_first_that_the_lowest_hook_point_reaches(family: Family) -> None:
     from persona_probe.prefixes import lowest_layer
 
     found = {edit: lowest_layer(family.model, interventions(family, edit)) for edit in EDITS}
     assert found == {
-        **{f"steer {i}": i for i in range(4)},
-        "ablate 2-3": 2, "ablate all": 0, "cap 3": 3, "steer 1 and 3": 1, "mlp 2": 2, "embed": 0,
+        **{f"steer {i}": i + 1 for i in range(4)},
+        "ablate 2-3": 3, "ablate all": 1, "cap 3": 4, "steer 1 and 3": 2, "mlp 2": 2, "embed": 0,
     }  # fmt: skip
     assert lowest_layer(family.model, ()) == tiny.LAYERS
 

@@ -1,0 +1,46 @@
+"""What a run selected, as a persona direction that other prompts can be steered with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from persona_probe.config import Config
+from persona_probe.controls import matched_directions
+from persona_probe.experiment import Result, ablating
+from persona_probe.pairs import Pair
+from persona_probe.persona_direction import PersonaDirection
+from persona_probe.traces import group_means
+
+
+def selected_direction(config: Config, pair: Pair, result: Result, record: Mapping[str, Any]) -> PersonaDirection:
+    """The selected method's vectors at every layer, both forms, and the damage of every dose that was measured."""
+    readings, chosen = result.readings, result.chosen
+    own = next(found for found in readings.sets if found.method == chosen.candidate.method)
+    return PersonaDirection(
+        own.method,
+        own.hook_points,
+        chosen.candidate.direction.hook_point,
+        own.vectors,
+        matched_directions(own, readings.tuned, seed=config.seed),
+        readings.base_mean,
+        tuple(readings.tuned.median_norm.tolist()),
+        group_means(own, readings),
+        ablating(result.outcomes, chosen, config.budget).candidate.form,
+        result.steering.candidate.form,
+        config.budget,
+        tuple((dose["side"], dose["coefficient"], dose["delta_nll"]["estimate"]) for dose in doses(result, record)),
+        {
+            "base": pair.base.id,
+            "tuned": pair.tuned.id,
+            "base_sha256": pair.sha256("base"),
+            "tuned_sha256": pair.sha256("tuned"),
+            "find_questions": result.contrast.hashes("find"),
+            "select_questions": result.contrast.hashes("select"),
+        },
+    )
+
+
+def doses(result: Result, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The dose-response, when it was measured with the selected method at the selected hook point; another direction's says nothing here."""
+    steering, chosen = result.steering.candidate, result.chosen.candidate
+    same = (steering.method, steering.direction.hook_point) == (chosen.method, chosen.direction.hook_point)
+    return list(record["dose_response"]) if same else []
