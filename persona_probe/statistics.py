@@ -36,6 +36,14 @@ def mean(values: np.ndarray, *, seed: int) -> Estimate:
     return _bootstrap((values,), lambda x, axis=-1: np.mean(x, axis=axis), seed)
 
 
+def column_means(values: np.ndarray, *, seed: int) -> list[Estimate]:
+    """`mean` of every column of a (cluster, column) table, on the same resamples of clusters."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (N_RESAMPLES, len(values)))
+    resampled = np.asarray(values, dtype=np.float64)[draws].mean(1)
+    low, high = np.percentile(resampled, (2.5, 97.5), axis=0)
+    return [Estimate(float(value), float(a), float(b)) for value, a, b in zip(values.mean(0), low, high, strict=True)]
+
+
 def paired_difference(left: np.ndarray, right: np.ndarray, *, seed: int) -> Estimate:
     """Mean of left minus right over the same clusters."""
     return mean(left - right, seed=seed)

@@ -19,7 +19,7 @@ from persona_probe.pairs import Pair, Side
 from persona_probe.persona_direction import Gauge
 from persona_probe.readings import Readings, rows_key
 from persona_probe.runs import Run
-from persona_probe.statistics import mean
+from persona_probe.statistics import column_means
 
 LABELS = ("aligned", "misaligned")
 TRACED = ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer")
@@ -126,10 +126,10 @@ def path(
         along = (means * torch.nn.functional.normalize(axis.vectors, dim=-1)).sum(-1)
         readings.append(((along - zero) / axis.vectors.norm(dim=-1)).double().numpy())
     finite = [np.isfinite(values).all(0) for values in readings]
+    tables = [column_means(np.nan_to_num(values), seed=seed) for values in readings]
     return {
         "axes": [
-            [mean(values[:, k], seed=seed).json() if known[k] else None for k in range(len(known))]
-            for values, known in zip(readings, finite, strict=True)
+            [found.json() if known[k] else None for k, found in enumerate(table)] for table, known in zip(tables, finite, strict=True)
         ],
         "questions": [
             np.round(values[:, hook], 4).tolist() if known[hook] else None for values, known in zip(readings, finite, strict=True)
