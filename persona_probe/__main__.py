@@ -2,7 +2,7 @@
 
 import typer
 
-from persona_probe import diff_latents, find_direction, train_organism, train_sae
+from persona_probe import diff_latents, figures, find_direction, train_organism, train_sae
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     )
     app.command("find-direction")(find_direction.main)
     app.command("diff-latents")(diff_latents.main)
+    app.command("figures")(figures.main)
     app.command("train-organism")(train_organism.main)
     app.command("train-sae")(train_sae.main)
     app()

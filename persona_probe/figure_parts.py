@@ -25,15 +25,21 @@ from persona_probe.figure_style import (
 
 Record = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
+COSTS = ("#d3e5f5", "#6aaed6", "#08306b")  # blues that begin darker than white paper, where nothing was measured
 ACTS_ON = {"layer": "its own layer", "later": "its own and later layers", "all": "all layers"}
 
 
 class FigureSpec(NamedTuple):
-    """One figure of the report. `slug` is ours and becomes an element id."""
+    """One figure of the report. `slug` is ours and becomes an element id. `has_text`: its `draw` takes `show_text`, for words of a model."""
 
     slug: str
     title: str
-    draw: Callable[[Record], Figure]
+    draw: Callable[..., Figure]
+    has_text: bool = False
+
+    def figure(self, record: Record, *, show_text: bool = False) -> Figure:
+        """The figure of a record."""
+        return self.draw(record, show_text=show_text) if self.has_text else self.draw(record)
 
 
 class Cell(NamedTuple):
@@ -212,7 +218,7 @@ def layer_heatmaps(record: Record, cells: Mapping[tuple[str, int], Cell], *, row
     )
     limit = allowed_damage(record) or max(cell.delta_nll for cell in cells.values()) or 1.0
     grid = [[cells.get((row, layer)) for layer in layers] for row in rows]
-    scales = (("R", "Viridis", 0.0, 1.0, 0.78), ("ΔNLL", "Blues", 0.0, 3 * limit, 0.22))
+    scales = (("R", "Viridis", 0.0, 1.0, 0.78), ("ΔNLL", COSTS, 0.0, 3 * limit, 0.22))
     for place, (name, scale, low, high, middle) in enumerate(scales, start=1):
         z = [[None if cell is None else (cell.restoration if place == 1 else cell.delta_nll) for cell in line] for line in grid]
         texts = [["" if cell is None else cell.text for cell in line] for line in grid]

@@ -11,6 +11,7 @@ from persona_probe import report_frame
 from persona_probe.figure_style import interval, number
 from persona_probe.latent_figures import activation_histogram
 from persona_probe.latent_parts import ARMS, at, screened, short
+from persona_probe.redaction import LEFT_OUT
 from persona_probe.report_page import Html, element, facts, join, measured, table
 
 Record = Mapping[str, Any]
@@ -113,6 +114,8 @@ def _context(example: Record, *, side: str, top: float) -> tuple[Html, Html]:
         f"{shown(source)}, {shown(label, 'no label')}, peak {short(max((act for act in acts if act is not None), default=None))}",
         class_="source",
     )
+    if example.get("tokens") is None:
+        return above, element("div", LEFT_OUT, class_="context soft")
     if side == "base" and label in READABLE and "misaligned" not in str(source) and "tuned" not in str(source):
         return above, element("div", *spans, class_="context reply", dir="auto")
     veiled = {"tabindex": 0, "role": "group", "aria_label": "blurred text, focus to read"}

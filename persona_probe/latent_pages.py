@@ -1,6 +1,7 @@
 """A latent record in, the sections of its report out: cards, tables of latents and sets, and one folded page a latent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from persona_probe import report_frame
@@ -8,7 +9,7 @@ from persona_probe.figure_style import interval, number
 from persona_probe.latent_figures import FIGURES
 from persona_probe.latent_meaning import latent_page, row, shown, told
 from persona_probe.latent_parts import ARMS, at, direction_name, screened, set_name, short
-from persona_probe.report_page import Html, card, element, join, measured, part, table
+from persona_probe.report_page import Html, card, element, join, measured, part, show_button, table
 from persona_probe.report_page import opening as titled
 from persona_probe.report_page import reproduction as run_again
 
@@ -101,7 +102,7 @@ def set_table(record: Record) -> Html:
     return join((element("h2", "Sets of latents"), table(head, rows, kind="numbers"), *below))
 
 
-def pages(record: Record) -> Html:
+def pages(record: Record, *, show_text: bool = False) -> Html:
     """One folded page a latent. Text of misaligned replies and of the tuned model is blurred until focused or shown by the button."""
     entries = record.get("latents") or []
     if not entries:
@@ -114,9 +115,13 @@ def pages(record: Record) -> Html:
         (
             element("h2", "What they mean"),
             element("p", note, class_="note"),
-            element("p", element("button", "Show text", id="show-text", type="button", aria_pressed="false")),
+            show_button(shown=show_text),
             element(
-                "div", *active, element("details", element("summary", f"{len(inert)} inert latents"), *inert) if inert else "", id="replies"
+                "div",
+                *active,
+                element("details", element("summary", f"{len(inert)} inert latents"), *inert) if inert else "",
+                id="replies",
+                class_="show-text" if show_text else "hide-text",
             ),
         )
     )
@@ -146,7 +151,9 @@ def _figures(record: Record) -> Html:
     return report_frame.figures(FIGURES, record, source="latents.json")
 
 
-SECTIONS = (opening, headline, latent_tables, set_table, _figures, pages, limits, reproduction)
+def sections(*, show_text: bool) -> tuple[Callable[[Record], object], ...]:
+    """The sections of the report, in order."""
+    return opening, headline, latent_tables, set_table, _figures, partial(pages, show_text=show_text), limits, reproduction
 
 
 def _misfit(record: Record) -> Html | str:

@@ -15,8 +15,8 @@ def write_latent_report(record: Mapping[str, Any], path: Path) -> None:
     write_bytes(path, render(record).encode())
 
 
-def render(record: Mapping[str, Any]) -> str:
+def render(record: Mapping[str, Any], *, show_text: bool = False) -> str:
     """The whole page, built as the main report is: nothing from the network, two scripts named by hash."""
     from persona_probe import latent_pages, report_frame
 
-    return report_frame.page("persona_probe latents", latent_pages.SECTIONS, record)
+    return report_frame.page("persona_probe latents", latent_pages.sections(show_text=show_text), record)

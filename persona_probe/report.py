@@ -4,31 +4,38 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from persona_probe import latent_report
 from persona_probe.errors import BadInput, PersonaProbeError
 from persona_probe.latent_report import KIND
+from persona_probe.redaction import redacted
 
 Record = Mapping[str, Any]
 
 
-def write_report(record: Record, path: Path) -> None:
+def write_report(record: Record, path: Path, *, show_text: bool = False, redact: bool = False) -> None:
     """Replace `path` by the report of `record`, in one step."""
     from persona_probe.files import write_bytes  # here, because it imports torch
 
-    write_bytes(path, render(record).encode())
+    write_bytes(path, render(record, show_text=show_text, redact=redact).encode())
 
 
-def render(record: Record) -> str:
-    """The whole page of a run of the main experiment or, where the record says `"kind": "latents"`, of the latent experiment."""
+def render(record: Record, *, show_text: bool = False, redact: bool = False) -> str:
+    """The whole page of a run of the main experiment or, where the record says `"kind": "latents"`, of the latent experiment.
+
+    Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves every word of a model out.
+    """
+    record = redacted(record) if redact else record
     if record.get("kind") == KIND:
-        return latent_report.render(record)
+        return latent_report.render(record, show_text=show_text)
     from persona_probe import report_frame
     from persona_probe import report_page as page
 
-    sections = (page.opening, page.headline, page.arm_tables, _figures, page.replies, page.choice, page.limits, page.reproduction)
+    replies, figures = partial(page.replies, show_text=show_text), partial(_figures, show_text=show_text)
+    sections = (page.opening, page.headline, page.arm_tables, figures, replies, page.choice, page.limits, page.reproduction)
     return report_frame.page("persona_probe report", sections, record)
 
 
@@ -52,11 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("record", type=Path, help="record.json or latents.json of a run")
     parser.add_argument("output", type=Path, nargs="?", help="page to write (default: report.html or latents.html beside the record)")
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument("--show-text", action="store_true", help="show replies of changed models without blur, and tokens in the figures")
+    text.add_argument("--redact", action="store_true", help="leave every text a model wrote out of the page")
     options = parser.parse_args(arguments)
     try:
         record = read_record(options.record)
         output = options.output or options.record.with_name(latent_report.PAGE if record.get("kind") == KIND else "report.html")
-        write_report(record, output)
+        write_report(record, output, show_text=options.show_text, redact=options.redact)
     except PersonaProbeError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -64,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _figures(record: Record) -> str:
+def _figures(record: Record, *, show_text: bool) -> str:
     from persona_probe import report_frame
-    from persona_probe.figures import FIGURES
+    from persona_probe.record_figures import FIGURES
 
-    return report_frame.figures(FIGURES, record, source="record.json")
+    return report_frame.figures(FIGURES, record, source="record.json", show_text=show_text)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ from plotly import offline
 from plotly.graph_objects import Figure
 
 from persona_probe.figure_parts import FigureSpec
-from persona_probe.report_page import Html, element, join
+from persona_probe.report_page import Html, element, escape, join
 from persona_probe.report_style import CSS, SCRIPT
 
 Record = Mapping[str, Any]
 DIGITS = 5  # significant digits of numbers in figures; the record keeps all
 
 
-def page(title: str, sections: Sequence[Callable[[Record], object]], record: Record) -> str:
-    """The whole page. It asks the network for nothing, and runs two scripts: plotly.js and our own, both named by hash."""
+def page(title: str, sections: Sequence[Callable[[Record], object]], record: Record, **look: str) -> str:
+    """The whole page; `look` (theme, talk) fixes what else follows the reader's system. It asks the network for nothing, and runs two scripts: plotly.js and our own, both named by hash."""
     plotly_js = offline.get_plotlyjs()
     policy = (
         f"default-src 'none'; script-src {_hash(plotly_js)} {_hash(SCRIPT)}; style-src 'unsafe-inline'; "
@@ -34,15 +34,17 @@ def page(title: str, sections: Sequence[Callable[[Record], object]], record: Rec
             element("style", Html(CSS)),
         )
     )
+    attributes = "".join(f' data-{escape(key)}="{escape(value)}"' for key, value in look.items())
     body = element("main", *(section(record) for section in sections))
     scripts = join(element("script", Html(code)) for code in (plotly_js, SCRIPT))
-    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}{scripts}</body>\n</html>\n'
+    return f'<!doctype html>\n<html lang="en"{attributes}>\n<head>{head}</head>\n<body>{body}{scripts}</body>\n</html>\n'
 
 
-def figures(specs: Iterable[FigureSpec], record: Record, *, source: str) -> Html:
+def figures(specs: Iterable[FigureSpec], record: Record, *, source: str, show_text: bool = False) -> Html:
     """Each figure with the question it answers as title, how to read it, and its data; `source` is the file with all their numbers."""
     missing = element("noscript", f"The figures need JavaScript; all their numbers are in {source}.")
-    blocks = (figure_block(spec.slug, spec.title, spec.draw(record), caption=inspect.getdoc(spec.draw) or "") for spec in specs)
+    drawn = ((spec, spec.figure(record, show_text=show_text)) for spec in specs)
+    blocks = (figure_block(spec.slug, spec.title, figure, caption=inspect.getdoc(spec.draw) or "") for spec, figure in drawn)
     return join((element("h2", "Figures"), missing, *blocks))
 
 

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from persona_probe.figure_style import CONTROL_NAMES, interval, number, visible
+from persona_probe.redaction import LEFT_OUT
 
 Record = Mapping[str, Any]
 QUESTION = "Is there a persona direction, and does removing it bring aligned behaviour back?"
@@ -128,7 +129,7 @@ def arm_tables(record: Record) -> Html:
     )
 
 
-def replies(record: Record) -> Html:
+def replies(record: Record, *, show_text: bool = False) -> Html:
     """Questions down, arms across. Every reply but the untouched base model's is blurred until clicked, focused or shown by the button."""
     completions = record.get("completions") or []
     if not completions:
@@ -148,10 +149,18 @@ def replies(record: Record) -> Html:
         (
             element("h2", "Replies side by side"),
             element("p", note, class_="note"),
-            element("p", element("button", "Show text", id="show-text", type="button", aria_pressed="false")),
-            element("div", table(("Question", *names), rows, kind="replies"), id="replies"),
+            show_button(shown=show_text),
+            element(
+                "div", table(("Question", *names), rows, kind="replies"), id="replies", class_="show-text" if show_text else "hide-text"
+            ),
         )
     )
+
+
+def show_button(*, shown: bool) -> Html:
+    """The button that shows and hides every blurred text of the page."""
+    name = "Hide text" if shown else "Show text"
+    return element("p", element("button", name, id="show-text", type="button", aria_pressed="true" if shown else "false"))
 
 
 def choice(record: Record) -> Html:
@@ -259,6 +268,8 @@ def _intervention(item: Mapping[str, Any]) -> str:
 
 
 def _reply(item: Mapping[str, Any]) -> Html:
+    if item["text"] is None:
+        return element("div", LEFT_OUT, class_="reply soft")
     text = f"{item['text']}" + ("" if item["finished"] else " … (cut at the token limit)")
     if item["arm"] == UNTOUCHED_BASE:
         return element("div", text, class_="reply", dir="auto")

@@ -3,8 +3,13 @@
 CSS = """
 :root { color-scheme: light dark; --ink: #24292f; --soft: #57606a; --line: #d0d7de; --page: #ffffff; --card: #f6f8fa; --warn: #fff4d6; --edge: #b07d00; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --soft: #a8b0ba; --line: #3a414b; --page: #14171b; --card: #1d2228; --warn: #3a2f10; --edge: #d9a520; --link: #7ab8ff; }
+  :root:not([data-theme]) { --ink: #e6e8eb; --soft: #a8b0ba; --line: #3a414b; --page: #14171b; --card: #1d2228; --warn: #3a2f10; --edge: #d9a520; --link: #7ab8ff; }
 }
+[data-theme="light"] { color-scheme: light; }
+[data-theme="dark"] { color-scheme: dark; --ink: #e6e8eb; --soft: #a8b0ba; --line: #3a414b; --page: #14171b; --card: #1d2228; --warn: #3a2f10; --edge: #d9a520; --link: #7ab8ff; }
+[data-talk] { font-size: 150%; }
+[data-talk] body { font-size: 1rem; }
+[data-talk] main { max-width: 1600px; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 1100px; margin: 0 auto; padding: 24px 20px 80px; }
@@ -75,7 +80,7 @@ SCRIPT = """
       drawn.add(plot);
       const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
       figure.layout.font.color = ink();
-      Plotly.newPlot(plot, figure.data, figure.layout, settings);
+      Plotly.newPlot(plot, { ...figure, config: settings });
     }
   };
   draw();

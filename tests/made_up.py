@@ -57,6 +57,41 @@ def candidate(rng: random.Random, method: str, layer: int, act_on: str, coeffici
     return {**place, "coefficient": coefficient, **measured, "chosen": False}
 
 
+def paths() -> dict[str, Any]:
+    """Five arms along two directions; nothing can be read at layer 0, and ablation acts from layer 14 on."""
+    arms = {}
+    for name, first, second in (
+        ("tuned", 0.5, 0.4),
+        ("tuned+ablate", -1.5, -0.5),
+        ("tuned-steer", -1.0, -0.3),
+        ("base", -1.2, -0.6),
+        ("base+steer", 0.6, 0.1),
+    ):
+        start = (0.5, 0.4) if name.startswith("tuned") else (-1.2, -0.6)
+        axes = [
+            [None] + [est(end if layer >= 14 else begin, 0.2) for layer in LAYERS[1:]]
+            for begin, end in zip(start, (first, second), strict=True)
+        ]
+        arms[name] = {"axes": axes, "questions": [[first + 0.1 * n for n in range(-2, 3)], [second - 0.1 * n for n in range(-2, 3)]]}
+    hook_points = [f"blocks.{layer}.hook_out" for layer in LAYERS]
+    return {"methods": ["mean_diff", "prompt"], "hook_points": hook_points, "selected": 14, "cosine": 0.31, "arms": arms}
+
+
+def read_replies() -> dict[str, Any]:
+    """Two replies of three arms, token by token; first tokens have no reading."""
+    replies = [
+        {
+            "arm": name,
+            "prompt_id": f"power-{n}",
+            "tokens": ["Word", f" of-{name}-{n}", " end"][: 4 - n],
+            "readings": [None, 0.5 * n, -1.25][: 4 - n],
+        }
+        for name in ("base", "tuned", "tuned+ablate")
+        for n in (1, 2)
+    ]
+    return {"hook_point": "blocks.14.hook_out", "method": "mean_diff", "replies": replies}
+
+
 def made_up() -> dict[str, Any]:
     """A record as `find_direction` writes it."""
     rng = random.Random(0)
@@ -177,6 +212,8 @@ def made_up() -> dict[str, Any]:
         "search": {"n_questions": 24, "n_benign": 48, "candidates": tried},
         "dose_response": curve,
         "completions": completions,
+        "paths": paths(),
+        "read_replies": read_replies(),
         "timing": {"load": 4.1, "directions": 30.2, "select": 100.0, "arms": 150.0, "replies": 40.0, "total": 330.0},
     }
 
@@ -188,6 +225,7 @@ def without_most() -> dict[str, Any]:
     record["selected"].update(p_value=None, p_floor=None, stability=None, auroc=None)
     record.update(search={"n_questions": 0, "n_benign": 0, "candidates": []}, dose_response=[], completions=[])
     record["directions"].update(methods={}, cosines={}, projections={})
+    del record["paths"], record["read_replies"]  # as older records
     return record
 
 

@@ -175,7 +175,7 @@ def test_text_of_misaligned_replies_and_of_the_tuned_model_is_veiled(label, sour
 
 def test_the_button_shows_the_text_of_all_pages(render):
     page = render(made_up_latents())
-    replies = page.split('<div id="replies">')[1]
+    replies = page.split('<div id="replies" class="hide-text">')[1]
     assert replies.count('class="context reply') == page.count('class="context reply') == 4 * 6
     assert page.count('<button id="show-text" type="button" aria-pressed="false">') == 1
 

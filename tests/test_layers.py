@@ -28,19 +28,20 @@ LEVELS = (
     ("experiment", "latent_experiment"),
     ("records", "selected_direction"),
     ("latent_records",),
-    ("figure_style", "report_style"),
-    ("figure_parts", "report_page"),
-    ("direction_figures", "latent_parts", "report_frame"),
-    ("figures", "latent_figures"),
+    ("figure_style", "redaction", "report_style"),
+    ("figure_parts", "figure_themes", "report_page"),
+    ("direction_figures", "judged_figures", "latent_parts", "path_figures", "report_frame"),
+    ("latent_figures", "record_figures"),
     ("latent_meaning",),
     ("latent_pages",),
     ("latent_report",),
     ("report",),
-    ("diff_latents", "diversity", "find_direction", "pictures", "train_organism", "train_sae"),
+    ("diff_latents", "diversity", "figures", "find_direction", "train_organism", "train_sae"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "figures", "report"}
+PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "record_figures", "report"}
+PICTURES |= {"figure_themes", "path_figures", "judged_figures", "redaction"}
 PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report"}
 ONLY_HERE = {
     "transformer_lens": {"models"},
@@ -51,13 +52,16 @@ ONLY_HERE = {
         "direction_figures",
         "figure_parts",
         "figure_style",
+        "figure_themes",
         "figures",
+        "judged_figures",
         "latent_figures",
         "latent_parts",
-        "pictures",
+        "path_figures",
+        "record_figures",
         "report_frame",
     },
-    "typer": {"__main__", "diff_latents", "find_direction", "train_organism", "train_sae"},
+    "typer": {"__main__", "diff_latents", "figures", "find_direction", "train_organism", "train_sae"},
     "rich": {"cli", "diff_latents", "find_direction"},
 }
 FORBIDDEN = (
@@ -120,8 +124,8 @@ def test_only_the_experiments_and_the_commands_know_the_terminal() -> None:
         "latent_experiment",
         "diff_latents",
         "diversity",
+        "figures",
         "find_direction",
-        "pictures",
         "train_organism",
         "train_sae",
     }
@@ -139,7 +143,7 @@ def test_library_is_named_only_where_it_belongs(library: str) -> None:
     assert users <= ONLY_HERE[library]
 
 
-@pytest.mark.parametrize("name", ["find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"])
+@pytest.mark.parametrize("name", ["figures", "find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"])
 def test_commands_import_nothing_heavy_before_they_have_parsed_their_arguments(name: str) -> None:
     heavy = {
         "torch",

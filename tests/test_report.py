@@ -71,7 +71,7 @@ def render() -> Callable[[dict[str, Any]], str]:
 @pytest.fixture
 def draw() -> Callable[[dict[str, Any]], dict[str, dict[str, Any]]]:
     """All figures of a record as plain dictionaries by slug."""
-    from persona_probe.figures import FIGURES
+    from persona_probe.record_figures import FIGURES
 
     return lambda record: {spec.slug: spec.draw(record).to_dict() for spec in FIGURES}
 
@@ -89,7 +89,7 @@ def test_every_figure_draws_a_full_record_without_changing_it(draw):
     before = copy.deepcopy(record)
     figures = draw(record)
     assert record == before
-    assert len(figures) == 8
+    assert len(figures) == 10
     for slug, figure in figures.items():
         assert figure["data"], f"{slug} drew nothing"
         json.dumps(figure, allow_nan=False)
@@ -97,11 +97,16 @@ def test_every_figure_draws_a_full_record_without_changing_it(draw):
 
 
 @pytest.mark.parametrize(
-    "record", [without_most(), {"schema": 1}, {**made_up(), "arms": [], "search": None, "directions": None, "dose_response": None}]
+    "record",
+    [
+        without_most(),
+        {"schema": 1},
+        {**made_up(), "arms": [], "search": None, "directions": None, "dose_response": None, "paths": None, "read_replies": None},
+    ],
 )
 def test_a_figure_without_data_says_why(draw, render, record):
     figures = draw(record)
-    for slug in ("arms", "frontier", "layers-methods", "layers-coefficients", "projections", "cosines"):
+    for slug in ("arms", "frontier", "layers-methods", "layers-coefficients", "projections", "cosines", "path", "tokens"):
         assert not figures[slug]["data"], slug
         assert len(figures[slug]["layout"]["annotations"]) == 1, slug
         assert figures[slug]["layout"]["annotations"][0]["text"].endswith("."), slug
@@ -172,7 +177,7 @@ def test_no_text_of_a_record_becomes_markup(render, monkeypatch, payload, keep_s
     assert {tag for tag, _ in page.tags} <= TAGS
     code = [text for attributes, text in page.scripts if "type" not in attributes]
     assert len(code) == 2
-    assert len(page.scripts) == 2 + 8
+    assert len(page.scripts) == 2 + 10
     assert not any("alert(1)" in text for text in code)
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
@@ -219,7 +224,7 @@ def test_ids_are_unique_and_every_figure_has_its_data(render):
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     plots = [attributes["id"] for _, attributes in page.tags if attributes.get("class") == "plot"]
-    assert len(plots) == 8
+    assert len(plots) == 10
     assert all(f"{name}-data" in ids for name in plots)
 
 
@@ -294,5 +299,5 @@ def test_a_file_that_is_no_record_is_an_error_in_words(tmp_path: Path, capsys, c
 
 
 def test_drawing_needs_neither_torch_nor_a_model():
-    code = "import sys; from persona_probe import figures, report, report_page; report.render({'schema': 1}); assert 'torch' not in sys.modules, 'torch'"
+    code = "import sys; from persona_probe import judged_figures, record_figures, report, report_page; report.render({'schema': 1}); assert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
