@@ -209,6 +209,7 @@ def test_no_reply_of_a_judged_set_is_on_its_page(figures, judged):
 
 
 def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
+    from persona_probe.redaction import redacted
     from persona_probe.report import main
 
     record, latents = made_up(), made_up_latents()
@@ -221,6 +222,7 @@ def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
             meaning.update({key: [["SECRET", 1.0]] for key in ("up", "down")})
             for row in (row for rows in meaning["examples"].values() for row in rows):
                 row["tokens"] = ["SECRET" for _ in row["tokens"]]
+    assert not any("SECRET" in json.dumps(redacted(value)) for value in (record, latents))
     for name, value in (("record", record), ("latents", latents)):
         (run_folder / f"{name}.json").write_text(json.dumps(value))
         page = run_folder / f"{name}.html"
