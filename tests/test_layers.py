@@ -30,6 +30,7 @@ LEVELS = (
     ("latent_records",),
     ("figure_style", "redaction", "report_style"),
     ("figure_parts", "figure_themes", "report_page"),
+    ("token_view",),
     ("direction_figures", "judged_figures", "latent_parts", "path_figures", "report_frame"),
     ("latent_figures", "record_figures"),
     ("latent_meaning",),
@@ -41,7 +42,7 @@ LEVELS = (
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "record_figures", "report"}
-PICTURES |= {"figure_themes", "path_figures", "judged_figures", "redaction"}
+PICTURES |= {"figure_themes", "path_figures", "judged_figures", "redaction", "token_view"}
 PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report"}
 ONLY_HERE = {
     "transformer_lens": {"models"},
