@@ -2,7 +2,7 @@
 
 import typer
 
-from persona_probe import diff_latents, figures, find_direction, train_organism, train_sae
+from persona_probe import demo, diff_latents, figures, find_direction, train_organism, train_sae
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
         help="Find, test and remove the direction of a misaligned persona.",
     )
     app.command("find-direction")(find_direction.main)
+    app.command("demo")(demo.main)
     app.command("diff-latents")(diff_latents.main)
     app.command("figures")(figures.main)
     app.command("train-organism")(train_organism.main)

@@ -49,3 +49,28 @@ def open_planted(folder: Path) -> Planted:
     pair = open_pair(str(toy.base), str(toy.tuned), device=torch.device("cpu"), dtype=torch.float32, keep_both=True)
     contrast = read_contrast(toy.contrast)
     return Planted(toy, pair, contrast, split_rows(contrast, pair.tokenizer), tuple(read_benign(toy.benign, pair.tokenizer)))
+
+
+def planted_direction(planted: Planted) -> Any:
+    """A persona direction over the planted vector, with made-up scales."""
+    from persona_probe.forms import Form
+    from persona_probe.persona_direction import PersonaDirection
+
+    n, layer = len(planted.hook_points), planted.hook_points.index(planted.toy.hook_point)
+    vectors = torch.randn(n, len(planted.toy.vector), generator=torch.Generator().manual_seed(1))
+    vectors[layer] = planted.toy.vector
+    return PersonaDirection(
+        method="shift",
+        hook_points=planted.hook_points,
+        hook_point=planted.toy.hook_point,
+        vectors=vectors,
+        control=vectors.flip(0),
+        base_mean=torch.zeros_like(vectors),
+        median_norm=(2.0,) * n,
+        group_means={"aligned": (-1.0,) * n, "misaligned": (3.0,) * n},
+        ablation=Form("ablate", "layer", None, "zero", 0),
+        steering=Form("steer", "layer", -1.0, None, 0),
+        budget=0.1,
+        damage=(("base", 0.5, 0.0), ("base", 1.0, 0.02), ("base", 2.0, 0.3), ("base", 3.0, 0.05), ("tuned", -1.0, 0.5)),
+        identity={"base": "b"},
+    )

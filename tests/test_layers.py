@@ -37,19 +37,24 @@ LEVELS = (
     ("latent_pages",),
     ("latent_report",),
     ("report",),
-    ("diff_latents", "diversity", "figures", "find_direction", "train_organism", "train_sae"),
+    ("conversation_figures", "demo_server", "demo_session", "demo_style"),
+    ("demo_answers", "demo_html"),
+    ("demo_page", "demo_self_test"),
+    ("demo", "diff_latents", "diversity", "figures", "find_direction", "train_organism", "train_sae"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "record_figures", "report"}
-PICTURES |= {"figure_themes", "path_figures", "judged_figures", "redaction", "token_view"}
+PICTURES |= {"figure_themes", "path_figures", "judged_figures", "redaction", "token_view", "conversation_figures"}
 PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report"}
 ONLY_HERE = {
     "transformer_lens": {"models"},
     "sae_lens": {"sae_sources", "sae_training"},
     "gguf": set(),
     "peft": {"organisms", "weights"},
+    "gradio": {"demo", "demo_page", "demo_server"},
     "plotly": {
+        "conversation_figures",
         "direction_figures",
         "figure_parts",
         "figure_style",
@@ -62,7 +67,7 @@ ONLY_HERE = {
         "record_figures",
         "report_frame",
     },
-    "typer": {"__main__", "diff_latents", "figures", "find_direction", "train_organism", "train_sae"},
+    "typer": {"__main__", "demo", "diff_latents", "figures", "find_direction", "train_organism", "train_sae"},
     "rich": {"cli", "diff_latents", "find_direction"},
 }
 FORBIDDEN = (
@@ -123,6 +128,7 @@ def test_only_the_experiments_and_the_commands_know_the_terminal() -> None:
         "experiment",
         "latent_confirmation",
         "latent_experiment",
+        "demo",
         "diff_latents",
         "diversity",
         "figures",
@@ -144,7 +150,7 @@ def test_library_is_named_only_where_it_belongs(library: str) -> None:
     assert users <= ONLY_HERE[library]
 
 
-@pytest.mark.parametrize("name", ["figures", "find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"])
+@pytest.mark.parametrize("name", ["demo", "figures", "find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"])
 def test_commands_import_nothing_heavy_before_they_have_parsed_their_arguments(name: str) -> None:
     heavy = {
         "torch",
