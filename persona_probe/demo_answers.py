@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from persona_probe.demo_session import Answer, Ask, Conversation, Turn, answer_key, planned
 from persona_probe.errors import BadInput
@@ -21,6 +21,7 @@ NOTE = "Replies of models that were made to misbehave, kept for replay. Not for 
 REPLAY_SECONDS = 2.0  # how long a replayed answer takes to appear
 
 
+@runtime_checkable
 class Answers(Protocol):
     """Gives the answers to an ask as they grow: one tuple a step, the last one with every answer finished."""
 

@@ -50,42 +50,43 @@ def build(source: Answers, look: Look) -> gr.Blocks:
         talk = gr.State(Conversation())
         place = gr.State(0)
         gr.HTML(safe(_title(source, look)), elem_id="title")
+        canned = list(dict.fromkeys(ask.question for ask, _ in look.recorded)) if look.replay else list(CANNED)
         with gr.Row():
-            canned = list(dict.fromkeys(ask.question for ask, _ in look.recorded)) if look.replay else list(CANNED)
-            question = gr.Textbox(canned[0] if canned else "", label="Question", max_length=MAX_QUESTION, elem_id="question", scale=6)
-            ask = gr.Button("Ask", variant="primary", elem_id="ask", elem_classes="hide-in-talk", scale=1)
-            stop = gr.Button("Stop", elem_id="stop", elem_classes="hide-in-talk", scale=1)
-        with gr.Column(elem_classes="hide-in-talk"):
-            listed = gr.Dropdown(canned, value=canned[0] if canned else None, label="Questions for a talk")
-            with gr.Row():
+            question = gr.Textbox(canned[0] if canned else "", label="Question", max_length=MAX_QUESTION, elem_id="question", scale=8)
+            with gr.Column(scale=1, min_width=110, elem_classes="hide-in-talk"):
+                ask = gr.Button("Ask", variant="primary", elem_id="ask")
+                stop = gr.Button("Stop", elem_id="stop")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=320, elem_id="controls", elem_classes="hide-in-talk"):
+                listed = gr.Dropdown(canned, value=canned[0] if canned else None, label="Questions for a talk")
+                following = gr.Button("Next question", elem_id="next", size="sm")
                 arms = gr.CheckboxGroup(list(ARMS), value=list(ARMS), label="Arms", elem_id="arms")
+                coefficient = gr.Slider(-end, end, value=start, step=0.1, label="Coefficient of steering")
+                dose = gr.HTML(safe(demo_html.dose(direction, start, direction.hook_point, low=-end, high=end)), padding=True)
                 control = gr.Checkbox(False, label="Random direction instead (control)", elem_id="control")
-                sweep = gr.Button("Sweep 5 coefficients", elem_id="sweep")
-                side = gr.Radio(["base", "tuned"], value="base", label="Sweep of")
-            with gr.Row():
-                with gr.Column():
-                    coefficient = gr.Slider(-end, end, value=start, step=0.1, label="Coefficient of steering, in lengths of the direction")
-                    dose = gr.HTML(safe(demo_html.dose(direction, start, direction.hook_point, low=-end, high=end)))
+                with gr.Row():
+                    sweep = gr.Button("Sweep 5 coefficients", elem_id="sweep", size="sm")
+                    side = gr.Radio(["base", "tuned"], value="base", label="of", min_width=80)
                 layer = gr.Dropdown(list(direction.hook_points), value=direction.hook_point, label="Hook point of edits and readings")
                 temperature = gr.Slider(0, MAX_TEMPERATURE, value=0.7, step=0.1, label="Temperature")
-                seed = gr.Number(0, label="Seed", precision=0)
                 n_tokens = gr.Slider(8, MAX_NEW_TOKENS, value=64, step=8, label="New tokens")
-            with gr.Row():
-                read = gr.Radio([(name, key) for key, name in READ.items()], value="before", label="Colour tokens by the stream")
+                seed = gr.Number(0, label="Seed", precision=0)
+                read = gr.Radio([(name, key) for key, name in READ.items()], value="before", label="Tokens show the stream")
                 show_text = gr.Checkbox(look.show_text, label="Show text", elem_id="show-text", visible=not look.redact)
-                talk_mode = gr.Checkbox(look.talk, label="Talk mode", elem_id="talk")
-                following = gr.Button("Next question", elem_id="next")
-                export = gr.Button("Export conversation", elem_id="export")
-                reset = gr.Button("New conversation", elem_id="reset")
-            with gr.Accordion("Keys", open=False):
-                gr.HTML(safe(join(element("span", element("kbd", key), f" {what}   ") for key, what in demo_style.KEYS)))
+                talk_mode = gr.Checkbox(look.talk, label="Talk mode (large type, no controls)", elem_id="talk")
+                with gr.Row():
+                    export = gr.Button("Export", elem_id="export", size="sm")
+                    reset = gr.Button("New conversation", elem_id="reset", size="sm")
+                with gr.Accordion("Keys", open=False):
+                    gr.HTML(safe(join(element("div", element("kbd", key), f" {what}") for key, what in demo_style.KEYS)), padding=True)
+            with gr.Column(scale=4, min_width=600):
+                status = gr.HTML("", elem_id="status")
+                current = gr.HTML("", elem_id="current")
+                scale = gr.HTML(safe(legend(demo_html.FIRST_TOP)))
+                chart = gr.Plot(_chart(Conversation(), look, after=False, talk=look.talk), show_label=False, elem_id="chart")
+                past = gr.HTML("", elem_id="past")
         with gr.Row(elem_id="arrows"):
             less, more = gr.Button("less", elem_id="less"), gr.Button("more", elem_id="more")
-        status = gr.HTML("", elem_id="status")
-        current = gr.HTML("", elem_id="current")
-        scale = gr.HTML(safe(legend(demo_html.FIRST_TOP)))
-        chart = gr.Plot(_chart(Conversation(), look, after=False, talk=look.talk), show_label=False, elem_id="chart")
-        past = gr.HTML("", elem_id="past")
 
         shown = [status, current, scale, chart, past, talk]
         settings = [arms, coefficient, layer, temperature, seed, n_tokens, control, read, talk_mode, talk]

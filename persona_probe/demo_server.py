@@ -59,7 +59,7 @@ def refused(path: str, headers: dict[str, str]) -> tuple[int, str] | None:
     """Status and reason when a request is not answered; None when it is."""
     if _host(headers.get("host", "")) not in HOSTS:
         return 403, f"this demo answers to {' and '.join(sorted(HOSTS))} only"
-    if "origin" in headers and urlsplit(headers["origin"]).hostname not in HOSTS:
+    if "origin" in headers and _host(headers["origin"]) not in HOSTS:
         return 403, "this demo does not answer pages of other sites"
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES or "chunked" in headers.get("transfer-encoding", "").lower():
@@ -94,11 +94,15 @@ def launch(page: Any, *, css: str, script: str, port: int | None, browser: bool)
         state_session_capacity=32,
         app_kwargs={"middleware": [Middleware(OnlyHere)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         theme=gr.themes.Default(),
-        css=css,
+        head=f"<style>{css}</style>",  # gradio's own `css` is confined to a part of the page, and modes are classes of the body
         js=script,
     )
     return address, page
 
 
-def _host(value: str) -> str:
-    return (urlsplit(f"//{value}").hostname or "") if value else ""
+def _host(value: str) -> str | None:
+    """The host's name without its port; None for what is no host."""
+    try:
+        return urlsplit(value if "://" in value else f"//{value}").hostname
+    except ValueError:
+        return None

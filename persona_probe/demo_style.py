@@ -1,7 +1,8 @@
 """Style sheet and script of the demo page. Constants only: nothing that a model or a user wrote ever gets in here."""
 
 CSS = """
-:root { --soft: var(--body-text-color-subdued); --line: var(--border-color-primary); --ink: var(--body-text-color); }
+:root { --soft: #57606a; --line: #d0d7de; --ink: #24292f; }
+.dark { --soft: #a8b0ba; --line: #3a414b; --ink: #e6e8eb; }
 .gradio-container { max-width: 1600px !important; }
 #title h1 { margin: 0.2rem 0 0; font-size: 1.5rem; }
 #title p { margin: 0.2rem 0; }
@@ -14,10 +15,8 @@ CSS = """
 .dose-bar .here { width: 5px; margin-left: -2px; border-radius: 2px; background: #e6007e; }
 .dose small { color: var(--soft); }
 #arrows { display: none; }
-.only-talk { display: none; }
 kbd { border: 1px solid var(--line); border-radius: 3px; padding: 0 0.35em; font-size: 0.9em; }
 body.talk .hide-in-talk { display: none !important; }
-body.talk .only-talk { display: block; }
 body.talk .gradio-container { max-width: none !important; background: #ffffff; color: #000000; --ink: #000000; --soft: #333333; --line: #000000; }
 body.talk.dark .gradio-container { background: #000000; color: #ffffff; --ink: #ffffff; --soft: #d0d0d0; --line: #ffffff; }
 body.talk .board, body.talk .question, body.talk .asked, body.talk .tokens-legend { font-size: 26px; color: var(--ink); }

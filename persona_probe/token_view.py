@@ -8,14 +8,13 @@ from persona_probe.report_page import Html, element
 # The ends of the red-blue scale that the figures use; mixed with the page's own colour, so that one set serves light and dark.
 MISALIGNED, ALIGNED = "178,24,43", "33,102,172"
 STRONGEST = 0.6  # opacity at the end of the scale: text above it keeps a contrast of 4.5 to 1 on white and on black
-UNDERLINED = 0.25  # share of the scale from which the sign is also shown by a line: solid misaligned, dotted aligned
+UNDERLINED = 0.25  # share of the scale from which misaligned tokens are also underlined: colour is not the only sign
 SMALLEST_TOP = 0.5  # lengths of the direction: readings near zero everywhere stay pale
 
 CSS = """
 .tokens-read { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; line-height: 1.75; }
 .tokens-read span { position: relative; border-radius: 3px; padding: 1px 0; }
 .tokens-read .to-misaligned { text-decoration: underline; text-underline-offset: 0.25em; text-decoration-thickness: 1px; }
-.tokens-read .to-aligned { text-decoration: underline dotted; text-underline-offset: 0.25em; text-decoration-thickness: 1px; }
 .tokens-read span[data-reading]:hover { outline: 1px solid currentColor; }
 .tokens-read span[data-reading]:hover::after { content: attr(data-reading); position: absolute; left: 0; bottom: 1.9em; z-index: 9; padding: 1px 7px; border-radius: 4px;
   background: #24292f; color: #ffffff; font: 13px/1.5 ui-monospace, "SF Mono", Consolas, monospace; white-space: nowrap; pointer-events: none; }
@@ -46,7 +45,7 @@ def legend(top: float) -> Html:
     bar = f"linear-gradient(90deg, rgba({ALIGNED},{STRONGEST}), transparent, rgba({MISALIGNED},{STRONGEST}))"
     ends = (f"aligned {number(-top, digits=1)}", f"{number(top, digits=1, sign=True)} misaligned")
     style = f"display:inline-block;width:9em;height:0.8em;margin:0 0.6em;border-radius:3px;background:{bar}"
-    note = "reading of each token, in lengths of the direction; hover for the number"
+    note = "reading of each token, in lengths of the direction; misaligned ones are underlined too; hover for the number"
     return element("div", ends[0], element("span", style=style), ends[1], element("small", f"  {note}"), class_="tokens-legend")
 
 
@@ -55,7 +54,6 @@ def _token(text: str, reading: float | None, top: float) -> Html:
         return element("span", text)
     share = max(-1.0, min(1.0, reading / top))
     colour = MISALIGNED if share > 0 else ALIGNED
-    side = "" if abs(share) < UNDERLINED else "to-misaligned" if share > 0 else "to-aligned"
     ground = f"background:rgba({colour},{abs(share) * STRONGEST:.2f})"
-    sign: dict[str, object] = {"class_": side} if side else {}
+    sign: dict[str, object] = {"class_": "to-misaligned"} if share > UNDERLINED else {}
     return element("span", text, style=ground, data_reading=number(reading, sign=True), **sign)

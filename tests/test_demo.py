@@ -198,7 +198,7 @@ def test_a_file_of_other_models_or_of_something_else_is_refused(live: Any, found
         ({"question": "x" * 2001}, "2,001 characters"),
         ({"arms": ()}, "no arm is chosen"),
         ({"arms": ("tuned+cap",)}, "no arms tuned.cap"),
-        ({"coefficient": 51}, "coefficient is 51"),
+        ({"coefficient": 51.0}, "coefficient is 51"),
         ({"coefficient": float("nan")}, "coefficient is nan"),
         ({"temperature": -0.1}, "temperature is -0.1"),
         ({"max_new_tokens": 257}, "new tokens is 257"),
@@ -285,7 +285,7 @@ def test_colour_follows_the_sign_and_the_size_of_the_reading() -> None:
     assert [f"rgba({MISALIGNED},0.30)" in parts[0], f"rgba({ALIGNED},0.15)" in parts[1], f"rgba({MISALIGNED},0.60)" in parts[2]] == [
         True
     ] * 3
-    assert ["to-misaligned" in parts[0], "to-aligned" in parts[1], "to-" in parts[3], "style" in parts[4]] == [True, True, False, False]
+    assert ["to-misaligned" in parts[0], "to-" in parts[1], "to-" in parts[3], "style" in parts[4]] == [True, False, False, False]
 
 
 def test_the_scale_ignores_a_few_outliers_and_is_never_tiny() -> None:
@@ -298,10 +298,10 @@ def test_the_scale_ignores_a_few_outliers_and_is_never_tiny() -> None:
 def test_the_dose_bar_marks_the_measured_zone(found: Any) -> None:
     from persona_probe.demo_html import dose
 
-    inside, outside = (dose(found, value, found.hook_point, low=-2, high=2) for value in (0.5, 1.5))
+    inside, outside = (dose(found, value, found.hook_point, low=-2.0, high=2.0) for value in (0.5, 1.5))
     assert 'class="zone" style="left:50.0%;width:25.0%"' in inside
     assert ("inside" in inside, "OUTSIDE" in outside) == (True, True)
-    assert "not measured here" in dose(found, 0.5, found.hook_points[0], low=-2, high=2)
+    assert "not measured here" in dose(found, 0.5, found.hook_points[0], low=-2.0, high=2.0)
     assert f"{found.relative(1.5, found.hook_point):.2f} of the median" in outside
 
 

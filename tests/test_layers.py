@@ -150,7 +150,9 @@ def test_library_is_named_only_where_it_belongs(library: str) -> None:
     assert users <= ONLY_HERE[library]
 
 
-@pytest.mark.parametrize("name", ["demo", "figures", "find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"])
+@pytest.mark.parametrize(
+    "name", ["demo", "figures", "find_direction", "train_organism", "train_sae", "__main__", "cli", "errors", "report"]
+)
 def test_commands_import_nothing_heavy_before_they_have_parsed_their_arguments(name: str) -> None:
     heavy = {
         "torch",
