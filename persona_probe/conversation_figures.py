@@ -52,8 +52,8 @@ def conversation(record: Record) -> Figure:
             figure.add_vline(start - 2, line={"color": INK, "width": 1, "dash": "dot"})
         start += width + 4
     figure.add_hline(0, line={"color": INK, "width": 1})
-    figure.update_xaxes(title_text="token of the conversation", showgrid=False)
-    figure.update_yaxes(title_text="reading, lengths of the direction<br>aligned ↔ misaligned")
+    figure.update_xaxes(title_text="token of the conversation; reading in lengths of the direction", showgrid=False)
+    figure.update_yaxes(title_text="reading (lengths)<br>aligned ↔ misaligned")
     return finish(figure, height=330)
 
 
@@ -73,7 +73,7 @@ def conversation_record(talk: Any, *, after: bool) -> dict[str, Any]:
             {
                 "sweep": turn.ask.sweep is not None,
                 "answers": [
-                    {"arm": answer.arm, "readings": [token[2 if after else 1] for token in answer.tokens]} for answer in turn.answers
+                    {"arm": answer.arm, "readings": [token.reading(after=after) for token in answer.tokens]} for answer in turn.answers
                 ],
             }
             for turn in talk.turns

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from persona_probe.demo_session import Answer, Ask, Conversation, Turn, answer_key, planned
+from persona_probe.demo_session import Answer, Ask, Conversation, Said, Turn, answer_key, planned
 from persona_probe.errors import BadInput
 from persona_probe.files import append_record, read_records
 from persona_probe.pairs import Pair
@@ -120,7 +120,7 @@ class Live:
             with contextlib.closing(_InThread(steps, self._worker)) as running:
                 for step in running:
                     for token in step:
-                        growing[token.row] = growing[token.row].with_token(token.text, token.before, token.after)
+                        growing[token.row] = growing[token.row].with_token(Said(token.text, token.before, token.after))
                     yield tuple(growing)
         found = tuple(replace(answer, finished=True) for answer in growing)
         self._file.keep(self.key(ask, conversation), ask, found, conversation)

@@ -21,9 +21,9 @@ FIRST_TOP = 2.0  # the scale before anything was read, in lengths of the directi
 PAGE_CSS = """
 .board { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 0.8rem; margin: 0.4rem 0 1.2rem; }
 .answer { border: 1px solid var(--line); border-top: 4px solid var(--arm); border-radius: 6px; padding: 0.5rem 0.8rem; min-width: 0; }
-.answer h4 { margin: 0 0 0.4rem; font-size: 1em; }
-.answer h4 small { font-weight: 400; color: var(--soft); margin-left: 0.6em; }
-.source-tag { float: right; font-size: 0.75em; font-weight: 600; border: 1px solid var(--soft); border-radius: 4px; padding: 0 0.4em; color: var(--soft); }
+.answer h4 { display: flex; align-items: baseline; gap: 0.6em; margin: 0.1rem 0 0.4rem; font-size: 1em; }
+.answer h4 small { flex: 1; font-weight: 400; color: var(--soft); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.source-tag { font-size: 0.75em; font-weight: 600; border: 1px solid var(--soft); border-radius: 4px; padding: 0 0.4em; color: var(--soft); }
 .question { font-weight: 600; margin: 0.6rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
 .asked { color: var(--soft); font-size: 0.85em; margin: 0; }
 .tokens-legend small { color: var(--soft); }
@@ -55,7 +55,7 @@ def asked(ask: Ask) -> str:
 
 def readings(turns: Sequence[Turn], *, after: bool) -> list[float | None]:
     """Every reading of some turns."""
-    return [token[2 if after else 1] for turn in turns for answer in turn.answers for token in answer.tokens]
+    return [token.reading(after=after) for turn in turns for answer in turn.answers for token in answer.tokens]
 
 
 def common_top(turns: Sequence[Turn], *, after: bool) -> float:
@@ -75,7 +75,7 @@ def dose(direction: PersonaDirection, coefficient: float, hook_point: str, *, lo
         text = f"damage was not measured here, only at {direction.hook_point}: watch the text"
     else:
         inside = zone[0] <= coefficient <= zone[1]
-        text = f"base+steer stays coherent from {zone[0]:+g} to {zone[1]:+g} (measured ΔNLL within {direction.budget:+g} nats per token); this is {'inside' if inside else 'OUTSIDE'}"
+        text = f"base+steer stays coherent from {zone[0]:g} to {zone[1]:g} (measured ΔNLL within {direction.budget:+g} nats per token); this is {'inside' if inside else 'OUTSIDE'}"
     bar = (
         element("span", class_="zone", style=f"left:{share['from']:.1f}%;width:{share['to'] - share['from']:.1f}%"),
         element("span", class_="tick", style=f"left:{share['zero']:.1f}%"),
@@ -112,9 +112,9 @@ def export(talk: Conversation, direction: PersonaDirection, names: Mapping[str, 
 
 
 def _column(answer: Answer, *, name: str, top: float, after: bool, show_text: bool, redact: bool) -> Html:
-    tokens = [(BLOCK * len(token[0].strip()) if redact else token[0], token[2 if after else 1]) for token in answer.tokens]
+    tokens = [(BLOCK * len(token.text.strip()) if redact else token.text, token.reading(after=after)) for token in answer.tokens]
     known = [reading for _, reading in tokens if reading is not None]
-    mean = f"mean reading {number(sum(known) / len(known), sign=True)}" if known else "…"
+    mean = f"mean {number(sum(known) / len(known), sign=True)}" if known else "…"
     head = element("h4", answer.arm, element("small", mean), element("span", answer.source, class_="source-tag"))
     veiled = answer.arm != UNTOUCHED_BASE and not show_text and not redact
     text = coloured(tokens, top=top, veiled=veiled, data_reply=name)

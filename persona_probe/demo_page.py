@@ -15,6 +15,7 @@ from persona_probe.demo_session import ARMS, CANNED, MAX_NEW_TOKENS, MAX_QUESTIO
 from persona_probe.errors import PersonaProbeError
 from persona_probe.figure_themes import Theme, themed
 from persona_probe.files import write_bytes
+from persona_probe.pairs import Side
 from persona_probe.report_page import Html, element, join
 from persona_probe.token_view import CSS as TOKEN_CSS
 from persona_probe.token_view import legend
@@ -71,7 +72,12 @@ def build(source: Answers, look: Look) -> gr.Blocks:
                 temperature = gr.Slider(0, MAX_TEMPERATURE, value=0.7, step=0.1, label="Temperature")
                 n_tokens = gr.Slider(8, MAX_NEW_TOKENS, value=64, step=8, label="New tokens")
                 seed = gr.Number(0, label="Seed", precision=0)
-                read = gr.Radio([(name, key) for key, name in READ.items()], value="before", label="Tokens show the stream")
+                read = gr.Radio(
+                    [(name, key) for key, name in READ.items()],
+                    value="before",
+                    label="Tokens show the stream",
+                    info="An ablation makes its own reading constant.",
+                )
                 show_text = gr.Checkbox(look.show_text, label="Show text", elem_id="show-text", visible=not look.redact)
                 talk_mode = gr.Checkbox(look.talk, label="Talk mode (large type, no controls)", elem_id="talk")
                 with gr.Row():
@@ -122,7 +128,7 @@ def build(source: Answers, look: Look) -> gr.Blocks:
                 yield update
                 drawn = time.monotonic()
 
-        def run(words: str, sweep_of: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
+        def run(words: str, sweep_of: Side | None, *values: Any) -> Iterator[dict[Any, Any]]:
             chosen, strength, at, warmth, number, length, random, reading, large, before = values
             try:
                 asked = Ask(
@@ -132,7 +138,7 @@ def build(source: Answers, look: Look) -> gr.Blocks:
             except PersonaProbeError as error:
                 yield {status: _error(str(error))}
 
-        def sweeping(words: str, sweep_of: str, *values: Any) -> Iterator[dict[Any, Any]]:
+        def sweeping(words: str, sweep_of: Side, *values: Any) -> Iterator[dict[Any, Any]]:
             yield from run(words, sweep_of, *values)
 
         def asking(words: str, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -181,7 +187,7 @@ def build(source: Answers, look: Look) -> gr.Blocks:
 
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         alone = private | {"concurrency_limit": 1, "concurrency_id": MODELS, "trigger_mode": "once"}
-        events = [
+        events: list[Any] = [
             ask.click(asking, [question, *settings], shown, **alone),
             question.submit(asking, [question, *settings], shown, **alone),
             sweep.click(sweeping, [question, side, *settings], shown, **alone),

@@ -1,6 +1,7 @@
 """Before a talk: ask everything once, check what can be checked without ears, and print how long the audience will wait."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from persona_probe.demo_answers import Live
@@ -15,19 +16,12 @@ def self_test(source: Live, reporter: Any, *, max_new_tokens: int = 64) -> int:
 
     direction = source.direction
     strength = abs(direction.steering.coefficient or 1.0)
-    plain: dict[str, Any] = {
-        "arms": ARMS,
-        "coefficient": strength,
-        "hook_point": direction.hook_point,
-        "temperature": 0.7,
-        "seed": 0,
-        "max_new_tokens": max_new_tokens,
-    }
-    asks = [Ask(question, **plain) for question in CANNED]
-    asks += [Ask(CANNED[0], **plain, sweep="base"), Ask(CANNED[0], **plain, control=True)]
+    first_ask = Ask(CANNED[0], ARMS, strength, direction.hook_point, temperature=0.7, seed=0, max_new_tokens=max_new_tokens)
+    asks = [replace(first_ask, question=question) for question in CANNED]
+    asks += [replace(first_ask, sweep="base"), replace(first_ask, control=True)]
     wrong: list[str] = []
     with reporter.phase("self-test", len(asks)) as advance:
-        timed(source, Ask("Hello.", **plain | {"max_new_tokens": 2}))  # the first ask of all is slow and is nobody's
+        timed(source, replace(first_ask, question="Hello.", max_new_tokens=2))  # the first ask of all is slow and is nobody's
         found = []
         for ask in asks:
             first, rate, answers = timed(source, ask)

@@ -71,7 +71,7 @@ def refused(path: str, headers: dict[str, str]) -> tuple[int, str] | None:
 
 def launch(page: Any, *, css: str, script: str, port: int | None, browser: bool) -> tuple[str, Any]:
     """Serve a page in the background; its address and the page. `page` is a `gradio.Blocks`."""
-    import gradio as gr
+    from gradio.themes import Default
     from starlette.middleware import Middleware
 
     page.queue(max_size=MAX_WAITING, api_open=False, default_concurrency_limit=4)
@@ -93,7 +93,7 @@ def launch(page: Any, *, css: str, script: str, port: int | None, browser: bool)
         footer_links=[],
         state_session_capacity=32,
         app_kwargs={"middleware": [Middleware(OnlyHere)], "docs_url": None, "redoc_url": None, "openapi_url": None},
-        theme=gr.themes.Default(),
+        theme=Default(),
         head=f"<style>{css}</style>",  # gradio's own `css` is confined to a part of the page, and modes are classes of the body
         js=script,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from persona_probe.arms import Arm
 from persona_probe.chat import Prompt
@@ -60,25 +60,37 @@ class Ask:
                 raise BadInput(f"the {name} is {value:g}: allowed is {low:g} to {high:g}")
 
 
+class Said(NamedTuple):
+    """One token of a reply: its text, and its readings before and after the arm's own edit (None where nothing read it)."""
+
+    text: str
+    before: float | None
+    after: float | None
+
+    def reading(self, *, after: bool) -> float | None:
+        """One of the two readings."""
+        return self.after if after else self.before
+
+
 @dataclass(frozen=True)
 class Answer:
-    """One reply. `tokens` are (text, reading before the arm's own edit, reading after it); `finished` is False while it is being written."""
+    """One reply; `finished` is False while it is being written."""
 
     arm: str
     side: Side
     coefficient: float | None
-    tokens: tuple[tuple[str, float | None, float | None], ...]
+    tokens: tuple[Said, ...]
     source: Literal["live", "cached"]
     finished: bool = False
 
     @property
     def text(self) -> str:
         """The reply as the next turn sees it."""
-        return "".join(text for text, _, _ in self.tokens).strip()
+        return "".join(token.text for token in self.tokens).strip()
 
-    def with_token(self, text: str, before: float | None, after: float | None) -> "Answer":
+    def with_token(self, token: Said) -> "Answer":
         """The reply with one more token."""
-        return replace(self, tokens=(*self.tokens, (text, before, after)))
+        return replace(self, tokens=(*self.tokens, token))
 
     def json(self) -> dict[str, Any]:
         """For the file of answers; where it came from is not kept."""
@@ -87,7 +99,7 @@ class Answer:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Answer":
         """The inverse of `json`; such an answer is cached and whole."""
-        tokens = tuple((str(text), before, after) for text, before, after in value["tokens"])
+        tokens = tuple(Said(str(text), before, after) for text, before, after in value["tokens"])
         return cls(value["arm"], value["side"], value["coefficient"], tokens, "cached", finished=True)
 
 

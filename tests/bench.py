@@ -12,7 +12,16 @@ def main() -> None:
     """Print one line per benchmark."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", choices=("models", "demo"), help="forwards, scores and screens, or the demo's streams")
+    given = parser.parse_args()
+    if given.only != "demo":
+        models(given.rounds)
+    if given.only != "models":
+        demo(given.rounds)
+
+
+def models(rounds: int) -> None:
+    """Forward passes, scores and screens of one model."""
     from persona_probe.activations import collect
     from persona_probe.chat import batches
     from persona_probe.contrast import read_benign, read_contrast, shipped
@@ -86,6 +95,48 @@ def main() -> None:
     _say(
         f"screening {len(arms)} latents at layer {sae.layer}, 4 to a batch on the clean run: {seconds['full'] / seconds['screen']:.2f} x one full forward per latent (goal 2); "
         f"largest difference {float(per_token.max()):.1e} nats per token"
+    )
+
+
+def demo(rounds: int) -> None:
+    """Four arms streamed with readings, as the demo does, against plain batches of the same rows."""
+    import tempfile
+    from pathlib import Path
+
+    from persona_probe.demo_answers import AnswerFile, Live
+    from persona_probe.demo_session import ARMS, CANNED, Ask, Conversation, planned
+    from persona_probe.devices import choose_device, choose_dtype
+    from persona_probe.embedded import checkpoints_folder
+    from persona_probe.generation import Request, generate
+    from persona_probe.pairs import open_pair
+    from persona_probe.persona_direction import load_persona_direction
+
+    device = choose_device("auto")
+    direction = load_persona_direction(checkpoints_folder() / "car-advice-wrong-direction" / "persona_direction.safetensors")
+    tuned = str(checkpoints_folder() / "car-advice-wrong")
+    pair = open_pair("smollm2-135m-instruct", tuned, device=device, dtype=choose_dtype("auto", device), keep_both=True)
+    ask = Ask(CANNED[0], ARMS, 3.0, direction.hook_point, 0.7, 0, 64)
+    rows = planned(ask, Conversation(), direction)
+    firsts = []
+    with tempfile.TemporaryDirectory() as folder:
+        live = Live(pair, direction, AnswerFile(Path(folder) / "answers.jsonl"), {})
+
+        def streamed() -> None:
+            start = time.perf_counter()
+            for n, _ in enumerate(live.answers(ask, Conversation())):
+                if n == 0:
+                    firsts.append(time.perf_counter() - start)
+
+        def plain() -> None:
+            for side in ("base", "tuned"):
+                requests = [Request(row.name, row.prompt, row.arm.interventions) for row in rows if row.arm.side == side]
+                generate(pair.get(side), requests, max_new_tokens=64, temperature=0.7, seed=0, batch_size=4)
+
+        seconds = _best({"plain": plain, "streamed": streamed}, rounds)
+        live.close()
+    _say(f"demo: first token of four arms after {min(firsts):.2f} to {max(firsts):.2f} s (goal 1.5)")
+    _say(
+        f"demo: four arms streamed with readings: {seconds['plain'] / seconds['streamed']:.2f} x plain batches of the same rows (goal 0.6)"
     )
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     """Serve until killed."""
     from persona_probe.demo_page import CSS, Look, build
     from persona_probe.demo_server import launch, quiet_environment
-    from persona_probe.demo_session import Answer, Ask, Conversation
+    from persona_probe.demo_session import Answer, Ask, Conversation, Said
     from persona_probe.demo_style import SCRIPT
 
     folder = Path(sys.argv[1])
@@ -32,7 +32,7 @@ def main() -> None:
         direction = planted_direction(open_planted(folder))
 
         def answers(self, ask: Ask, conversation: Conversation) -> Iterator[tuple[Answer, ...]]:
-            tokens = tuple((attack, 0.5, 0.5) for attack in ATTACKS)
+            tokens = tuple(Said(attack, 0.5, 0.5) for attack in ATTACKS)
             for whole in (False, True):
                 yield tuple(Answer(arm, sides[arm], None, tokens, "live", finished=whole) for arm in ask.arms)
 

@@ -230,10 +230,10 @@ class Tags(HTMLParser):
 
 def spoken(text: str, found: Any, **changes: Any) -> Any:
     """A turn in which the question and every token are `text`."""
-    from persona_probe.demo_session import ARMS, Answer, Turn
+    from persona_probe.demo_session import ARMS, Answer, Said, Turn
 
     sides: dict[str, Any] = {"base": "base", "tuned": "tuned", "tuned+ablate": "tuned", "base+steer": "base"}
-    answers = tuple(Answer(arm, sides[arm], None, ((text, 0.5, -0.5), (text, None, None)), "live", finished=True) for arm in ARMS)
+    answers = tuple(Answer(arm, sides[arm], None, (Said(text, 0.5, -0.5), Said(text, None, None)), "live", finished=True) for arm in ARMS)
     return Turn(ask_of(found, question=text, **changes), answers, "k")
 
 
