@@ -225,7 +225,7 @@ def build(source: Answers, look: Look) -> gr.Blocks:
 def safe(markup: str) -> str:
     """Our markup for `gr.HTML`, which would fill in `${…}` and `{{…}}` of its value: such signs become entities."""
     assert markup == "" or isinstance(markup, Html), "only escaped text is shown"
-    return markup.replace("$", "&#36;").replace("{", "&#123;").replace("}", "&#125;").replace("`", "&#96;")
+    return markup.replace("{", "&#123;").replace("}", "&#125;")
 
 
 def _chart(talk_so_far: Conversation, look: Look, *, after: bool, talk: bool) -> Any:

@@ -64,7 +64,7 @@ def planted_direction(planted: Planted) -> Any:
         hook_points=planted.hook_points,
         hook_point=planted.toy.hook_point,
         vectors=vectors,
-        control=vectors.flip(0),
+        control=torch.randn(vectors.shape, generator=torch.Generator().manual_seed(2)),
         base_mean=torch.zeros_like(vectors),
         median_norm=(2.0,) * n,
         group_means={"aligned": (-1.0,) * n, "misaligned": (3.0,) * n},

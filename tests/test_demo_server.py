@@ -103,6 +103,16 @@ def test_no_file_leaves_and_none_comes_in(address: str, path: str) -> None:
     assert Path("/etc/hostname").read_text().strip() not in text
 
 
+def test_an_upload_is_refused(address: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nword\r\n--x--\r\n'
+    answer = reply(address, "/gradio_api/upload", method="POST", body=body, Content_Type="multipart/form-data; boundary=x")
+    assert answer[:2] == (403, "this demo serves and takes no files")
+
+
+def test_settings_of_the_environment_that_publish_are_dropped(address: str) -> None:
+    assert {name for name in os.environ if name.startswith("GRADIO_")} == {"GRADIO_ANALYTICS_ENABLED"}
+
+
 def test_a_large_or_endless_request_is_refused(address: str) -> None:
     assert reply(address, "/gradio_api/queue/join", method="POST", Content_Length="70000000")[0] == 413
     assert reply(address, "/gradio_api/queue/join", method="POST", Transfer_Encoding="chunked")[0] == 413
