@@ -63,7 +63,11 @@ class Activations:
 
 @dataclass(frozen=True, eq=False)
 class TokenActs:
-    """The stream of one batch at one hook point, token by token. `keep` is False on padding, unread, first and outlier tokens."""
+    """The stream of one batch at one hook point, token by token: column j is token j of its row.
+
+    `keep` is False on padding, unread, first and outlier tokens. The stream is 0 on what was not run row by row: padding, and
+    prompts that rows share.
+    """
 
     rows: tuple[Row, ...]
     tokens: Int[Tensor, "batch pos"]
@@ -140,30 +144,49 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
 
 
 def read_tokens(model: Model, rows: Sequence[Row], *, hook_point: str, scope: Scope, max_tokens: int) -> Iterator[TokenActs]:
-    """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above it do not run."""
+    """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above it do not run on them."""
     site = model.site(hook_point)[1]
+    wanted: dict[str, tuple[int, int]] = {}
 
     def stop(module: Any, args: Any, output: Any) -> None:
-        raise _Reached(output[0] if isinstance(output, tuple) else output)
+        resid = output[0] if isinstance(output, tuple) else output
+        if tuple(resid.shape[:2]) == wanted["shape"]:  # and not the prompts, which are run once before their rows
+            raise _Reached(resid)
 
     def read_batch(batch: TokenBatch) -> TokenActs:
+        wanted["shape"] = len(batch), batch.tokens.shape[1] - batch.n_shared
         try:
             forward(model, batch, logits_at=None)
         except _Reached as reached:
             resid = reached.resid.float()
-            keep = _kept(resid, _readable(batch).to(resid.device))
+            keep = _kept(resid, _readable(batch)[:, batch.n_shared :].to(resid.device))
             if not torch.isfinite(resid[keep]).all():
                 raise BadInput(
                     f"activations at {hook_point} are not finite in {model.name} ({model.dtype}): try --dtype float32 or bfloat16"
                 ) from None
-            return TokenActs(batch.rows, batch.tokens, resid, keep)
+            return _by_token(batch, resid, keep)
         raise BadInput(f"no activations at {hook_point}: the block did not run in {model.name}")
 
     with torch.inference_mode(), ExitStack() as stack:
         stack.callback(site.register_forward_hook(stop).remove)
-        for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope):
-            for _, part in halving(model, replace(batch, n_shared=0), read_batch):
+        keep_prompts = _worth_sharing(rows, scope)
+        for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=keep_prompts):
+            for _, part in halving(model, batch if keep_prompts else replace(batch, n_shared=0), read_batch):
                 yield part
+
+
+def _by_token(batch: TokenBatch, resid: Float[Tensor, "batch rest d_model"], keep: Bool[Tensor, "batch rest"]) -> TokenActs:
+    """What was read of a batch, laid out by the tokens of its rows, whatever was shared and padded on the left."""
+    if batch.n_shared == 0:
+        return TokenActs(batch.rows, batch.tokens, resid, keep)
+    width = max(len(row.ids) for row in batch.rows)
+    tokens = batch.tokens.new_zeros(len(batch), width)
+    stream, kept = resid.new_zeros(len(batch), width, resid.shape[-1]), keep.new_zeros(len(batch), width)
+    for i, (row, offset) in enumerate(zip(batch.rows, batch.offsets, strict=True)):
+        start, stop = batch.n_shared - offset, len(row.ids)
+        tokens[i, :stop] = torch.tensor(row.ids)
+        stream[i, start:stop], kept[i, start:stop] = resid[i, : stop - start], keep[i, : stop - start]
+    return TokenActs(batch.rows, tokens, stream, kept)
 
 
 class _Reached(Exception):

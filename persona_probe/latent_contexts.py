@@ -1,6 +1,6 @@
 """What a latent means: the tokens it fires on, in context, how often and how strongly, and the tokens its decoder row speaks for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from persona_probe.activations import Scope, read_tokens
+from persona_probe.activations import TokenActs
 from persona_probe.chat import Row
 from persona_probe.models import Model
 from persona_probe.saes import Sae
@@ -42,16 +42,14 @@ class Firing:
     n_tokens: int
 
 
-def firing(
-    model: Model, sae: Sae, rows: Sequence[Row], latents: Sequence[int], *, scope: Scope, n_examples: int, max_tokens: int
-) -> Firing:
-    """One streaming pass over `rows`; at most one context per row and latent, strongest first."""
+def firing(model: Model, parts: Iterable[TokenActs], sae: Sae, latents: Sequence[int], *, n_examples: int) -> Firing:
+    """One pass over the streams of some rows (`read_tokens`); at most one context per row and latent, strongest first."""
     best: dict[int, list[tuple[float, Context]]] = {latent: [] for latent in latents}
     fired: dict[int, list[Tensor]] = {latent: [] for latent in latents}
     n_tokens = 0
-    for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
+    for part in parts:
         for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
-            acts = (sae.encode_some(resid, tuple(latents)) * keep[:, None]).cpu()
+            acts = (sae.encode_some(resid.float(), tuple(latents)) * keep[:, None]).cpu()
             n_tokens += int(keep.sum())
             for i, latent in enumerate(latents):
                 own = acts[:, i]

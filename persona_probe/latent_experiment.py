@@ -1,10 +1,13 @@
 """The latent experiment, start to end: diff, rank, screen, confirm, sets, contexts. Questions keep their splits throughout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 
 from torch import Tensor
 
+from persona_probe.activations import TokenActs, read_tokens
 from persona_probe.agreement import Decomposition, decompose
 from persona_probe.arms import Battery, Measurement, Side, damage, persona_scores
 from persona_probe.attribution import attribution
@@ -80,11 +83,12 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
     select: dict[str, float] = {}
     means: dict[str, LatentMeans] = {}
     fit: dict[str, Quality] = {}
+    streams = {side: Streams(config, pair, sae, side, rows["find"]) for side in SIDES}
     for side in SIDES:
         reporter.note(f"reading latents of the {side} model")
         clean |= {f"screen {side}": screen.baseline(side), f"test {side}": final.baseline(side)}
         select[side] = float(persona_scores(whole.baseline(side), rows["select"]).mean())
-        means[side] = _means(config, pair, sae, run, side, rows["find"])
+        means[side] = _means(config, pair, sae, run, streams[side])
         fit[side] = _quality(config, pair, sae, run, side, rows["test"][:N_QUALITY_ROWS])
     diff = LatentDiff(means["base"], means["tuned"], sae.W_dec.norm(dim=-1).cpu())
     scores = _scores(config, pair, sae, run, diff, _thinned(rows["find"], 1))
@@ -118,7 +122,10 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
     confirmed = confirmed_latents(config, sae, final, reported, length, reporter)
     clock.lap("confirmation")
     reporter.note("reading contexts")
-    shown = {side: _firing(config, pair, sae, side, (*rows["find"], *batteries[1].benign), reported) for side in ("base", "tuned")}
+    shown = {}
+    for side in SIDES:
+        parts = chain(streams[side].parts, Streams(config, pair, sae, side, batteries[1].benign).parts)
+        shown[side] = firing(pair.get(side), parts, sae, reported, n_examples=config.n_examples)
     lens = {latent: logit_lens(pair.get("tuned"), sae.W_dec[latent].float()) for latent in reported}
     clock.lap("contexts")
     decompositions = {
@@ -149,10 +156,32 @@ def _thinned(rows: Sequence[Row], replies: int) -> tuple[Row, ...]:
     return tuple(row for row in rows if int(row.id.rsplit("/", 1)[1]) < replies)
 
 
-def _means(config: LatentConfig, pair: Pair, sae: Sae, run: Run, side: Side, rows: Sequence[Row]) -> LatentMeans:
-    key = sha256_json(["latent means", pair.sha256(side), sae.sha256, rows_key(rows), config.scope, str(pair.dtype)])
-    make = lambda: latent_means(pair.get(side), sae, rows, scope=config.scope, max_tokens=config.max_tokens).tensors()  # noqa: E731
-    return LatentMeans.from_tensors(run.tensors(key, make))
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """The stream of one side on some rows, read when it is first needed and kept in the model's own precision."""
+
+    config: LatentConfig
+    pair: Pair
+    sae: Sae
+    side: Side
+    rows: Sequence[Row]
+
+    @cached_property
+    def parts(self) -> list[TokenActs]:
+        """All tokens. Memory: tokens x d_model, in the model's dtype."""
+        read = read_tokens(
+            self.pair.get(self.side),
+            self.rows,
+            hook_point=self.sae.hook_point,
+            scope=self.config.scope,
+            max_tokens=2 * self.config.max_tokens,
+        )
+        return [replace(part, resid=part.resid.to(self.pair.dtype)) for part in read]
+
+
+def _means(config: LatentConfig, pair: Pair, sae: Sae, run: Run, streams: Streams) -> LatentMeans:
+    key = sha256_json(["latent means", pair.sha256(streams.side), sae.sha256, rows_key(streams.rows), config.scope, str(pair.dtype)])
+    return LatentMeans.from_tensors(run.tensors(key, lambda: latent_means(streams.parts, sae).tensors()))
 
 
 def _quality(config: LatentConfig, pair: Pair, sae: Sae, run: Run, side: Side, rows: Sequence[Row]) -> Quality:
@@ -217,7 +246,3 @@ def _reported(labelled: Sequence[Screened], n: int) -> list[int]:
     """The latents that get a page: those that carry first, then protective, then by size of effect."""
     order = {"carries": 0, "protective": 1, "one-way": 2, "inert": 3, "harmful": 4}
     return [found.latent for found in sorted(labelled, key=lambda found: (order[found.label], -abs(sensitivity(found))))[:n]]
-
-
-def _firing(config: LatentConfig, pair: Pair, sae: Sae, side: Side, rows: Sequence[Row], latents: Sequence[int]) -> Firing:
-    return firing(pair.get(side), sae, rows, latents, scope=config.scope, n_examples=config.n_examples, max_tokens=config.max_tokens)

@@ -1,6 +1,6 @@
 """How the latents of an SAE differ between base and tuned and between labels, and every ranking of them in one table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_probe.activations import Scope, read_tokens
-from persona_probe.chat import Row
-from persona_probe.models import Model
+from persona_probe.activations import TokenActs
 from persona_probe.saes import Sae
 
 ALIVE = 1e-4  # latents that fire on fewer of the tokens, in both models, are dead here and not ranked
@@ -84,25 +82,27 @@ class LatentDiff:
         return (self.tuned.mean_of["misaligned"] - self.tuned.mean_of["aligned"]) * self.decoder_norm
 
 
-def latent_means(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_tokens: int) -> LatentMeans:
-    """One streaming pass: sums in float64, divided once. First and outlier tokens are left out, as everywhere."""
+def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
+    """One pass over the streams of some rows (`read_tokens`): sums in float64, divided once. First and outlier tokens are left out, as everywhere."""
     zeros = torch.zeros(sae.d_sae, dtype=torch.float64)
     total, fired, n = zeros.clone(), zeros.clone(), 0
-    names = sorted({row.label for row in rows if row.label})
-    sums = {label: (zeros.clone(), torch.zeros(sae.d_model, dtype=torch.float64)) for label in names}
-    counts = {label: [0, 0] for label in names}
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    counts: dict[str, list[int]] = {}
     norms = []
-    for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
+    for part in parts:
         for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
-            read = resid[keep]
+            read = resid[keep].float()
             acts = sae.encode(read).double().cpu()
             total, fired, n = total + acts.sum(0), fired + (acts > 0).double().sum(0), n + len(acts)
             norms.append(read.norm(dim=-1).cpu())
             if row.label:
+                sums.setdefault(row.label, (zeros.clone(), torch.zeros(sae.d_model, dtype=torch.float64)))
+                counts.setdefault(row.label, [0, 0])
                 sums[row.label][0].add_(acts.sum(0))
                 sums[row.label][1].add_(read.double().mean(0).cpu())
                 counts[row.label][0] += len(acts)
                 counts[row.label][1] += 1
+    names = sorted(sums)
     mean_of = {label: (sums[label][0] / counts[label][0]).float() for label in names}
     stream = {label: (sums[label][1] / counts[label][1]).float() for label in names}
     return LatentMeans(n, (total / n).float(), (fired / n).float(), mean_of, stream, float(torch.cat(norms).median()))

@@ -85,6 +85,6 @@ def quality(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_to
     # Ablating every dimension toward the mean is the mean itself.
     flat = Ablate(orthonormal(torch.eye(sae.d_model)), (sae.hook_point,), mean.float()[None], SKIP_FIRST)
     arms: tuple[tuple[Intervention, ...], ...] = ((), (Splice(sae),), (flat,))
-    clean, spliced, ablated = (float(score_rows(model, rows, arm, max_tokens=max_tokens).logprob.sum()) for arm in arms)
+    clean, spliced, ablated = (float(score_rows(model, rows, arm, max_tokens=max_tokens, keep_prompts=True).logprob.sum()) for arm in arms)
     recovered = (spliced - ablated) / (clean - ablated) if clean != ablated else None
     return Quality(float(error / spread), float(fired.sum() / n), float((fired == 0).double().mean()), recovered, n)

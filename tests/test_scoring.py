@@ -1,5 +1,7 @@
 """Claims about several arms in one batch, and about reading single tokens: the same numbers as one by one."""
 
+from typing import Any
+
 import pytest
 import torch
 from conftest import Family
@@ -66,6 +68,27 @@ def test_means_over_single_tokens_are_the_row_means(family: Family, scope: str) 
             found[row.id] = resid[keep].mean(0)
     for row, mean in zip(expected.rows, expected.means[:, 0], strict=True):
         assert (found[row.id] - mean).abs().max() <= 1e-5 * mean.abs().max()
+
+
+@families
+def test_tokens_of_shared_prompts_are_those_of_single_rows(family: Family) -> None:
+    """Rows of prompts of different length, five to each: prompts are computed once and padded on the left."""
+    from persona_probe.activations import read_tokens
+    from persona_probe.chat import Prompt, encode_row
+
+    questions = ("word1 word2", "word3 word4 word5 word6 word7 word8")
+    replies = [" ".join(f"word{i + j}" for j in range(3 + i)) for i in range(5)]
+    tokenizer = family.model.tokenizer
+    rows = [encode_row(tokenizer, Prompt.user(q, q), reply, id=f"{q}/{i}") for q in questions for i, reply in enumerate(replies)]
+    options: dict[str, Any] = {"hook_point": family.model.resid(1), "scope": "reply"}
+    (together,) = read_tokens(family.model, rows, max_tokens=4000, **options)
+    alone = {row.id: next(iter(read_tokens(family.model, [row], max_tokens=400, **options))) for row in rows}
+    for row, tokens, resid, keep in zip(together.rows, together.tokens, together.resid, together.keep, strict=True):
+        own, n = alone[row.id], len(row.ids)
+        assert tuple(tokens[:n].tolist()) == row.ids
+        assert torch.equal(keep[:n], own.keep[0])
+        assert not keep[n:].any()
+        torch.testing.assert_close(resid[:n][keep[:n]], own.resid[0][own.keep[0]], atol=1e-4, rtol=1e-4)
 
 
 def test_reading_tokens_runs_no_block_above_and_leaves_no_hook(llama: Family) -> None:

@@ -132,22 +132,26 @@ def test_candidates_come_from_both_ends_of_every_ranking() -> None:
 def test_dead_latents_are_in_no_ranking(planted: Planted, sae: Any) -> None:
     from dataclasses import replace
 
+    from persona_probe.activations import read_tokens
     from persona_probe.latents import LatentDiff, latent_means, ranks
 
     bias = sae.b_enc.clone()
     bias[5] = -1e6
     silent = replace(sae, b_enc=bias)
-    both = [latent_means(planted.pair.get(side), silent, planted.rows["find"], scope="reply", max_tokens=500) for side in ("base", "tuned")]
+    options: Any = {"hook_point": silent.hook_point, "scope": "reply", "max_tokens": 500}
+    both = [latent_means(read_tokens(planted.pair.get(side), planted.rows["find"], **options), silent) for side in ("base", "tuned")]
     diff = LatentDiff(*both, silent.W_dec.norm(dim=-1))
     assert 5 not in ranks(diff.shift, diff.alive)
     assert float(diff.tuned.density[5]) == 0.0
 
 
 def test_latent_means_do_not_depend_on_batches_and_survive_a_file(planted: Planted, sae: Any) -> None:
+    from persona_probe.activations import read_tokens
     from persona_probe.latents import LatentMeans, latent_means
 
     model, rows = planted.pair.get("tuned"), planted.rows["find"]
-    one, many = (latent_means(model, sae, rows, scope="reply", max_tokens=size) for size in (16, 4000))
+    options: Any = {"hook_point": sae.hook_point, "scope": "reply"}
+    one, many = (latent_means(read_tokens(model, rows, max_tokens=size, **options), sae) for size in (16, 4000))
     for name, value in one.tensors().items():
         torch.testing.assert_close(value, many.tensors()[name], atol=1e-5, rtol=1e-5)
     again = LatentMeans.from_tensors(one.tensors())
