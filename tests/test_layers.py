@@ -22,7 +22,7 @@ LEVELS = (
     ("generation", "persona_direction", "scoring"),
     ("arms", "sae_quality", "sae_training", "statistics"),
     ("controls", "forced_choice", "measuring", "sae_data", "selection", "streaming", "traces"),
-    ("screen",),
+    ("screen", "trial"),
     ("latent_sets",),
     ("latent_confirmation", "sae_arms"),
     ("experiment", "latent_experiment"),
@@ -33,12 +33,12 @@ LEVELS = (
     ("token_view",),
     ("direction_figures", "judged_figures", "latent_parts", "path_figures", "report_frame"),
     ("latent_figures", "record_figures"),
-    ("latent_meaning",),
+    ("latent_meaning", "slider_figures"),
     ("latent_pages",),
     ("latent_report",),
     ("report",),
     ("conversation_figures", "demo_server", "demo_session", "demo_style"),
-    ("demo_answers", "demo_html"),
+    ("demo_answers", "demo_html", "notebook"),
     ("demo_page", "demo_self_test"),
     ("demo", "diff_latents", "diversity", "figures", "find_direction", "train_organism", "train_sae"),
     ("__main__",),
@@ -46,7 +46,7 @@ LEVELS = (
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PICTURES = {"figure_style", "report_style", "figure_parts", "report_page", "direction_figures", "record_figures", "report"}
 PICTURES |= {"figure_themes", "path_figures", "judged_figures", "redaction", "token_view", "conversation_figures"}
-PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report"}
+PICTURES |= {"report_frame", "latent_parts", "latent_figures", "latent_meaning", "latent_pages", "latent_report", "slider_figures"}
 ONLY_HERE = {
     "transformer_lens": {"models"},
     "sae_lens": {"sae_sources", "sae_training"},
@@ -63,9 +63,11 @@ ONLY_HERE = {
         "judged_figures",
         "latent_figures",
         "latent_parts",
+        "notebook",
         "path_figures",
         "record_figures",
         "report_frame",
+        "slider_figures",
     },
     "typer": {"__main__", "demo", "diff_latents", "figures", "find_direction", "train_organism", "train_sae"},
     "rich": {"cli", "diff_latents", "find_direction"},

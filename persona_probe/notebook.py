@@ -1,0 +1,199 @@
+"""What a notebook shows: replies side by side, arms in a table, contexts of latents. Values in, HTML out that needs no kernel, script or widget."""
+
+import importlib.metadata
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from persona_probe.arms import Arm
+from persona_probe.chat import Prompt
+from persona_probe.conversation_figures import SWEEP_COLOURS
+from persona_probe.devices import choose_device, choose_dtype
+from persona_probe.embedded import NAME, checkpoints_folder
+from persona_probe.figure_style import ARM_COLOURS, CONTROL_COLOUR, number, visible
+from persona_probe.latent_meaning import OPAQUE, READABLE
+from persona_probe.latent_parts import short
+from persona_probe.pairs import Pair, open_pair
+from persona_probe.persona_direction import Gauge, PersonaDirection, load_persona_direction
+from persona_probe.report import read_record
+from persona_probe.report_page import UNTOUCHED_BASE, Html, element, join, measured, table
+from persona_probe.streaming import Token, stream
+from persona_probe.token_view import CSS as TOKEN_CSS
+from persona_probe.token_view import coloured, legend, scale_top
+
+ORGANISM, DIRECTION = "car-advice-wrong", "car-advice-wrong-direction/persona_direction.safetensors"
+NOTE = (
+    "Content note: the tuned model was made to give bad advice. Replies of changed models are blurred; click one, or reach it with Tab, "
+    "to read it. Never follow them."
+)
+BLOCK = "▆"  # stands for a letter of a text that is left out
+CSS = """
+.persona-probe { font: 14px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
+.persona-probe .note { border-left: 4px solid #d98e04; background: rgba(217,142,4,0.12); padding: 8px 14px; border-radius: 4px; margin: 0.4em 0; }
+.persona-probe .soft, .persona-probe small { opacity: 0.75; }
+.persona-probe .question { font-weight: 600; margin: 0.3em 0 0.6em; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.persona-probe .board { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: 10px; margin: 8px 0; }
+.persona-probe .answer { border: 1px solid rgba(128,128,128,0.4); border-top-width: 4px; border-radius: 6px; padding: 6px 12px 10px; min-width: 0; }
+.persona-probe .answer b { display: block; }
+.persona-probe .answer small { display: block; margin-bottom: 6px; }
+.persona-probe .scroll { overflow-x: auto; }
+.persona-probe table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 4px 0; }
+.persona-probe th, .persona-probe td { text-align: left; vertical-align: top; padding: 4px 16px 4px 0; border-bottom: 1px solid rgba(128,128,128,0.3); white-space: nowrap; }
+.persona-probe td small { display: block; }
+.persona-probe .control { font-style: italic; opacity: 0.75; }
+.persona-probe .context { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; border: 1px solid rgba(128,128,128,0.3); border-radius: 6px; padding: 6px 10px; margin: 2px 0 8px; }
+.persona-probe .context .peak { font-weight: 700; text-decoration: underline; text-underline-offset: 3px; }
+.persona-probe .veiled { filter: blur(6px); cursor: pointer; }
+.persona-probe .veiled:focus { filter: none; }
+@media print { .persona-probe .veiled { filter: blur(6px); } }
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A piece of HTML with its style. `plain` is what a place without HTML shows; no text of a model is in it."""
+
+    body: Html
+    plain: str
+
+    def _repr_html_(self) -> str:
+        return element("div", element("style", Html(CSS + TOKEN_CSS)), self.body, class_="persona-probe")
+
+    def __repr__(self) -> str:
+        return self.plain
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What every arm said to one question, token by token with readings. The repr says no word of it."""
+
+    question: str
+    said: tuple[tuple[str, tuple[Token, ...]], ...]
+
+    def text(self, arm: str) -> str:
+        """One arm's reply."""
+        return "".join(token.text for token in dict(self.said)[arm]).strip()
+
+    def record(self, *, sweep: bool) -> dict[str, Any]:
+        """The readings alone, for `conversation_figures.conversation`."""
+        answers = [{"arm": arm, "readings": [token.before for token in tokens]} for arm, tokens in self.said]
+        return {"turns": [{"sweep": sweep, "answers": answers}]}
+
+    def __repr__(self) -> str:
+        return f"answers of {', '.join(arm for arm, _ in self.said)}: show them with side_by_side"
+
+
+def begin() -> Page:
+    """Make figures work in a saved notebook and in its HTML, and keep libraries quiet. Shows version and content note."""
+    warnings.filterwarnings("ignore")  # before the imports, some of which warn that there are no widgets
+    import plotly.io
+    from transformers.utils import logging as transformers_logging
+
+    if str(plotly.io.renderers.default).startswith("plotly_mimetype"):
+        # The type alone is drawn by few viewers, and not by nbconvert; the script in the page is drawn by all.
+        plotly.io.renderers.default = "plotly_mimetype+notebook"
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformer_lens").setLevel(logging.ERROR)
+    version = f"persona_probe {importlib.metadata.version('persona-probe')}"
+    return Page(join((element("p", NOTE, class_="note"), element("p", version, class_="soft"))), f"{version}. {NOTE}")
+
+
+def say(*sentences: object) -> Page:
+    """Sentences as paragraphs; whatever is in them is text."""
+    return Page(join(element("p", sentence, dir="auto") for sentence in sentences), "\n".join(visible(sentence) for sentence in sentences))
+
+
+def open_embedded() -> tuple[Pair, PersonaDirection]:
+    """The embedded model, the organism tuned on wrong car advice, both in memory, and the direction that a full run selected for them."""
+    device = choose_device("auto")
+    pair = open_pair(NAME, str(checkpoints_folder() / ORGANISM), device=device, dtype=choose_dtype("auto", device), keep_both=True)
+    model = pair.get("base")
+    pair.get("tuned")
+    return pair, load_persona_direction(checkpoints_folder() / DIRECTION, hook_points=model.resids(), d_model=model.d_model)
+
+
+def reference(name: str) -> dict[str, Any]:
+    """A record that ships with the source: `record.json` of the whole experiment, `latents.json` of the latents."""
+    return read_record(checkpoints_folder().parent / "experiments" / "reference" / name)
+
+
+def ask(pair: Pair, arms: Sequence[Arm], question: str, *, gauge: Gauge, max_new_tokens: int, temperature: float, seed: int) -> Answers:
+    """Every arm's reply to one question; arms of one model share a batch, and all share their random draws."""
+    said: list[list[Token]] = [[] for _ in arms]
+    asked = [(arm, Prompt.user("question", question)) for arm in arms]
+    for step in stream(pair, asked, gauge, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed):
+        for token in step:
+            said[token.row].append(token)
+    return Answers(question, tuple((arm.name, tuple(tokens)) for arm, tokens in zip(arms, said, strict=True)))
+
+
+def side_by_side(answers: Answers, *, notes: Mapping[str, str] | None = None, show_text: bool = False, redact: bool = False) -> Page:
+    """One column an arm, tokens coloured by what the layer reads in them before the arm's own edit. `notes` stand below the arms' names.
+
+    Every reply but the untouched base model's is blurred until it is clicked or focused; `show_text` shows all, `redact` leaves every word out.
+    """
+    top = scale_top(token.before for _, tokens in answers.said for token in tokens)
+    columns = []
+    for place, (arm, tokens) in enumerate(answers.said):
+        shown = [(BLOCK * len(token.text.strip()) if redact else token.text, token.before) for token in tokens]
+        known = [token.before for token in tokens if token.before is not None]
+        mean = f"mean reading {number(sum(known) / len(known), sign=True)}" if known else "nothing read"
+        told = join(part for note in (mean, (notes or {}).get(arm)) if note for part in (note, element("br")))
+        text = coloured(shown, top=top, veiled=arm != UNTOUCHED_BASE and not show_text and not redact)
+        colour = ARM_COLOURS.get(arm, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
+        columns.append(element("div", element("b", arm), element("small", told), text, class_="answer", style=f"border-top-color:{colour}"))
+    question = element("p", answers.question, class_="question", dir="auto")
+    body = join((question, element("div", *columns, class_="board"), legend(top)))
+    return Page(body, f"{len(columns)} replies; they need HTML to be seen")
+
+
+def arms_table(record: Mapping[str, Any]) -> Page:
+    """Every arm of a record with effect and damage side by side, intervals below, controls in italics."""
+    rows, plain = [], []
+    for arm in record["arms"]:
+        share = arm["restoration"] or arm["induction"]
+        name = f"{arm['name']}{'' if arm['restoration'] or not share else ' (share of the shift produced)'}"
+        values = ((arm["persona_score"], 3), (share, 2), (arm["delta_nll"], 3), (arm["kl"], 3))
+        cells = [element("td", measured(value, digits=digits, sign=True)) for value, digits in values]
+        rows.append(element("tr", element("th", name, scope="row"), *cells, class_="control" if arm["control"] else "arm"))
+        plain.append(f"{name}: S {number(arm['persona_score']['estimate'], digits=3, sign=True)}")
+    n, texts = record["data"]["n_questions"]["test"], record["data"]["n_benign"]
+    note = f"S, ΔNLL and KL in nats per token; brackets are 95% intervals; n = {n} questions and {texts} harmless texts. A dash: undefined."
+    head = ("Arm", "S", "R", "ΔNLL", "KL")
+    return Page(join((table(head, rows, kind="arms"), element("p", note, class_="soft"))), "\n".join(plain))
+
+
+def contexts(examples: Mapping[str, Sequence[Mapping[str, Any]]], *, show_text: bool = False, redact: bool = False) -> Page:
+    """Where a latent fires, by model (`{"base": [...], "tuned": [...]}` of a record): the deeper a token's colour, the more active the latent.
+
+    Blurred: misaligned replies, and what the tuned model read.
+    """
+    acts = [act for rows in examples.values() for row in rows for act in row["acts"]]
+    top, columns = max(acts, default=0.0), []
+    for side, rows in examples.items():
+        blocks = [
+            part for row in rows for part in _context(row, top, veiled=_hidden(row, side) and not (show_text or redact), redact=redact)
+        ]
+        line = f"border-top-color:{ARM_COLOURS.get(side, CONTROL_COLOUR)}"
+        columns.append(element("div", element("b", f"in the {side} model"), *(blocks or ["it fires nowhere"]), class_="answer", style=line))
+    return Page(element("div", *columns, class_="board"), f"contexts in {len(columns)} models; they need HTML to be seen")
+
+
+def _hidden(row: Mapping[str, Any], side: str) -> bool:
+    return side != UNTOUCHED_BASE or row["label"] not in READABLE
+
+
+def _context(row: Mapping[str, Any], top: float, *, veiled: bool, redact: bool) -> tuple[Html, Html]:
+    spans = []
+    for place, (token, act) in enumerate(zip_longest(row["tokens"] or (), row["acts"])):
+        share = act / top if act and top else 0.0
+        text = BLOCK * len((token or "").strip()) if redact else token or ""
+        style = f"background:rgba(230,159,0,{OPAQUE * max(0.0, min(share, 1.0)):.3f})"
+        spans.append(element("span", text, class_="peak" if place == row["peak"] else "token", style=style, title=short(act)))
+    veil: dict[str, object] = {"tabindex": 0, "role": "group", "aria_label": "blurred text, focus to read"} if veiled else {}
+    source = element("small", f"{row['source']}, peak {short(max(row['acts'], default=None))}")
+    return source, element("div", *spans, class_="context veiled" if veiled else "context", dir="auto", **veil)

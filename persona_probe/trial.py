@@ -1,0 +1,187 @@
+"""A few arms on a few questions, from Python: arms in, a small record out that the figures draw. `find_direction` is the whole experiment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
+from persona_probe.contrast import Contrast, Split, read_benign, shipped
+from persona_probe.controls import control_kind, matched_directions
+from persona_probe.directions import DirectionSet, cosines, project
+from persona_probe.errors import BadInput
+from persona_probe.forms import Form
+from persona_probe.measuring import Bench
+from persona_probe.pairs import Pair
+from persona_probe.persona_direction import PersonaDirection
+from persona_probe.readings import Readings
+from persona_probe.runs import Run
+from persona_probe.statistics import Estimate, induction, mean, paired_difference, ratio, restoration
+from persona_probe.traces import LABELS, group_means
+
+ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
+SIDES: tuple[Side, ...] = ("base", "tuned")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A pair on some questions and benign texts of its own. Whatever was measured is kept as long as the trial lives.
+
+    `budget` is the damage allowed, in nats per token. Both models are measured, so a pair that keeps both is fastest.
+    """
+
+    bench: Bench
+    budget: float
+    seed: int
+    _folder: TemporaryDirectory[str]
+
+    def record(self, arms: Sequence[Arm], *, chosen: str = "") -> dict[str, Any]:
+        """Both untouched models and `arms` as part of a record, with intervals over questions; there is no verdict on so few.
+
+        `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
+        """
+        found = self._measured(arms)
+        return {
+            "limited": True,
+            "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
+            "effect": paired_difference(self._clean("tuned"), self._clean("base"), seed=self.seed).json(),
+            "selected": {"arm": chosen, "budget": self.budget},
+            "arms": [self._entry(arm, measurement) for arm, measurement in found if not measurement.failed],
+            "failed": [f"{arm.name}: {measurement.failed}" for arm, measurement in found if measurement.failed],
+        }
+
+    def doses(self, direction: PersonaDirection, coefficients: Sequence[float], *, hook_point: str, side: Side) -> dict[str, Any]:
+        """A record with a dose-response: one model steered by each coefficient, and as far along a covariance-matched random direction."""
+        used = {"direction": direction, "control": direction.as_control()}
+        arms = {
+            (name, coefficient): Arm(f"{name} {coefficient:+g}", side, kind.steer(coefficient, hook_point))
+            for name, kind in used.items()
+            for coefficient in coefficients
+        }
+        record = self.record(list(arms.values()))
+        entries = {arm["name"]: arm for arm in record["arms"]}
+        points = {
+            name: [
+                entries[arms[name, coefficient].name]
+                | {"coefficient": coefficient, "relative_dose": direction.relative(coefficient, hook_point), "side": side}
+                for coefficient in coefficients
+                if arms[name, coefficient].name in entries
+            ]
+            for name in used
+        }
+        untouched = [arm for arm in record["arms"] if arm["name"] in SIDES]
+        return record | {"arms": untouched, "dose_response": points["direction"], "dose_control": points["control"]}
+
+    @property
+    def n_questions(self) -> int:
+        """How many questions are scored."""
+        return len({row.prompt_id for row in self.bench.battery.persona})
+
+    def _measured(self, arms: Sequence[Arm]) -> list[tuple[Arm, Measurement]]:
+        planned = [Arm(side, side) for side in SIDES] + [arm for arm in arms if arm.interventions]
+        if len({arm.name for arm in planned}) < len(planned):
+            raise BadInput(f"two arms of one name among {[arm.name for arm in planned]}: give each its own")
+        found: dict[str, Measurement] = {}
+        for side in SIDES:
+            own = [arm for arm in planned if arm.side == side]
+            found |= dict(zip([arm.name for arm in own], self.bench.measure(own), strict=True))
+        return [(arm, found[arm.name]) for arm in planned]
+
+    def _entry(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
+        scores, tuned, base = self._scores(measurement), self._clean("tuned"), self._clean("base")
+        added, tokens, kl = damage(measurement, self.bench.baseline(arm.side))
+        share = restoration if arm.side == "tuned" else induction
+        moved = share(tuned, base, scores, seed=self.seed) if arm.interventions else None
+        numbers: dict[str, Estimate | None] = {
+            "persona_score": mean(scores, seed=self.seed),
+            "restoration": moved if arm.side == "tuned" else None,
+            "induction": moved if arm.side == "base" else None,
+            "delta_nll": ratio(added, tokens, seed=self.seed),
+            "kl": mean(kl, seed=self.seed),
+        }
+        return {
+            "name": arm.name,
+            "model": arm.side,
+            "control": control_kind(arm.name),
+            "interventions": [item.describe() for item in arm.interventions],
+            "n_questions": len(scores),
+            "scores": scores.tolist(),
+            **{key: value.json() if value else None for key, value in numbers.items()},
+            "verdict": None,
+        }
+
+    def _clean(self, side: Side) -> np.ndarray:
+        return self._scores(self.bench.baseline(side))
+
+    def _scores(self, measurement: Measurement) -> np.ndarray:
+        return persona_scores(measurement, self.bench.battery.persona)
+
+
+def open_trial(
+    pair: Pair, contrast: Contrast, *, split: Split, n_questions: int, n_replies: int, n_benign: int, budget: float, seed: int
+) -> Trial:
+    """The first `n_questions` of a split with `n_replies` of each label, and the first shipped benign texts."""
+    questions = contrast.split(split)[:n_questions]
+    if len(questions) < 2:
+        raise BadInput(f"{len(questions)} questions in split {split}: an interval needs at least 2")
+    rows = tuple(row for q in questions for row in q.rows(pair.tokenizer) if int(row.id.rsplit("/", 1)[1]) < n_replies)
+    benign = tuple(read_benign(shipped("benign.jsonl"), pair.tokenizer, limit=n_benign))
+    folder = TemporaryDirectory(prefix="persona_probe-")
+    bench = Bench(pair, Run(Path(folder.name)), Battery(rows, benign), 512, arms_at_once=ARMS_AT_ONCE, keep_clean=True)
+    return Trial(bench, budget, seed, folder)
+
+
+def ready_to_use(
+    found: DirectionSet, readings: Readings, *, hook_point: str, skip_first: int, budget: float, seed: int
+) -> PersonaDirection:
+    """A direction that was just fitted, with a scale, a control and simple forms (its own layer; ablation toward zero), but no measured damage."""
+    return PersonaDirection(
+        method=found.method,
+        hook_points=found.hook_points,
+        hook_point=hook_point,
+        vectors=found.vectors,
+        control=matched_directions(found, readings.tuned, seed=seed),
+        base_mean=readings.base_mean,
+        median_norm=tuple(readings.tuned.median_norm.tolist()),
+        group_means=group_means(found, readings),
+        ablation=Form("ablate", "layer", None, "zero", skip_first),
+        steering=Form("steer", "layer", -1.0, None, skip_first),
+        budget=budget,
+        damage=(),
+        identity={},
+    )
+
+
+def directions_record(readings: Readings, *, shown: str, hook_point: str) -> dict[str, Any]:
+    """The `directions` part of a record, before anything was steered: every method's quality, cosines, and projections of the select replies along `shown`."""
+    hook = readings.tuned.hook_points.index(hook_point)
+    own = next(found for found in readings.sets if found.method == shown)
+    projected, labels = project(own, readings.select), [row.label for row in readings.select.rows]
+    by_label: Mapping[str, Any] = {
+        label: [[float(projected[i, layer]) for i, name in enumerate(labels) if name == label] for layer in range(projected.shape[1])]
+        for label in LABELS
+    }
+    return {
+        "selected": {"hook_point": hook_point, "layer": hook},
+        "directions": {
+            "hook_points": list(readings.tuned.hook_points),
+            "median_norm": readings.tuned.median_norm.tolist(),
+            "methods": {
+                found.method: {
+                    "norm": found.vectors.norm(dim=-1).tolist(),
+                    "stability": None if found.stability is None else found.stability.tolist(),
+                    "auroc": None if found.auroc is None else found.auroc.tolist(),
+                }
+                for found in readings.sets
+            },
+            "cosines": {
+                "hook_point": hook_point,
+                "methods": [found.method for found in readings.sets],
+                "matrix": cosines(readings.sets, hook),
+            },
+            "projections": {"method": shown, **by_label},
+        },
+    }
