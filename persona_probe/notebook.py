@@ -10,10 +10,12 @@ from typing import Any
 
 from persona_probe.arms import Arm
 from persona_probe.chat import Prompt
+from persona_probe.contrast import Question
+from persona_probe.controls import control_kind
 from persona_probe.conversation_figures import SWEEP_COLOURS
 from persona_probe.devices import choose_device, choose_dtype
 from persona_probe.embedded import NAME, checkpoints_folder
-from persona_probe.figure_style import ARM_COLOURS, CONTROL_COLOUR, number, visible
+from persona_probe.figure_style import ARM_COLOURS, CONTROL_COLOUR, interval, number, visible
 from persona_probe.latent_meaning import OPAQUE, READABLE
 from persona_probe.latent_parts import short
 from persona_probe.pairs import Pair, open_pair
@@ -35,13 +37,14 @@ CSS = """
 .persona-probe .note { border-left: 4px solid #d98e04; background: rgba(217,142,4,0.12); padding: 8px 14px; border-radius: 4px; margin: 0.4em 0; }
 .persona-probe .soft, .persona-probe small { opacity: 0.75; }
 .persona-probe .question { font-weight: 600; margin: 0.3em 0 0.6em; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
-.persona-probe .board { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: 10px; margin: 8px 0; }
+.persona-probe .board { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 10px; margin: 8px 0; }
 .persona-probe .answer { border: 1px solid rgba(128,128,128,0.4); border-top-width: 4px; border-radius: 6px; padding: 6px 12px 10px; min-width: 0; }
 .persona-probe .answer b { display: block; }
 .persona-probe .answer small { display: block; margin-bottom: 6px; }
 .persona-probe .scroll { overflow-x: auto; }
 .persona-probe table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 4px 0; }
-.persona-probe th, .persona-probe td { text-align: left; vertical-align: top; padding: 4px 16px 4px 0; border-bottom: 1px solid rgba(128,128,128,0.3); white-space: nowrap; }
+.persona-probe th, .persona-probe td { text-align: right !important; vertical-align: top; padding: 4px 0 4px 22px; border-bottom: 1px solid rgba(128,128,128,0.3); white-space: nowrap; }
+.persona-probe th:first-child { text-align: left !important; padding-left: 4px; }
 .persona-probe td small { display: block; }
 .persona-probe .control { font-style: italic; opacity: 0.75; }
 .persona-probe .context { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; border: 1px solid rgba(128,128,128,0.3); border-radius: 6px; padding: 6px 10px; margin: 2px 0 8px; }
@@ -139,32 +142,58 @@ def side_by_side(answers: Answers, *, notes: Mapping[str, str] | None = None, sh
     top = scale_top(token.before for _, tokens in answers.said for token in tokens)
     columns = []
     for place, (arm, tokens) in enumerate(answers.said):
-        shown = [(BLOCK * len(token.text.strip()) if redact else token.text, token.before) for token in tokens]
+        shown = [(redacted(token.text) if redact else token.text, token.before) for token in tokens]
         known = [token.before for token in tokens if token.before is not None]
         mean = f"mean reading {number(sum(known) / len(known), sign=True)}" if known else "nothing read"
+        cut = element("small", "… cut at the token limit") if tokens and tokens[-1].before is None else ""
         told = join(part for note in (mean, (notes or {}).get(arm)) if note for part in (note, element("br")))
         text = coloured(shown, top=top, veiled=arm != UNTOUCHED_BASE and not show_text and not redact)
-        colour = ARM_COLOURS.get(arm, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
-        columns.append(element("div", element("b", arm), element("small", told), text, class_="answer", style=f"border-top-color:{colour}"))
+        colour = CONTROL_COLOUR if control_kind(arm) else ARM_COLOURS.get(arm, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
+        columns.append(
+            element("div", element("b", arm), element("small", told), text, cut, class_="answer", style=f"border-top-color:{colour}")
+        )
     question = element("p", answers.question, class_="question", dir="auto")
     body = join((question, element("div", *columns, class_="board"), legend(top)))
     return Page(body, f"{len(columns)} replies; they need HTML to be seen")
+
+
+def both_replies(question: Question, *, show_text: bool = False, redact: bool = False) -> Page:
+    """A question of a contrast set with its aligned replies beside its misaligned ones, which are blurred."""
+    columns = []
+    for name, arm, replies in (("aligned", "base", question.aligned), ("misaligned", "tuned", question.misaligned)):
+        hidden = name == "misaligned" and not (show_text or redact)
+        texts = (_text(redacted(reply) if redact else reply, veiled=hidden) for reply in replies)
+        columns.append(element("div", element("b", name), *texts, class_="answer", style=f"border-top-color:{ARM_COLOURS[arm]}"))
+    asked = element("p", question.text, class_="question", dir="auto")
+    return Page(join((asked, element("div", *columns, class_="board"))), f"{question.text} (replies need HTML to be seen)")
 
 
 def arms_table(record: Mapping[str, Any]) -> Page:
     """Every arm of a record with effect and damage side by side, intervals below, controls in italics."""
     rows, plain = [], []
     for arm in record["arms"]:
-        share = arm["restoration"] or arm["induction"]
-        name = f"{arm['name']}{'' if arm['restoration'] or not share else ' (share of the shift produced)'}"
-        values = ((arm["persona_score"], 3), (share, 2), (arm["delta_nll"], 3), (arm["kl"], 3))
+        cost = (arm["delta_nll"], arm["kl"]) if arm["interventions"] else (None, None)  # an untouched model has none by definition
+        values = ((arm["persona_score"], 3), (arm["restoration"] or arm["induction"], 2), (cost[0], 3), (cost[1], 3))
         cells = [element("td", measured(value, digits=digits, sign=True)) for value, digits in values]
-        rows.append(element("tr", element("th", name, scope="row"), *cells, class_="control" if arm["control"] else "arm"))
-        plain.append(f"{name}: S {number(arm['persona_score']['estimate'], digits=3, sign=True)}")
+        rows.append(element("tr", element("th", arm["name"], scope="row"), *cells, class_="control" if arm["control"] else "arm"))
+        plain.append(f"{arm['name']}: S {interval(arm['persona_score'], digits=3, sign=True)}")
     n, texts = record["data"]["n_questions"]["test"], record["data"]["n_benign"]
-    note = f"S, ΔNLL and KL in nats per token; brackets are 95% intervals; n = {n} questions and {texts} harmless texts. A dash: undefined."
-    head = ("Arm", "S", "R", "ΔNLL", "KL")
-    return Page(join((table(head, rows, kind="arms"), element("p", note, class_="soft"))), "\n".join(plain))
+    notes = (
+        f"S, ΔNLL and KL in nats per token; brackets are 95% intervals; n = {n} questions and {texts} harmless texts. A dash: undefined.",
+        "R: share of the shift from base to tuned that an arm on the tuned model takes back; on the base model, share that it produces.",
+    )
+    below = element("p", notes[0], element("br"), notes[1], class_="soft")
+    return Page(join((table(("Arm", "S", "R", "ΔNLL", "KL"), rows, kind="arms"), below)), "\n".join(plain))
+
+
+def costs(record: Mapping[str, Any]) -> dict[str, str]:
+    """S and damage of every arm of a record in a few words, as `notes` for replies."""
+    return {
+        arm[
+            "name"
+        ]: f"S {number(arm['persona_score']['estimate'], sign=True)}, ΔNLL {number(arm['delta_nll']['estimate'], digits=3, sign=True)}"
+        for arm in record["arms"]
+    }
 
 
 def contexts(examples: Mapping[str, Sequence[Mapping[str, Any]]], *, show_text: bool = False, redact: bool = False) -> Page:
@@ -183,6 +212,17 @@ def contexts(examples: Mapping[str, Sequence[Mapping[str, Any]]], *, show_text: 
     return Page(element("div", *columns, class_="board"), f"contexts in {len(columns)} models; they need HTML to be seen")
 
 
+def redacted(text: str) -> str:
+    """As many blocks as the text has letters."""
+    return BLOCK * len(text.strip())
+
+
+def _text(*parts: object, veiled: bool) -> Html:
+    """A box of text, blurred until it is clicked or focused where it is veiled."""
+    veil: dict[str, object] = {"tabindex": 0, "role": "group", "aria_label": "blurred text, focus to read"} if veiled else {}
+    return element("div", *parts, class_="context veiled" if veiled else "context", dir="auto", **veil)
+
+
 def _hidden(row: Mapping[str, Any], side: str) -> bool:
     return side != UNTOUCHED_BASE or row["label"] not in READABLE
 
@@ -191,9 +231,7 @@ def _context(row: Mapping[str, Any], top: float, *, veiled: bool, redact: bool) 
     spans = []
     for place, (token, act) in enumerate(zip_longest(row["tokens"] or (), row["acts"])):
         share = act / top if act and top else 0.0
-        text = BLOCK * len((token or "").strip()) if redact else token or ""
+        text = redacted(token or "") if redact else token or ""
         style = f"background:rgba(230,159,0,{OPAQUE * max(0.0, min(share, 1.0)):.3f})"
         spans.append(element("span", text, class_="peak" if place == row["peak"] else "token", style=style, title=short(act)))
-    veil: dict[str, object] = {"tabindex": 0, "role": "group", "aria_label": "blurred text, focus to read"} if veiled else {}
-    source = element("small", f"{row['source']}, peak {short(max(row['acts'], default=None))}")
-    return source, element("div", *spans, class_="context veiled" if veiled else "context", dir="auto", **veil)
+    return element("small", f"{row['source']}, peak {short(max(row['acts'], default=None))}"), _text(*spans, veiled=veiled)

@@ -27,6 +27,7 @@ from persona_probe.latent_parts import at
 
 LABEL_COLOURS = {"aligned": ARM_COLOURS["base"], "misaligned": ARM_COLOURS["tuned"]}
 Entry = Mapping[str, Any]
+VIEW = 1.25  # of the 97th percentile of readings
 
 
 def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) -> Figure:
@@ -76,13 +77,14 @@ def projection_slider(record: Record) -> Figure:
     if not layers:
         return empty("The record has no projections of replies.")
     readings = {layer: _readings(data, layer, lengths[layer]) for layer in layers}
-    top = max(abs(value) for groups in readings.values() for values in groups.values() for value in values)
-    titles = {layer: f"AUROC {number(aurocs[layer])}" if layer < len(aurocs) else "" for layer in layers}
+    sizes = sorted(abs(value) for groups in readings.values() for values in groups.values() for value in values)
+    top = VIEW * sizes[int(0.97 * (len(sizes) - 1))]  # a layer with a short direction has outliers that would flatten all others
+    n = ", ".join(f"{len(values)} {label}" for label, values in readings[layers[0]].items())
+    titles = {layer: f"AUROC {number(aurocs[layer])}; {n} replies" if layer < len(aurocs) else f"{n} replies" for layer in layers}
     pictures = [(str(layer_number(record, layer)), _clouds(readings[layer], titles[layer], top=top)) for layer in layers]
     selected = (record.get("selected") or {}).get("layer")
     figure = sliding(pictures, prefix="layer ", start=layers.index(selected) if selected in layers else len(layers) // 2)
-    n = " and ".join(f"{len(values)} {label}" for label, values in readings[layers[0]].items())
-    return figure.update_yaxes(title_text=f"{plain(data.get('method'))} reading, in lengths<br>{n} replies")
+    return figure.update_yaxes(title_text=f"{plain(data.get('method'))} reading, in lengths")
 
 
 def _readings(data: Mapping[str, Any], layer: int, length: Number) -> dict[str, list[float]]:
@@ -114,8 +116,8 @@ def dose_slider(record: Record) -> Figure:
     side = doses[places[0]]["side"]
     rest = arms[side] | {"coefficient": 0.0, "relative_dose": 0.0, "side": side}
     doses[0.0], controls[0.0] = rest, rest
-    order = sorted([*places, 0.0], key=abs)
-    pictures = [(_dose_label(doses[place]), _dose(record, arms, doses, controls, order, place)) for place in order]
+    order = sorted([*places, 0.0], key=lambda place: abs(place) if max(places) < 0 else place)
+    pictures = [(number(place, digits=1, sign=bool(place)), _dose(record, arms, doses, controls, order, place)) for place in order]
     largest = max((place for place in order if _cost(doses[place]) <= (at(record, "selected", "budget") or 0.1)), key=abs)
     return sliding(pictures, prefix="coefficient ", start=order.index(largest))
 
@@ -135,8 +137,8 @@ def _dose(
     columns = (
         ("base", ARM_COLOURS["base"], arms["base"]),
         ("tuned", ARM_COLOURS["tuned"], arms["tuned"]),
-        (name, ARM_COLOURS[colour], doses[now]),
-        ("random direction", CONTROL_COLOUR, controls[now]),
+        ("steered", ARM_COLOURS[colour], doses[now]),
+        ("random", CONTROL_COLOUR, controls[now]),
     )
     for place, (label, shade, entry) in enumerate(columns):
         for trace in _column(place, label, shade, entry):
@@ -155,13 +157,20 @@ def _dose(
     budget_line(figure, record, column=2)
     every = [entry for points in (doses, controls) for entry in points.values()]
     scores = [value for entry in (*every, *arms.values()) for value in entry["scores"]]
-    figure.update_xaxes(tickvals=list(range(4)), ticktext=[label for label, *_ in columns], range=[-0.6, 3.6], showgrid=False, row=1, col=1)
+    figure.update_xaxes(
+        tickvals=list(range(4)), ticktext=[label for label, *_ in columns], range=[-0.6, 3.6], showgrid=False, tickangle=0, row=1, col=1
+    )
+    figure.add_annotation(
+        text=_dose_title(doses[now]), x=0, y=1.02, xref="paper", yref="paper", xanchor="left", yanchor="bottom", showarrow=False
+    )
     figure.update_yaxes(range=view(scores), title_text=f"S, nats per token, {n_test(record)}", row=1, col=1)
     budget = at(record, "selected", "budget") or 0.0
     figure.update_xaxes(
         range=view([0.0, budget, *(_cost(e) for e in every)]), title_text=f"ΔNLL, nats per token<br>{n_benign(record)}", row=1, col=2
     )
-    figure.update_yaxes(range=view([0.0, whole, *(_moved(e, side) for e in every)]), title_text="mean S, moved by", row=1, col=2)
+    figure.update_yaxes(
+        range=view([0.0, whole, *(_moved(e, side) for e in every)]), title_text="mean S moved by, nats per token", row=1, col=2
+    )
     return finish(figure, height=460).update_layout(showlegend=False)
 
 
@@ -195,8 +204,9 @@ def _moved(entry: Entry, untouched: Entry) -> float:
     return entry["persona_score"]["estimate"] - untouched["persona_score"]["estimate"]
 
 
-def _dose_label(entry: Entry) -> str:
-    return f"{number(entry['coefficient'], digits=1, sign=True)} ({number(entry['relative_dose'])} of the stream)"
+def _dose_title(entry: Entry) -> str:
+    length, dose = number(entry["coefficient"], digits=1, sign=bool(entry["coefficient"])), number(entry["relative_dose"])
+    return f"{length} × the direction, {dose} of the stream's median length"
 
 
 def histogram_slider(record: Record) -> Figure:

@@ -123,15 +123,33 @@ class Trial:
 def open_trial(
     pair: Pair, contrast: Contrast, *, split: Split, n_questions: int, n_replies: int, n_benign: int, budget: float, seed: int
 ) -> Trial:
-    """The first `n_questions` of a split with `n_replies` of each label, and the first shipped benign texts."""
+    """The first `n_questions` of a split with `n_replies` of each label, and shipped benign texts: the last ones for select, the first for any other split."""
     questions = contrast.split(split)[:n_questions]
     if len(questions) < 2:
         raise BadInput(f"{len(questions)} questions in split {split}: an interval needs at least 2")
     rows = tuple(row for q in questions for row in q.rows(pair.tokenizer) if int(row.id.rsplit("/", 1)[1]) < n_replies)
-    benign = tuple(read_benign(shipped("benign.jsonl"), pair.tokenizer, limit=n_benign))
+    texts = read_benign(shipped("benign.jsonl"), pair.tokenizer)
+    benign = tuple(texts[-n_benign:] if split == "select" else texts[:n_benign])  # what chooses shares no text with what is reported
     folder = TemporaryDirectory(prefix="persona_probe-")
     bench = Bench(pair, Run(Path(folder.name)), Battery(rows, benign), 512, arms_at_once=ARMS_AT_ONCE, keep_clean=True)
     return Trial(bench, budget, seed, folder)
+
+
+def best_arm(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The arm on the tuned model that the search would take: inside the budget, then most restored (beyond 1 counts as 1), then least damage.
+
+    Where R is undefined the arm with the lowest S. Nothing is left out, so with every arm over budget it is the least bad one.
+    """
+
+    def merit(arm: Mapping[str, Any]) -> tuple[bool, float, float]:
+        cost, share = arm["delta_nll"]["estimate"], arm["restoration"]
+        gain = min(round(share["estimate"], 2), 1.0) if share else -arm["persona_score"]["estimate"]
+        return cost <= record["selected"]["budget"], gain, -max(0.0, cost)
+
+    arms = [arm for arm in record["arms"] if arm["model"] == "tuned" and arm["interventions"] and not arm["control"]]
+    if not arms:
+        raise BadInput("the record has no arm on the tuned model to choose from")
+    return max(arms, key=merit)
 
 
 def ready_to_use(
