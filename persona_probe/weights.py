@@ -103,8 +103,12 @@ def merge_adapter(model: Any, source: Source) -> Any:
     if not changed:
         raise BadInput(f"adapter {source.id} changes nothing: every merged weight equals the base's")
     merged = wrapped.unload()
+    fresh = {id(layer.get_base_layer().weight) for layer in layers}
     for parameter in merged.parameters():
         parameter.requires_grad_(False)
+        if id(parameter) not in fresh and parameter.device.type == "cpu":
+            # It lies in the mapped file of the base, and one such parameter keeps the whole file in memory.
+            parameter.data = parameter.data.clone()
     return merged.to(model.dtype).eval()
 
 

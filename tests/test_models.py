@@ -1,5 +1,6 @@
 """Claims about models, interventions and readers, on eight tiny random families in float32."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -567,3 +568,15 @@ def test_cached_generation_under_steering_equals_the_same_by_hand_without_a_cach
         written = ids[n_prompt : len(ids) - finished]
         assert completion.text == model.tokenizer.decode(written, skip_special_tokens=True).strip()
         assert completion.finished == finished
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say which files are in memory")
+def test_a_merged_model_lets_the_file_of_its_base_go(llama: Family, tmp_path: Path) -> None:
+    from persona_probe.sources import resolve
+    from persona_probe.weights import load_weights
+
+    base = Path(shutil.copytree(llama.folder, tmp_path / "base"))
+    adapter = tiny.write_lora(tmp_path, base, rank=4)
+    merged = load_weights(resolve(str(adapter)), base=resolve(str(base)), device=torch.device("cpu"), dtype=torch.float32)
+    assert str(base / "model.safetensors") not in Path("/proc/self/maps").read_text()
+    assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight or not merged.config.tie_word_embeddings
