@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +13,13 @@ from typing import Any
 
 from persona_probe.arms import Arm
 from persona_probe.chat import Prompt
+from persona_probe.cli import command_line
 from persona_probe.contrast import Question
 from persona_probe.controls import control_kind
 from persona_probe.conversation_figures import SWEEP_COLOURS
 from persona_probe.devices import choose_device, choose_dtype
 from persona_probe.embedded import NAME, checkpoints_folder
+from persona_probe.errors import FAILED_CELLS, OK, BadInput
 from persona_probe.figure_style import ARM_COLOURS, CONTROL_COLOUR, interval, number, visible
 from persona_probe.latent_meaning import OPAQUE, READABLE
 from persona_probe.latent_parts import short
@@ -122,6 +127,29 @@ def open_embedded() -> tuple[Pair, PersonaDirection]:
 def reference(name: str) -> dict[str, Any]:
     """A record that ships with the source: `record.json` of the whole experiment, `latents.json` of the latents."""
     return read_record(checkpoints_folder().parent / "experiments" / "reference" / name)
+
+
+def run(verb: str, *arguments: object) -> Page:
+    """Run a command of persona_probe, its progress shown as it comes, in a process of its own: when it ends all its memory is free, a GPU's too.
+
+    Anything but a finished run is an error with the command's own message. Exit code 5, some arms failed, is finished.
+    """
+    words = [sys.executable, "-m", f"persona_probe.{verb}", *map(str, arguments)]
+    plain = os.environ | {
+        "FORCE_COLOR": "",
+        "TERM": "dumb",
+        "PYTHONIOENCODING": "utf-8",
+    }  # a kernel asks for colours, and rich then draws bars
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=plain) as process:
+        assert process.stderr is not None, "the progress is read from a pipe"
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            sys.stdout.write(visible(line))
+    command = command_line(f"persona_probe.{verb}", arguments)
+    if process.returncode not in (OK, FAILED_CELLS):
+        raise BadInput(f"{command} ended with exit code {process.returncode}: {''.join(lines[-3:]).strip()}")
+    return say(command)
 
 
 def ask(pair: Pair, arms: Sequence[Arm], question: str, *, gauge: Gauge, max_new_tokens: int, temperature: float, seed: int) -> Answers:

@@ -27,6 +27,7 @@ from persona_probe.latent_parts import at
 
 LABEL_COLOURS = {"aligned": ARM_COLOURS["base"], "misaligned": ARM_COLOURS["tuned"]}
 Entry = Mapping[str, Any]
+ABOVE, BELOW = 64, 150  # margins with room for a legend and for the slider
 VIEW = 1.25  # of the 97th percentile of readings
 
 
@@ -49,9 +50,10 @@ def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) 
     slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "ticklen": 4, "minorticklen": 0}
     slider |= {"x": 0, "len": 1, "y": 0, "yanchor": "top", "pad": {"t": 62, "b": 10}, "bordercolor": INK, "bgcolor": INK}
     figure = Figure(data=shown.data, layout=shown.layout, frames=frames)
-    height, below = shown.layout.height or 450, 150
-    figure.update_layout(sliders=[slider], height=height + below - (shown.layout.margin.b or 60), margin_b=below)
-    return figure.update_layout(legend={"yref": "paper", "y": 1.02, "yanchor": "bottom"}, margin_t=64)
+    height, margin = shown.layout.height or 450, shown.layout.margin
+    figure.update_layout(sliders=[slider], height=height + BELOW - (margin.b or 60) + ABOVE - (margin.t or 56))
+    legend = {"yref": "paper", "y": 1.02, "yanchor": "bottom"}
+    return figure.update_layout(legend=legend, margin_t=ABOVE, margin_b=BELOW)
 
 
 def _traces(figure: Figure) -> tuple[Any, ...]:

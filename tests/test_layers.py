@@ -135,6 +135,7 @@ def test_only_the_experiments_and_the_commands_know_the_terminal() -> None:
         "diversity",
         "figures",
         "find_direction",
+        "notebook",
         "train_organism",
         "train_sae",
     }
