@@ -98,17 +98,15 @@ def merge_adapter(model: Any, source: Source) -> Any:
         for parameter in layer.parameters():
             parameter.data = parameter.data.float()
         layer.merge(safe_merge=True)
-        weight.data = weight.data.to(dtype)
-        changed = changed or not torch.equal(weight.data, before)
+        merged_weight = weight.data.to(dtype)
+        changed = changed or not torch.equal(merged_weight, before)
+        # In place: the base's weights are private pages of its file, and a copy beside them would double the memory.
+        weight.data = before.copy_(merged_weight)
     if not changed:
         raise BadInput(f"adapter {source.id} changes nothing: every merged weight equals the base's")
     merged = wrapped.unload()
-    fresh = {id(layer.get_base_layer().weight) for layer in layers}
     for parameter in merged.parameters():
         parameter.requires_grad_(False)
-        if id(parameter) not in fresh and parameter.device.type == "cpu":
-            # It lies in the mapped file of the base, and one such parameter keeps the whole file in memory.
-            parameter.data = parameter.data.clone()
     return merged.to(model.dtype).eval()
 
 

@@ -570,13 +570,17 @@ def test_cached_generation_under_steering_equals_the_same_by_hand_without_a_cach
         assert completion.finished == finished
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say which files are in memory")
-def test_a_merged_model_lets_the_file_of_its_base_go(llama: Family, tmp_path: Path) -> None:
+def test_an_adapter_is_merged_in_the_memory_of_its_base_and_leaves_the_file_alone(llama: Family, tmp_path: Path) -> None:
     from persona_probe.sources import resolve
-    from persona_probe.weights import load_weights
+    from persona_probe.weights import load_weights, merge_adapter
 
     base = Path(shutil.copytree(llama.folder, tmp_path / "base"))
+    on_disk = (base / "model.safetensors").read_bytes()
     adapter = tiny.write_lora(tmp_path, base, rank=4)
-    merged = load_weights(resolve(str(adapter)), base=resolve(str(base)), device=torch.device("cpu"), dtype=torch.float32)
-    assert str(base / "model.safetensors") not in Path("/proc/self/maps").read_text()
-    assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight or not merged.config.tie_word_embeddings
+    model = load_weights(resolve(str(base)), base=None, device=torch.device("cpu"), dtype=torch.float32)
+    name = "model.layers.2.mlp.down_proj"
+    places, old = {key: value.data_ptr() for key, value in model.named_parameters()}, model.get_submodule(name).weight.clone()
+    merged = merge_adapter(model, resolve(str(adapter)))
+    assert {key: value.data_ptr() for key, value in merged.named_parameters()} == places
+    assert not torch.equal(merged.get_submodule(name).weight, old)
+    assert (base / "model.safetensors").read_bytes() == on_disk
