@@ -92,12 +92,16 @@ FITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mean_diff": mean_diff, "
 
 def fit_contrast(find: Activations, method: str, *, select: Activations | None = None, seed: int = 0) -> DirectionSet:
     """A direction between the labels of `find`, with split-half stability over questions and AUROC on `select`."""
-    fit = FITS[method]
-    vectors = fit(find.labelled("misaligned"), find.labelled("aligned"))
-    halves = [find.where(mask) for mask in _halves(find, seed)]
+
+    def fitted(part: Activations) -> Tensor:
+        return FITS[method](part.labelled("misaligned"), part.labelled("aligned"))
+
+    vectors = fitted(find)
+    masks = _halves(find, seed)
+    labels = [{row.label for row, chosen in zip(find.rows, mask, strict=True) if chosen} for mask in masks]
     stability = None
-    if all({row.label for row in half.rows} == {"aligned", "misaligned"} for half in halves):
-        first, second = (fit(half.labelled("misaligned"), half.labelled("aligned")) for half in halves)
+    if all(found == {"aligned", "misaligned"} for found in labels):
+        first, second = (fitted(find.without_tokens().where(mask)) for mask in masks)  # one copy at a time
         stability = torch.nn.functional.cosine_similarity(first, second, dim=-1)
     found = DirectionSet(method, find.hook_points, vectors, stability)
     return found if select is None else replace(found, auroc=auroc(found, select))

@@ -92,20 +92,23 @@ def fit_all(
     some = tuple(row for row in rows["select"] if int(row.id.rsplit("/", 1)[1]) < AUROC_REPLIES)
     select = read(pair, run, "tuned", some, **options).without_tokens()
     check_different(base, tuned)
-    sets = []
+    found: dict[str, DirectionSet] = {}
+    if "shift" in methods:
+        found["shift"] = from_difference("shift", tuned.means, base.means, tuned, select=select, seed=seed)
+    if "prompt" in methods:
+        villain, assistant = prompted["misaligned"], prompted["aligned"]
+        found["prompt"] = from_difference("prompt", villain.means, assistant.means, assistant, select=select, seed=seed)
+        del villain, assistant
+    base_mean = base.means.mean(0)
+    # What is not needed any more goes before the fits that copy what is left.
+    prompted.clear()
+    del base
+    trim()
     for method in methods:
-        if method == "shift":
-            sets.append(from_difference("shift", tuned.means, base.means, tuned, select=select, seed=seed))
-        elif method == "prompt":
-            sets.append(
-                from_difference(
-                    "prompt", prompted["misaligned"].means, prompted["aligned"].means, prompted["aligned"], select=select, seed=seed
-                )
-            )
-        else:
+        if method not in found:
             assert method in FITS, f"no estimator {method}"
-            sets.append(fit_contrast(tuned, method, select=select, seed=seed))
-    return Readings(tuned, base.means.mean(0), select, tuple(sets))
+            found[method] = fit_contrast(tuned, method, select=select, seed=seed)
+    return Readings(tuned, base_mean, select, tuple(found[method] for method in methods))
 
 
 def check_different(base: Activations, tuned: Activations) -> None:
