@@ -121,17 +121,26 @@ class Trial:
 
 
 def open_trial(
-    pair: Pair, contrast: Contrast, *, split: Split, n_questions: int, n_replies: int, n_benign: int, budget: float, seed: int
+    pair: Pair,
+    contrast: Contrast,
+    *,
+    split: Split,
+    n_questions: int,
+    n_replies: int,
+    n_benign: int,
+    budget: float,
+    seed: int,
+    benign: Path | None = None,
 ) -> Trial:
-    """The first `n_questions` of a split with `n_replies` of each label, and shipped benign texts: the last ones for select, the first for any other split."""
+    """The first `n_questions` of a split with `n_replies` of each label, and benign texts of a file, else shipped ones: the last for select, the first for other splits."""
     questions = contrast.split(split)[:n_questions]
     if len(questions) < 2:
         raise BadInput(f"{len(questions)} questions in split {split}: an interval needs at least 2")
     rows = tuple(row for q in questions for row in q.rows(pair.tokenizer) if int(row.id.rsplit("/", 1)[1]) < n_replies)
-    texts = read_benign(shipped("benign.jsonl"), pair.tokenizer)
-    benign = tuple(texts[-n_benign:] if split == "select" else texts[:n_benign])  # what chooses shares no text with what is reported
+    texts = read_benign(benign or shipped("benign.jsonl"), pair.tokenizer)
+    some = tuple(texts[-n_benign:] if split == "select" else texts[:n_benign])  # what chooses shares no text with what is reported
     folder = TemporaryDirectory(prefix="persona_probe-")
-    bench = Bench(pair, Run(Path(folder.name)), Battery(rows, benign), 512, arms_at_once=ARMS_AT_ONCE, keep_clean=True)
+    bench = Bench(pair, Run(Path(folder.name)), Battery(rows, some), 512, arms_at_once=ARMS_AT_ONCE, keep_clean=True)
     return Trial(bench, budget, seed, folder)
 
 
