@@ -135,11 +135,7 @@ def run(verb: str, *arguments: object) -> Page:
     Anything but a finished run is an error with the command's own message. Exit code 5, some arms failed, is finished.
     """
     words = [sys.executable, "-m", f"persona_probe.{verb}", *map(str, arguments)]
-    plain = os.environ | {
-        "FORCE_COLOR": "",
-        "TERM": "dumb",
-        "PYTHONIOENCODING": "utf-8",
-    }  # a kernel asks for colours, and rich then draws bars
+    plain = os.environ | {"FORCE_COLOR": "", "PYTHONIOENCODING": "utf-8"}  # a kernel asks for colours, and rich then draws bars
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=plain) as process:
         assert process.stderr is not None, "the progress is read from a pipe"
         lines = []

@@ -53,6 +53,7 @@ def ours(page: Any) -> Shown:
     """The parsed output, after checking that nothing but our markup is in it."""
     shown = Shown(page._repr_html_())
     assert {tag for tag, _ in shown.tags} <= TAGS
+    assert shown.tags[0] == ("div", {"class": "persona-probe"})  # what the style is for
     for _, attributes in shown.tags:
         assert not {name for name in attributes if name.startswith("on") or name in ("href", "src", "id")}
         if "veiled" in (attributes.get("class") or "").split():
@@ -60,12 +61,12 @@ def ours(page: Any) -> Shown:
     return shown
 
 
-def said(*texts: str, names: tuple[str, ...] = ("base", "tuned")) -> Any:
+def said(*texts: str, names: tuple[str, ...] = ("base", "tuned"), asked: str = "question?") -> Any:
     """Answers of some arms that all say the same."""
     from persona_probe.notebook import Answers
     from persona_probe.streaming import Token
 
-    return Answers("question?", tuple((name, tuple(Token(i, text, 0.5, 1.0) for text in texts)) for i, name in enumerate(names)))
+    return Answers(asked, tuple((name, tuple(Token(i, text, 0.5, 1.0) for text in texts)) for i, name in enumerate(names)))
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
@@ -76,7 +77,7 @@ def test_nothing_a_model_says_becomes_markup(attack: str) -> None:
     def pages(word: str) -> list[Any]:
         row = {"tokens": [word], "acts": [1.0], "peak": 0, "source": word, "label": word}
         return [
-            side_by_side(said(word, names=("base", word)), notes={word: word, "base": word}),
+            side_by_side(said(word, names=("base", word), asked=word), notes={word: word, "base": word}),
             both_replies(Question("q", "test", word, (word,), (word,))),
             contexts({"base": [row], word: [row]}),
             say(word),
