@@ -170,9 +170,9 @@ def _dose(
     figure.update_xaxes(
         range=view([0.0, budget, *(_cost(e) for e in every)]), title_text=f"ΔNLL, nats per token<br>{n_benign(record)}", row=1, col=2
     )
-    figure.update_yaxes(
-        range=view([0.0, whole, *(_moved(e, side) for e in every)]), title_text="mean S moved by, nats per token", row=1, col=2
-    )
+    low, high = view([0.0, whole, *(_moved(e, side) for e in every)])
+    above = 0.08 * (high - low)  # room for the budget's label above every line
+    figure.update_yaxes(range=[low, high + above], title_text="mean S moved by, nats per token", row=1, col=2)
     return finish(figure, height=460).update_layout(showlegend=False)
 
 
