@@ -21,8 +21,8 @@ FIRST_TOP = 2.0  # the scale before anything was read, in lengths of the directi
 PAGE_CSS = """
 .board { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 0.8rem; margin: 0.4rem 0 1.2rem; }
 .answer { border: 1px solid var(--line); border-top: 4px solid var(--arm); border-radius: 6px; padding: 0.5rem 0.8rem; min-width: 0; }
-.answer h4 { display: flex; align-items: baseline; gap: 0.6em; margin: 0.1rem 0 0.4rem; font-size: 1em; }
-.answer h4 small { flex: 1; font-weight: 400; color: var(--soft); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.answer h4 { margin: 0.1rem 0 0; font-size: 1em; }
+.answer-facts { display: flex; align-items: baseline; justify-content: space-between; gap: 0.6em; margin: 0 0 0.4rem; font-size: 0.85em; color: var(--soft); }
 .source-tag { font-size: 0.75em; font-weight: 600; border: 1px solid var(--soft); border-radius: 4px; padding: 0 0.4em; color: var(--soft); }
 .question { font-weight: 600; margin: 0.6rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
 .asked { color: var(--soft); font-size: 0.85em; margin: 0; }
@@ -114,8 +114,9 @@ def export(talk: Conversation, direction: PersonaDirection, names: Mapping[str, 
 def _column(answer: Answer, *, name: str, top: float, after: bool, show_text: bool, redact: bool) -> Html:
     tokens = [(BLOCK * len(token.text.strip()) if redact else token.text, token.reading(after=after)) for token in answer.tokens]
     known = [reading for _, reading in tokens if reading is not None]
-    mean = f"mean {number(sum(known) / len(known), sign=True)}" if known else "…"
-    head = element("h4", answer.arm, element("small", mean), element("span", answer.source, class_="source-tag"))
+    mean = f"mean reading {number(sum(known) / len(known), sign=True)}" if known else "…"
+    tag = element("span", answer.source, class_="source-tag")
+    head = join((element("h4", answer.arm), element("div", element("span", mean), tag, class_="answer-facts")))
     veiled = answer.arm != UNTOUCHED_BASE and not show_text and not redact
     text = coloured(tokens, top=top, veiled=veiled, data_reply=name)
     rest = element("small", "…") if not answer.finished else ""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from persona_probe.figure_style import number
 from persona_probe.report_page import Html, element
 
-# The ends of the red-blue scale that the figures use; mixed with the page's own colour, so that one set serves light and dark.
-MISALIGNED, ALIGNED = "178,24,43", "33,102,172"
-STRONGEST = 0.6  # opacity at the end of the scale: text above it keeps a contrast of 4.5 to 1 on white and on black
+# Red and blue of middle lightness, mixed with the page's own colour, so that one set serves light and dark.
+MISALIGNED, ALIGNED = "214,84,74", "67,135,205"
+STRONGEST = 0.72  # opacity at the end of the scale: text above it keeps a contrast of 4.5 to 1 on white and on black
 UNDERLINED = 0.25  # share of the scale from which misaligned tokens are also underlined: colour is not the only sign
 SMALLEST_TOP = 0.5  # lengths of the direction: readings near zero everywhere stay pale
 

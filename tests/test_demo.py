@@ -284,7 +284,7 @@ def test_colour_follows_the_sign_and_the_size_of_the_reading() -> None:
 
     markup = coloured([("a", 1.0), ("b", -0.5), ("c", 9.0), ("d", 0.1), ("e", None)], top=2.0, veiled=False)
     parts = markup.split("<span")[1:]
-    assert [f"rgba({MISALIGNED},0.30)" in parts[0], f"rgba({ALIGNED},0.15)" in parts[1], f"rgba({MISALIGNED},0.60)" in parts[2]] == [
+    assert [f"rgba({MISALIGNED},0.36)" in parts[0], f"rgba({ALIGNED},0.18)" in parts[1], f"rgba({MISALIGNED},0.72)" in parts[2]] == [
         True
     ] * 3
     assert ["to-misaligned" in parts[0], "to-" in parts[1], "to-" in parts[3], "style" in parts[4]] == [True, False, False, False]

@@ -225,7 +225,8 @@ def test_the_found_direction_restores_more_than_any_control(executed: Any) -> No
     rows = re.findall(r"(tuned\+ablate|random-covariance-\d)[−+]\d\.\d{3}\[[^]]*\]([−+]\d\.\d{2})", page.text())
     shares = {name: float(value.replace("−", "-")) for name, value in rows}
     assert len(shares) == 4
-    assert shares["tuned+ablate"] == max(shares.values())
+    own = shares.pop("tuned+ablate")
+    assert own > max(shares.values()) + 0.3
 
 
 @pytest.mark.slow
