@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -67,7 +66,7 @@ def started(*options: str, module: bool = True) -> tuple[subprocess.Popen[str], 
 
 
 def ended(process: subprocess.Popen[str]) -> int:
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # SIGINT is ignored by what a shell starts in the background
     code = process.wait(30)
     if process.stderr:
         process.stderr.close()
