@@ -19,8 +19,6 @@ from persona_probe.sources import Source
 from persona_probe.weights import load_tokenizer, load_weights
 
 PROBE_STRINGS = ("Hello there!", "  two spaces\n\nand a break", "naïve café 12345", "def f(x): return x**2", "don't, won't; can't")
-M_MMAP_THRESHOLD = -3  # of malloc.h
-LARGE_BYTES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +108,6 @@ def load(
     device_map: str | None = None,
 ) -> Model:
     """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
-    large_blocks_apart()
     tokenizer = tokenizer or load_tokenizer(source, base)
     weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
     return boot(source.id, weights, tokenizer, dtype=dtype)
@@ -241,12 +238,6 @@ def release() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trim()
-
-
-def large_blocks_apart() -> None:
-    """Give every large tensor pages of its own, which go back when it is freed: glibc would move such blocks to its heap, where they leave holes."""
-    with suppress(OSError, AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def trim() -> None:
