@@ -1,7 +1,7 @@
 """Everything measured is an arm: a model and what is done to it. One loop measures them all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -78,6 +78,10 @@ class Clean:
 
     persona: CleanRun
     benign: CleanRun
+
+    def without_kl(self) -> "Clean":
+        """The same streams and no reference distributions: what a baseline is built on, whose KL from itself is 0 by definition."""
+        return replace(self, benign=replace(self.benign, logprobs={}))
 
 
 def clean_runs(model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = (), keep_kl: bool = True) -> Clean:

@@ -75,7 +75,7 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
     rows = split_rows(contrast, pair.tokenizer)
     batteries = _batteries(config, pair, contrast, rows)
     screen, final = (
-        Bench(pair, run, battery, config.max_tokens, keep_kl=False, arms_at_once=config.arms_at_once, keep_clean=True)
+        Bench(pair, run, battery, config.max_tokens, keep_kl=False, arms_at_once=config.arms_at_once, expected=(sae.hook_point,))
         for battery in batteries
     )
     whole = Bench(pair, run, Battery(rows["select"], batteries[0].benign), config.max_tokens, keep_kl=False)

@@ -7,7 +7,7 @@ from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_run
 from persona_probe.errors import BadInput, NotFinite
 from persona_probe.models import Model, trim
 from persona_probe.pairs import Pair
-from persona_probe.prefixes import lowest_layer
+from persona_probe.prefixes import first_changed, lowest_layer
 from persona_probe.runs import Run
 
 PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
@@ -23,8 +23,9 @@ class Bench:
     max_tokens: int
     keep_kl: bool = True
     arms_at_once: int = 1
-    keep_clean: bool = False  # costs the memory of one clean run; worth it when several lists of arms edit the same layer
-    _kept: dict[tuple[str, tuple[int, ...]], Clean] = field(default_factory=dict)
+    keep_clean: bool = False  # costs the memory of one clean run a side; worth it when several lists of arms edit the same layer
+    expected: tuple[str, ...] = ()  # what most arms will edit: a clean run for these hook points is kept, and gives the baseline too
+    _kept: dict[Side, tuple[tuple[int, ...], Clean]] = field(default_factory=dict)
 
     def measure(self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None) -> list[Measurement]:
         """Measurements in the order of `arms`, which must be of one model; each is kept on disk as soon as it is known."""
@@ -43,10 +44,12 @@ class Bench:
         return [Measurement.from_json(self.run.get(key) or {}) for key in keys]
 
     def _measure_missing(self, missing: dict[str, Arm], advance: Callable[[str], None]) -> None:
-        model = self.pair.get(next(iter(missing.values())).side)
+        side = next(iter(missing.values())).side
+        model = self.pair.get(side)
         baselines = {key: arm for key, arm in missing.items() if not arm.interventions}
         for key, arm in baselines.items():
-            found = measure_together(model, [arm], self.battery, keys=[key], clean=None, max_tokens=self.max_tokens)[0]
+            clean = self._clean(model, side, (first_changed(model, self.expected),)).without_kl() if self.expected else None
+            found = measure_together(model, [arm], self.battery, keys=[key], clean=clean, max_tokens=self.max_tokens)[0]
             self.run.keep(key, found.json())
             trim()
             advance("")
@@ -57,7 +60,7 @@ class Bench:
         size = self._layers_at_once(model.d_model * model.dtype.itemsize)
         for start in range(0, len(layers), size):
             chunk = layers[start : start + size]
-            clean = self._clean(model, next(iter(missing.values())).side, tuple(chunk))
+            clean = self._clean(model, side, tuple(chunk))
             for layer in chunk:
                 keys = [key for own, key in edited if own == layer]
                 for first in range(0, len(keys), self.arms_at_once):
@@ -80,14 +83,15 @@ class Bench:
         trim()
 
     def _clean(self, model: Model, side: Side, layers: tuple[int, ...]) -> Clean:
-        """The clean run of one side that records some layers; the last one is kept where that was asked for."""
-        found = self._kept.get((side, layers))
-        if found is None:
-            self._kept.clear()
-            found = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=layers, keep_kl=self.keep_kl)
-            if self.keep_clean:
-                self._kept[side, layers] = found
-            trim()
+        """The clean run of one side that records some layers; each side's last one is kept where that was asked for."""
+        known = self._kept.get(side)
+        if known is not None and known[0] == layers:
+            return known[1]
+        self._kept.pop(side, None)
+        found = clean_runs(model, self.battery, max_tokens=self.max_tokens, layers=layers, keep_kl=self.keep_kl)
+        if self.keep_clean or self.expected:
+            self._kept[side] = layers, found
+        trim()
         return found
 
     def _layers_at_once(self, bytes_per_token: int) -> int:

@@ -1,6 +1,6 @@
 """Reuse of the clean run below an edit: layers under the lowest intervention give what they gave before, so they are not run again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,16 +29,20 @@ class Prefix:
 
 
 def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
-    """The first block that an intervention can change: blocks below it, and its own inputs, are as in the clean run.
+    """The first block that an intervention can change: see `first_changed`."""
+    return first_changed(model, [hook_point for intervention in interventions for hook_point in intervention.hook_points])
+
+
+def first_changed(model: Model, hook_points: Iterable[str]) -> int:
+    """The first block that edits of these hook points can change: blocks below it, and its own inputs, are as in the clean run.
 
     An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers` after the last one)
-    and the edit falls on the recorded stream. Without interventions everything is as in the clean run.
+    and the edit falls on the recorded stream. Without edits everything is as in the clean run.
     """
     layers = []
-    for intervention in interventions:
-        for hook_point in intervention.hook_points:
-            parts = str(model.site(hook_point)[0].name).split(".")
-            layers.append(int(parts[1]) + (parts[2:] == ["hook_out"]) if parts[0] == "blocks" else 0)
+    for hook_point in hook_points:
+        parts = str(model.site(hook_point)[0].name).split(".")
+        layers.append(int(parts[1]) + (parts[2:] == ["hook_out"]) if parts[0] == "blocks" else 0)
     return min(layers, default=model.n_layers)
 
 

@@ -115,6 +115,37 @@ def test_little_memory_for_clean_runs_changes_no_number(planted: Planted, monkey
         assert flat(scarce[name]) == pytest.approx(flat(one), rel=1e-5, abs=1e-5)
 
 
+def test_a_baseline_on_the_clean_run_that_is_kept_is_the_same_baseline(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One clean run a side serves the baseline and every later list of arms at its layer, in whatever order the sides come."""
+    from persona_probe import measuring
+    from persona_probe.arms import Arm
+    from persona_probe.interventions import Steer
+    from persona_probe.measuring import Bench
+    from persona_probe.runs import open_run
+
+    def lists(bench: Bench) -> list[Any]:
+        vector, point = planted.toy.vector, planted.hook_points[1]
+        found = [bench.baseline("base"), bench.baseline("tuned")]
+        for factor in (-1.0, 0.5):
+            for side in ("tuned", "base"):
+                found += bench.measure([Arm("at 1", side, (Steer(vector, point, factor),))])
+        return [*found, *bench.measure([Arm("at 2", "tuned", (Steer(vector, planted.hook_points[2], 1.0),))])]
+
+    with open_run(tmp_path / "a", {}) as run:
+        plain = lists(Bench(planted.pair, run, planted.battery(), 1024))
+    runs: list[Any] = []
+    real = measuring.clean_runs
+    monkeypatch.setattr(measuring, "clean_runs", lambda *args, **options: runs.append(options["layers"]) or real(*args, **options))
+    with open_run(tmp_path / "b", {}) as run:
+        found = lists(Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2]))
+    assert runs == [(2,), (2,), (3,)]
+    assert [numbers(one) for one in found] == [numbers(one) for one in plain]
+    assert all(kl == 0 for one in found[:2] for *_, kl in one.benign.values())
+    assert all(kl > 0 for one in found[2:] for *_, kl in one.benign.values())
+
+
 def test_an_arm_lost_to_a_torn_line_is_measured_again_and_alone(planted: Planted, measured: list[str], tmp_path: Path) -> None:
     from persona_probe.runs import MEASURED
 
