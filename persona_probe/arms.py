@@ -23,6 +23,11 @@ class Arm:
     side: Side
     interventions: tuple[Intervention, ...] = ()
 
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Where it edits, in the order of its interventions."""
+        return tuple(point for intervention in self.interventions for point in intervention.hook_points)
+
     def describe(self) -> dict[str, Any]:
         """What is done, without the name: arms of equal description are measured once."""
         return {"side": self.side, "interventions": [intervention.describe() for intervention in self.interventions]}

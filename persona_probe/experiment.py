@@ -65,8 +65,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     final = Bench(pair, run, test, config.max_tokens)
 
     reporter.note("reading the base model")
-    for bench in (tried, final):
-        bench.baseline("base")
+    tried.baseline("base")
     clock.lap("base")
     reporter.note("reading activations at every layer")
     readings = fit_all(

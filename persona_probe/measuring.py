@@ -7,7 +7,7 @@ from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_run
 from persona_probe.errors import BadInput, NotFinite
 from persona_probe.models import Model, trim
 from persona_probe.pairs import Pair
-from persona_probe.prefixes import first_changed, lowest_layer
+from persona_probe.prefixes import first_changed
 from persona_probe.runs import Run
 
 PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
@@ -46,28 +46,26 @@ class Bench:
     def _measure_missing(self, missing: dict[str, Arm], advance: Callable[[str], None]) -> None:
         side = next(iter(missing.values())).side
         model = self.pair.get(side)
-        baselines = {key: arm for key, arm in missing.items() if not arm.interventions}
-        for key, arm in baselines.items():
-            clean = self._clean(model, side, (first_changed(model, self.expected),)).without_kl() if self.expected else None
-            found = measure_together(model, [arm], self.battery, keys=[key], clean=clean, max_tokens=self.max_tokens)[0]
-            self.run.keep(key, found.json())
-            trim()
-            advance("")
-        edited = sorted(
-            ((lowest_layer(model, arm.interventions), key) for key, arm in missing.items() if key not in baselines), reverse=True
-        )
-        layers = sorted({layer for layer, _ in edited}, reverse=True)
+        baselines = [(key, arm) for key, arm in missing.items() if not arm.interventions]
+        edited = sorted(((first_changed(model, arm.hook_points), key) for key, arm in missing.items() if arm.interventions), reverse=True)
+        layers = sorted({layer for layer, _ in edited}, reverse=True) or ([first_changed(model, self.expected)] if self.expected else [])
         size = self._layers_at_once(model.d_model * model.dtype.itemsize)
-        for start in range(0, len(layers), size):
+        for start in range(0, max(1, len(layers)), size):
             chunk = layers[start : start + size]
-            clean = self._clean(model, side, tuple(chunk))
+            clean = self._clean(model, side, tuple(chunk)) if chunk else None
+            for key, arm in baselines if start == 0 else ():
+                below = clean and clean.without_kl()
+                found = measure_together(model, [arm], self.battery, keys=[key], clean=below, max_tokens=self.max_tokens)[0]
+                self.run.keep(key, found.json())
+                trim()
+                advance("")
             for layer in chunk:
                 keys = [key for own, key in edited if own == layer]
                 for first in range(0, len(keys), self.arms_at_once):
                     self._measure_group(model, {key: missing[key] for key in keys[first : first + self.arms_at_once]}, clean, advance)
             del clean
 
-    def _measure_group(self, model: Model, arms: dict[str, Arm], clean: Clean, advance: Callable[[str], None]) -> None:
+    def _measure_group(self, model: Model, arms: dict[str, Arm], clean: Clean | None, advance: Callable[[str], None]) -> None:
         """Arms of one layer in the same passes; when one of them leaves no finite numbers, each by itself."""
         try:
             found = measure_together(model, list(arms.values()), self.battery, keys=list(arms), clean=clean, max_tokens=self.max_tokens)

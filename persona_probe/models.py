@@ -18,6 +18,8 @@ from persona_probe.files import sha256_json
 from persona_probe.sources import Source
 from persona_probe.weights import load_tokenizer, load_weights
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LARGE_BYTES, SPARE_BYTES = 8 * 2**20, 64 * 2**20
 PROBE_STRINGS = ("Hello there!", "  two spaces\n\nand a break", "naïve café 12345", "def f(x): return x**2", "don't, won't; can't")
 
 
@@ -108,6 +110,7 @@ def load(
     device_map: str | None = None,
 ) -> Model:
     """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
+    large_blocks_apart()
     tokenizer = tokenizer or load_tokenizer(source, base)
     weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
     return boot(source.id, weights, tokenizer, dtype=dtype)
@@ -244,6 +247,14 @@ def trim() -> None:
     """Give back what passes of many shapes have left scattered over the heap: about 200 MB on a small model."""
     with suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def large_blocks_apart() -> None:
+    """Give logits and the like pages of their own, which go back when they are freed: in the heap they leave holes, 100 MB of them."""
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        # Setting one threshold freezes both; the second is then where glibc would have moved it.
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)
 
 
 def _twin(weights: Any, *, dtype: torch.dtype) -> Any:

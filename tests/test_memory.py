@@ -1,5 +1,9 @@
 """Claims about running out of memory and about arms that break the model: halve, go on, say so, lose nothing."""
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +122,40 @@ def test_a_broken_baseline_is_an_error_and_not_a_failed_arm(planted: Planted, tm
     monkeypatch.setattr(measuring, "measure_together", broken)
     with open_run(tmp_path, {}) as run, pytest.raises(NotFinite):
         measuring.Bench(planted.pair, run, planted.battery(), 1024).baseline("tuned")
+
+
+FREED = """
+import sys
+import torch
+from persona_probe.models import load
+from persona_probe.sources import resolve
+
+load(resolve(sys.argv[1]), base=None, device=torch.device("cpu"), dtype=torch.float32)
+for _ in range(4):
+    torch.ones(4 * 2**20)  # by now glibc, left to itself, would take such blocks from its heap
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+large, small = [], []
+for _ in range(12):
+    large.append(torch.ones(4 * 2**20))  # 16 MB each
+    small.append([torch.ones(8 * 2**10) for _ in range(8)])
+full = resident()
+large.clear()
+print((full - resident()) // 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap of glibc is what this is about")
+def test_large_tensors_give_their_memory_back_at_once_with_small_ones_kept_between_them(planted: Planted) -> None:
+    """In another process, since the setting is of the whole process: 12 tensors of 16 MB, freed."""
+    found = subprocess.run(
+        [sys.executable, "-c", FREED, str(planted.toy.tuned)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert int(found.stdout.split()[-1]) > 180
