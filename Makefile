@@ -15,7 +15,7 @@ talk: $(STAMP)
 	$(BIN)/python -m persona_probe.demo --open
 
 latents: $(STAMP)
-	@echo "== which SAE latents carry the persona, and which cause it (about 11 minutes on 2 cores)"
+	@echo "== which SAE latents carry the persona, and which cause it (about 10 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.diff_latents --output-dir experiments/runs/latents
 
 test: $(STAMP)
