@@ -18,6 +18,16 @@ from persona_probe.errors import BadInput
 MAX_LINE_BYTES = 1_000_000
 
 
+def typed_path(text: str, *, what: str) -> Path:
+    """A path as a user typed it, `~` expanded; BadInput for one that no file system can hold or show."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"no {what} {text:.80}{'…' * (len(text) > 80)}: the path cannot be looked up ({error!s:.60})") from error
+    return path
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step: at every instant the old file or the new one is whole.
 

@@ -2,18 +2,18 @@
 
 import difflib
 import os
-from pathlib import Path
 from typing import Any
 
 from persona_probe.embedded import checkpoints_folder
 from persona_probe.errors import BadInput
+from persona_probe.files import typed_path
 from persona_probe.pairs import Pair
 from persona_probe.saes import CONFIG, Sae, check_fits, from_parts, read_sae
 
 
 def resolve_sae(spec: str) -> Sae:
     """The SAE that `spec` names: a folder, `RELEASE:ID` of SAELens, or a folder's name in checkpoints/."""
-    folder = Path(spec).expanduser()
+    folder = typed_path(spec, what="SAE")
     if folder.is_dir():
         return read_sae(folder)
     shipped = checkpoints_folder() / spec

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from persona_probe import embedded
 from persona_probe.errors import BadInput, UsageError
-from persona_probe.files import sha256_file, sha256_json
+from persona_probe.files import sha256_file, sha256_json, typed_path
 
 SIZES = {
     **dict.fromkeys(("hidden_size", "n_embd", "num_attention_heads", "n_head", "num_key_value_heads", "head_dim"), 65_536),
@@ -37,7 +37,7 @@ class Source:
 
 def resolve(spec: str) -> Source:
     """Find `spec` (embedded name, folder, GGUF file, `owner/name[@revision]`) and check its config, without loading weights."""
-    path = Path(spec).expanduser()
+    path = typed_path(spec, what="model")
     if spec == embedded.NAME:
         folder = embedded.embedded_model()
         return _checked(spec, folder, None) if folder else replace(resolve(embedded.HUB_ID), id=spec)

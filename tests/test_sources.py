@@ -475,3 +475,15 @@ def write_gguf(path: Path, folder: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.mark.parametrize("typed", ["~no-such-user-here/model", "m" * 5000, "m" * 300 + "/x"])
+@pytest.mark.parametrize(("reader", "what"), [("sources.resolve", "model"), ("sae_sources.resolve_sae", "SAE")])
+def test_a_path_that_cannot_be_looked_up_is_refused_in_one_short_line(reader: str, what: str, typed: str) -> None:
+    import importlib
+
+    module, name = reader.split(".")
+    with refused(f"no {what} {typed[:20]}.*the path cannot be looked up") as caught:
+        getattr(importlib.import_module(f"persona_probe.{module}"), name)(typed)
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)
