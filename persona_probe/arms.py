@@ -102,7 +102,7 @@ def measure_together(
 ) -> list[Measurement]:
     """Score several arms in the same forward passes. Baseline and treatment run this same code.
 
-    Without a clean run KL is reported as 0, so only baselines go without.
+    Arms with edits need the clean run of their model; a baseline may build on its streams. KL is 0 where no reference distributions were kept.
     """
     assert clean is not None or not any(arm.interventions for arm in arms), f"arm {arms[0].name} needs the clean run of its model"
     edits = [arm.interventions for arm in arms]

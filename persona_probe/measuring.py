@@ -7,7 +7,7 @@ from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_run
 from persona_probe.errors import BadInput, NotFinite
 from persona_probe.models import Model, trim
 from persona_probe.pairs import Pair
-from persona_probe.prefixes import first_changed
+from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
 
 PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
@@ -47,13 +47,13 @@ class Bench:
         side = next(iter(missing.values())).side
         model = self.pair.get(side)
         baselines = [(key, arm) for key, arm in missing.items() if not arm.interventions]
-        edited = sorted(((first_changed(model, arm.hook_points), key) for key, arm in missing.items() if arm.interventions), reverse=True)
-        layers = sorted({layer for layer, _ in edited}, reverse=True) or ([first_changed(model, self.expected)] if self.expected else [])
+        edited = sorted(((lowest_layer(model, arm.hook_points), key) for key, arm in missing.items() if arm.interventions), reverse=True)
+        layers = sorted({layer for layer, _ in edited}, reverse=True) or ([lowest_layer(model, self.expected)] if self.expected else [])
         size = self._layers_at_once(model.d_model * model.dtype.itemsize)
-        for start in range(0, max(1, len(layers)), size):
-            chunk = layers[start : start + size]
-            clean = self._clean(model, side, tuple(chunk)) if chunk else None
-            for key, arm in baselines if start == 0 else ():
+        chunks = [tuple(layers[start : start + size]) for start in range(0, len(layers), size)] or [()]
+        for chunk in chunks:
+            clean = self._clean(model, side, chunk) if chunk else None
+            for key, arm in baselines if chunk is chunks[0] else ():
                 below = clean and clean.without_kl()
                 found = measure_together(model, [arm], self.battery, keys=[key], clean=below, max_tokens=self.max_tokens)[0]
                 self.run.keep(key, found.json())

@@ -244,7 +244,7 @@ def release() -> None:
 
 
 def trim() -> None:
-    """Give back what passes of many shapes have left scattered over the heap: about 200 MB on a small model."""
+    """Give back what passes of many shapes have left scattered over the heap: some 50 MB an arm on a small model."""
     with suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_probe.chat import TokenBatch
-from persona_probe.interventions import Intervention
 from persona_probe.models import Model, forward
 
 
@@ -28,12 +27,7 @@ class Prefix:
         return self if n == 1 else Prefix(self.layer, shared, self.rest.repeat(n, 1, 1))
 
 
-def lowest_layer(model: Model, interventions: Sequence[Intervention]) -> int:
-    """The first block that an intervention can change: see `first_changed`."""
-    return first_changed(model, [hook_point for intervention in interventions for hook_point in intervention.hook_points])
-
-
-def first_changed(model: Model, hook_points: Iterable[str]) -> int:
+def lowest_layer(model: Model, hook_points: Iterable[str]) -> int:
     """The first block that edits of these hook points can change: blocks below it, and its own inputs, are as in the clean run.
 
     An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers` after the last one)

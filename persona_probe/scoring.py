@@ -137,7 +137,7 @@ def _reply_logits(
         if clean is not None
         else batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts)
     )
-    layer = min(lowest_layer(model, interventions) for interventions in arms)
+    layer = lowest_layer(model, [point for arm in arms for intervention in arm for point in intervention.hook_points])
     for index, batch in enumerate(ready):
         prefix = clean.prefix(layer, index) if clean is not None else None
 

@@ -18,6 +18,13 @@ def vector(seed: int = 100) -> torch.Tensor:
     return torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
+def edited(family: Family, edit: str) -> tuple[str, ...]:
+    """The hook points that an edit changes."""
+    from persona_probe.arms import Arm
+
+    return Arm(edit, "base", interventions(family, edit)).hook_points
+
+
 def interventions(family: Family, edit: str) -> tuple[Any, ...]:
     from persona_probe.interventions import Ablate, Cap, Steer, orthonormal
 
@@ -67,7 +74,7 @@ def clean_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: 
 def test_scores_on_a_clean_run_are_those_without_one(family: Family, edit: str) -> None:
     from persona_probe.prefixes import lowest_layer
 
-    clean = clean_of(family, lowest_layer(family.model, interventions(family, edit)))
+    clean = clean_of(family, lowest_layer(family.model, edited(family, edit)))
     assert {batch.n_shared > 0 for batch in clean.batches} >= {True}
     assert len(clean.batches) > 1
     expected = scored(family, edit).logprob
@@ -134,7 +141,7 @@ def test_model_is_bitwise_itself_after_a_resumed_pass_that_fails(family: Family,
 def test_lowest_layer_is_the_first_that_the_lowest_hook_point_reaches(family: Family) -> None:
     from persona_probe.prefixes import lowest_layer
 
-    found = {edit: lowest_layer(family.model, interventions(family, edit)) for edit in EDITS}
+    found = {edit: lowest_layer(family.model, edited(family, edit)) for edit in EDITS}
     assert found == {
         **{f"steer {i}": i + 1 for i in range(4)},
         "ablate 2-3": 3, "ablate all": 1, "cap 3": 4, "steer 1 and 3": 2, "mlp 2": 2, "embed": 0,
