@@ -82,7 +82,8 @@ def diff_latents(
     if toy:
         from persona_probe.toy import write_toy, write_toy_sae
 
-        given = [name for name in ("tuned", "contrast", "benign") if settings[name] is not None]
+        own = {"base": EMBEDDED_BASE, "tuned": None, "sae": EMBEDDED_SAE, "contrast": None, "benign": None}
+        given = [name for name, default in own.items() if settings[name] != default]
         if given:
             raise UsageError(f"--toy brings its own models and data: leave out --{', --'.join(given)}")
         planted = write_toy(settings["output_dir"] / "toy")

@@ -142,3 +142,12 @@ def test_main_job_shows_arms_on_latents(folder: Path, tmp_path: Path) -> None:
     assert arms["tuned+latents"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
     assert arms["random-latents-ablate"]["control"] == "latents"
     assert abs(arms["random-latents-ablate"]["restoration"]["estimate"]) < 0.3
+
+
+@pytest.mark.parametrize(("option", "value"), [("--sae", "my-sae"), ("--base", "my/model"), ("--tuned", "my/model")])
+def test_the_toy_refuses_models_and_saes_that_it_would_not_use(option: str, value: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "persona_probe.diff_latents", "--toy", option, value, "--output-dir", str(tmp_path / "run")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert f"--toy brings its own models and data: leave out {option}" in found.stderr
+    assert not (tmp_path / "run").exists()
