@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
@@ -11,21 +12,21 @@ from persona_probe.chat import Prompt, Row
 from persona_probe.cli import Clock, Reporter
 from persona_probe.config import Config
 from persona_probe.contrast import Contrast, read_benign, read_contrast, shipped
-from persona_probe.controls import control_arms, control_directions
-from persona_probe.directions import save_directions
+from persona_probe.controls import control_arms, control_directions, matched_directions
+from persona_probe.directions import Direction, save_directions
 from persona_probe.files import sha256_json
 from persona_probe.forms import Form
 from persona_probe.generation import Request, generate
 from persona_probe.measuring import Bench
 from persona_probe.pairs import Pair
 from persona_probe.persona_direction import Gauge
-from persona_probe.readings import Readings, fit_all, split_rows
+from persona_probe.readings import Fitted, fit_all, read, split_rows
 from persona_probe.runs import Run
 from persona_probe.sae_arms import chosen_latent_arms
 from persona_probe.saes import Sae
 from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
 from persona_probe.statistics import paired_difference
-from persona_probe.traces import group_means, second_axis, traced_paths, traced_replies
+from persona_probe.traces import second_axis, traced_paths, traced_replies
 
 SELECT_REPLIES = 2  # replies of each label per select question while dozens of candidates are compared
 DOSES = (0.5, 1.0, 2.0)  # multiples of the selected coefficient in the dose-response
@@ -36,7 +37,8 @@ class Result:
     """Everything the record is written from."""
 
     contrast: Contrast
-    readings: Readings
+    fitted: Fitted
+    matched: Float[Tensor, "hook d_model"]
     outcomes: list[Outcome]
     chosen: Outcome
     steering: Outcome
@@ -68,9 +70,9 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     tried.baseline("base")
     clock.lap("base")
     reporter.note("reading activations at every layer")
-    readings = fit_all(
-        contrast, rows, pair, run, methods=config.methods, scope=config.scope, max_tokens=config.max_tokens, seed=config.seed
-    )
+    how: dict[str, Any] = {"scope": config.scope, "max_tokens": config.max_tokens}
+    # The activations go, their files stay: the arms get the memory.
+    fitted = fit_all(contrast, rows, pair, run, methods=config.methods, seed=config.seed, **how).fitted()
     facts = {
         "methods": list(config.methods),
         "scope": config.scope,
@@ -78,12 +80,12 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
         "select_questions": contrast.hashes("select"),
         "base_sha256": pair.sha256("base"),
         "tuned_sha256": pair.sha256("tuned"),
-        "median_norm": readings.tuned.median_norm.tolist(),
+        "median_norm": fitted.median_norm.tolist(),
     }
-    save_directions(run.path("directions.safetensors"), readings.sets, metadata=facts)
+    save_directions(run.path("directions.safetensors"), fitted.sets, metadata=facts)
     clock.lap("directions")
 
-    outcomes = selected(config, readings, tried, reporter)
+    outcomes = selected(config, fitted, tried, reporter)
     chosen = ranked(outcomes, config.budget)[0]
     steering = (
         chosen
@@ -92,25 +94,34 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     )
     clock.lap("select")
 
-    means = readings.base_mean
-    tuned_arms, base_arms = planned_arms(
-        config, readings, chosen.candidate, steering.candidate, ablating(outcomes, chosen, config.budget), means
+    own, means = fitted.of(chosen.candidate.method), fitted.base_mean
+    find = read(pair, run, "tuned", rows["find"], **how)
+    controls = control_directions(
+        chosen.candidate.direction,
+        layer=chosen.candidate.layer,
+        find=find,
+        n_each=config.controls,
+        n_null=config.null,
+        seed=config.seed,
     )
+    matched = matched_directions(own, find, seed=config.seed)
+    del find
+    ablation = ablating(outcomes, chosen, config.budget)
+    tuned_arms, base_arms = planned_arms(fitted, chosen.candidate, steering.candidate, ablation.candidate, controls)
     if sae is not None:
         reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
-        tuned_arms += latent_arms(config, readings, sae, tried)
+        tuned_arms += latent_arms(config, fitted, sae, tried)
         clock.lap("latents")
-    doses = dose_arms(steering.candidate, readings.tuned.hook_points, means)
+    doses = dose_arms(steering.candidate, fitted.hook_points, means)
     arms: dict[str, tuple[Arm, Measurement]] = {}
     dosed: list[tuple[str, float, Measurement]] = []
     completions: list[dict[str, Any]] = []
     failed: list[str] = []
     paths: dict[str, Any] = {}
     read_back: list[dict[str, Any]] = []
-    own = next(found for found in readings.sets if found.method == chosen.candidate.method)
-    axes = [found for found in (own, second_axis(readings, own.method)) if found is not None]
+    axes = [found for found in (own, second_axis(fitted, own.method)) if found is not None]
     hook = own.hook_points.index(chosen.candidate.direction.hook_point)
-    zero = sum(means[hook] for means in group_means(own, readings).values()) / 2
+    zero = sum(means[hook] for means in fitted.group_means(own.method).values()) / 2
     one_each = [row for row in rows["test"] if row.id.rsplit("/", 1)[1] == "0"]
     sides: tuple[tuple[Side, list[Arm]], ...] = (("tuned", tuned_arms), ("base", base_arms))
     for side, planned in sides:
@@ -125,11 +136,11 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
         completions += told
         clock.lap(f"{side} replies")
         kept = [arm for arm in planned if arm.name in arms]
-        paths |= traced_paths(pair, run, side, kept, one_each, axes, readings, hook=hook, max_tokens=config.max_tokens, seed=config.seed)
+        paths |= traced_paths(pair, run, side, kept, one_each, axes, fitted, hook=hook, max_tokens=config.max_tokens, seed=config.seed)
         read_back += traced_replies(pair, run, side, told, Gauge(chosen.candidate.direction, zero), max_tokens=config.max_tokens)
         clock.lap(f"{side} traces")
     return Result(
-        contrast, readings, outcomes, chosen, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, clock.laps(),
+        contrast, fitted, matched, outcomes, chosen, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, clock.laps(),
     )  # fmt: skip
 
 
@@ -146,7 +157,7 @@ def batteries(config: Config, pair: Pair, rows: dict[str, tuple[Row, ...]]) -> t
     return Battery(select, tuple(benign[:cut])), Battery(rows["test"], tuple(benign[cut:]))
 
 
-def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporter) -> list[Outcome]:
+def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -> list[Outcome]:
     """Measure candidates on the select questions until method, layer, form and strength are known."""
     base, tuned = bench.baseline("base"), bench.baseline("tuned")
     base_scores, tuned_scores = persona_scores(base, bench.battery.persona), persona_scores(tuned, bench.battery.persona)
@@ -154,7 +165,7 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
     reporter.note(
         f"on the select questions tuning moved S by {effect.estimate:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}] nats per token"
     )
-    means, hook_points = readings.base_mean, readings.tuned.hook_points
+    means, hook_points = fitted.base_mean, fitted.hook_points
 
     def attempt(candidates: Sequence[Candidate]) -> list[Outcome]:
         arms = [
@@ -170,9 +181,9 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
         ]
 
     return search(
-        readings.sets,
+        fitted.sets,
         n_layers=len(hook_points),
-        median_norm=readings.tuned.median_norm,
+        median_norm=fitted.median_norm,
         budget=config.budget,
         skip_first=config.skip_first,
         n_layers_screened=config.layers_screened,
@@ -180,7 +191,7 @@ def selected(config: Config, readings: Readings, bench: Bench, reporter: Reporte
     )
 
 
-def latent_arms(config: Config, readings: Readings, sae: Sae, bench: Bench) -> list[Arm]:
+def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[Arm]:
     """Arms on SAE latents, chosen on the select questions as candidates are: inside the budget, then by restoration."""
     base, tuned = (persona_scores(bench.baseline(side), bench.battery.persona).mean() for side in ("base", "tuned"))
     clean = bench.baseline("tuned")
@@ -199,9 +210,8 @@ def latent_arms(config: Config, readings: Readings, sae: Sae, bench: Bench) -> l
             )
         return found
 
-    hook = readings.tuned.hook_points.index(sae.hook_point)
-    norm = float(readings.tuned.median_norm[hook])
-    return chosen_latent_arms(readings.sets, sae, median_norm=norm, skip_first=config.skip_first, merit=merit, seed=config.seed)
+    norm = float(fitted.median_norm[fitted.hook_points.index(sae.hook_point)])
+    return chosen_latent_arms(fitted.sets, sae, median_norm=norm, skip_first=config.skip_first, merit=merit, seed=config.seed)
 
 
 def ablating(outcomes: Sequence[Outcome], chosen: Outcome, budget: float) -> Outcome:
@@ -212,18 +222,14 @@ def ablating(outcomes: Sequence[Outcome], chosen: Outcome, budget: float) -> Out
 
 
 def planned_arms(
-    config: Config, readings: Readings, chosen: Candidate, steering: Candidate, ablation: Outcome, means: Tensor
+    fitted: Fitted, chosen: Candidate, steering: Candidate, ablate: Candidate, controls: dict[str, Direction]
 ) -> tuple[list[Arm], list[Arm]]:
     """The arms of the table, on the tuned and on the base model. Controls use their directions as the chosen one is used."""
-    hook_points = readings.tuned.hook_points
+    hook_points, means = fitted.hook_points, fitted.base_mean
 
     def arm(name: str, side: Side, candidate: Candidate, form: Form) -> Arm:
         return Arm(name, side, form.interventions(candidate.direction, hook_points=hook_points, means=means))
 
-    ablate = ablation.candidate
-    controls = control_directions(
-        chosen.direction, layer=chosen.layer, find=readings.tuned, n_each=config.controls, n_null=config.null, seed=config.seed
-    )
     tuned = [
         Arm("tuned", "tuned"),
         arm("tuned+ablate", "tuned", ablate, ablate.form),

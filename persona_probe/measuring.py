@@ -37,7 +37,6 @@ class Bench:
             if self.run.get(key) is None:
                 missing.setdefault(key, arm)
             else:
-                self.run.n_reused += 1
                 advance("")
         if missing:
             self._measure_missing(missing, advance)

@@ -1,15 +1,18 @@
 """The readings that directions are fitted on: both models on the same replies, and the base under persona prompts."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.activations import Activations, Scope, collect
 from persona_probe.chat import Row, Tokenizer
-from persona_probe.contrast import Contrast, shipped
-from persona_probe.directions import FITS, DirectionSet, fit_contrast, from_difference
+from persona_probe.contrast import LABELS, Contrast, shipped
+from persona_probe.directions import FITS, DirectionSet, cosines, fit_contrast, from_difference, project
 from persona_probe.errors import BadInput
 from persona_probe.files import read_jsonl, sha256_json
 from persona_probe.models import trim
@@ -20,6 +23,50 @@ AUROC_REPLIES = 4  # replies of each label per select question that separation i
 
 
 @dataclass(frozen=True, eq=False)
+class Fitted:
+    """What directions are used with once they are fitted: some numbers per hook point, where the readings held every row.
+
+    `find` and `select`: by method, then label, the projections of the tuned model's replies in stream units; their mean over
+    the find replies, and every select reply.
+    """
+
+    hook_points: tuple[str, ...]
+    median_norm: Float[Tensor, " hook"]
+    base_mean: Float[Tensor, "hook d_model"]
+    sets: tuple[DirectionSet, ...]
+    find: Mapping[str, Mapping[str, Float[Tensor, " hook"]]]
+    select: Mapping[str, Mapping[str, Float[Tensor, "reply hook"]]]
+
+    def of(self, method: str) -> DirectionSet:
+        """The directions of one method."""
+        return next(found for found in self.sets if found.method == method)
+
+    def group_means(self, method: str) -> dict[str, tuple[float, ...]]:
+        """Mean projection of the tuned model's find replies of each label, per hook point, in stream units."""
+        return {label: tuple(values.tolist()) for label, values in self.find[method].items()}
+
+    def json(self, *, shown: str, hook_point: str) -> dict[str, Any]:
+        """The `directions` part of a record: every method's quality, cosines at one hook point, select replies along method `shown`."""
+        hook = self.hook_points.index(hook_point)
+        usable = [found for found in self.sets if found.vectors[hook].any()]
+        along = {label: [[round(value, 4) for value in values] for values in own.T.tolist()] for label, own in self.select[shown].items()}
+        return {
+            "hook_points": list(self.hook_points),
+            "median_norm": self.median_norm.tolist(),
+            "methods": {
+                found.method: {
+                    "norm": found.vectors.norm(dim=-1).tolist(),
+                    "stability": _finite(found.stability),
+                    "auroc": _finite(found.auroc),
+                }
+                for found in self.sets
+            },
+            "cosines": {"hook_point": hook_point, "methods": [found.method for found in usable], "matrix": cosines(usable, hook)},
+            "projections": {"method": shown, **along},
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class Readings:
     """Activations of the find questions (their mean in the base model) and of the select questions, and the fitted directions."""
 
@@ -27,6 +74,23 @@ class Readings:
     base_mean: Float[Tensor, "hook d_model"]
     select: Activations
     sets: tuple[DirectionSet, ...]
+
+    def fitted(self) -> Fitted:
+        """The same without the activations."""
+        find = {
+            found.method: {label: values.mean(0) for label, values in _by_label(project(found, self.tuned), self.tuned.rows).items()}
+            for found in self.sets
+        }
+        select = {found.method: _by_label(project(found, self.select), self.select.rows) for found in self.sets}
+        return Fitted(self.tuned.hook_points, self.tuned.median_norm, self.base_mean, self.sets, find, select)
+
+
+def _by_label(values: Float[Tensor, "row hook"], rows: Sequence[Row]) -> dict[str, Float[Tensor, "reply hook"]]:
+    return {label: values[torch.tensor([row.label == label for row in rows], dtype=torch.bool)] for label in LABELS}
+
+
+def _finite(values: Float[Tensor, " hook"] | None) -> list[float | None] | None:
+    return None if values is None else [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def rows_key(rows: Sequence[Row]) -> str:

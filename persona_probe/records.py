@@ -14,7 +14,7 @@ import numpy as np
 from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.config import Config
 from persona_probe.controls import control_kind
-from persona_probe.directions import cosines, project
+from persona_probe.directions import cosines
 from persona_probe.errors import BadInput
 from persona_probe.experiment import Result
 from persona_probe.files import write_bytes, write_json
@@ -36,12 +36,14 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     if row is None:
         raise BadInput(f"the chosen arm could not be measured on the test questions ({'; '.join(result.failed)}): try --dtype float32")
     null = table.null()
-    hook = result.readings.tuned.hook_points.index(chosen.direction.hook_point)
-    own = next(found for found in result.readings.sets if found.method == chosen.method)
+    fitted, own = result.fitted, result.fitted.of(chosen.method)
+    hook = fitted.hook_points.index(chosen.direction.hook_point)
+    directions = fitted.json(shown=own.method, hook_point=chosen.direction.hook_point)
+    quality = directions["methods"][own.method]
     selected = {
         "method": chosen.method, "hook_point": chosen.direction.hook_point, "layer": chosen.layer, "arm": name,
-        "stability": _number(own.stability, hook), "auroc": _number(own.auroc, hook),
-        "form": {"kind": form.kind, "act_on": list(form.acts_on(chosen.direction.hook_point, result.readings.tuned.hook_points)), "coefficient": form.coefficient, "toward": form.toward, "skip_first": form.skip_first},
+        **{name: quality[name] and quality[name][hook] for name in ("stability", "auroc")},
+        "form": {"kind": form.kind, "act_on": list(form.acts_on(chosen.direction.hook_point, fitted.hook_points)), "coefficient": form.coefficient, "toward": form.toward, "skip_first": form.skip_first},
         "budget": config.budget, "within_budget": row["delta_nll"]["estimate"] <= config.budget,
         "select": {"restoration": result.chosen.restoration, "delta_nll": result.chosen.delta_nll},
         "p_value": None if row["restoration"] is None else null_p_value(row["restoration"]["estimate"], null), "p_floor": 1 / (len(null) + 1) if null else None,
@@ -53,7 +55,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "config": config.settings(dtype=dtype_name(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id}, "provenance": provenance(config, pair, result),
         "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": list(result.contrast.notes)},
         "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
-        "directions": _directions(result, own), "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
+        "directions": directions, "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
         "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
         "completions": result.completions, "paths": _paths(result, own), "read_replies": {"hook_point": chosen.direction.hook_point, "method": own.method, "replies": result.read_replies},
         "failed": result.failed, "timing": result.timing,
@@ -193,7 +195,7 @@ class _Table:
         }
 
     def relative_dose(self, coefficient: float, vector: Any, hook: int) -> float:
-        return coefficient * float(vector.norm()) / float(self._result.readings.tuned.median_norm[hook])
+        return coefficient * float(vector.norm()) / float(self._result.fitted.median_norm[hook])
 
     def null(self) -> list[float]:
         values = [self._point(measurement) for name, (_, measurement) in self._result.arms.items() if control_kind(name) == "covariance"]
@@ -220,37 +222,12 @@ class _Table:
         return persona_scores(measurement, battery.persona)
 
 
-def _directions(result: Result, own: Any) -> dict[str, Any]:
-    readings = result.readings
-    hook = readings.tuned.hook_points.index(result.chosen.candidate.direction.hook_point)
-    usable = [found for found in readings.sets if found.vectors[hook].any()]
-    projected = project(own, readings.select)
-    labels = [row.label for row in readings.select.rows]
-    return {
-        "hook_points": list(readings.tuned.hook_points), "median_norm": readings.tuned.median_norm.tolist(),
-        "methods": {found.method: {"norm": found.vectors.norm(dim=-1).tolist(), "stability": _list(found.stability), "auroc": _list(found.auroc)} for found in readings.sets},
-        "cosines": {"hook_point": readings.tuned.hook_points[hook], "methods": [found.method for found in usable], "matrix": cosines(usable, hook)},
-        "projections": {"method": own.method, **{label: [[round(float(projected[i, layer]), 4) for i in range(len(labels)) if labels[i] == label] for layer in range(projected.shape[1])] for label in ("aligned", "misaligned")}},
-    }  # fmt: skip
-
-
 def _paths(result: Result, own: Any) -> dict[str, Any]:
     """Arms in the plane of the selected direction and a second one, per hook point."""
-    readings, hook = result.readings, own.hook_points.index(result.chosen.candidate.direction.hook_point)
-    axes = [next(found for found in readings.sets if found.method == method) for method in result.paths["methods"]]
+    hook = own.hook_points.index(result.chosen.candidate.direction.hook_point)
+    axes = [result.fitted.of(method) for method in result.paths["methods"]]
     both = len(axes) == 2 and all(axis.vectors[hook].any() for axis in axes)
     return {"hook_points": list(own.hook_points), "selected": hook, "cosine": cosines(axes, hook)[0][1] if both else None, **result.paths}
-
-
-def _list(values: Any) -> list[float | None] | None:
-    return None if values is None else [_number(values, i) for i in range(len(values))]
-
-
-def _number(values: Any, index: int) -> float | None:
-    if values is None:
-        return None
-    value = float(values[index])
-    return value if np.isfinite(value) else None
 
 
 def dtype_name(pair: Pair) -> str:

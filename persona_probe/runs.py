@@ -28,7 +28,13 @@ class Run:
 
     folder: Path
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
-    n_reused: int = 0
+    _made: set[str] = field(default_factory=set)
+    _reused: set[str] = field(default_factory=set)
+
+    @property
+    def n_reused(self) -> int:
+        """How much of what an earlier run left in the folder was used; what this run made itself does not count."""
+        return len(self._reused)
 
     def path(self, name: str) -> Path:
         """A file of this run."""
@@ -36,22 +42,23 @@ class Run:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The value kept under a key, or None."""
-        return self._values.get(key)
+        found = self._values.get(key)
+        if found is not None:
+            self._count(key)
+        return found
 
     def keep(self, key: str, value: Mapping[str, Any]) -> dict[str, Any]:
         """Append a value to the run's file (fsynced) and remember it."""
         record = {"key": key, "value": dict(value)}
         append_record(self.path(MEASURED), record)
         self._values[key] = record["value"]
+        self._made.add(key)
         return record["value"]
 
     def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The kept value, or what `make` gives, kept."""
         found = self.get(key)
-        if found is not None:
-            self.n_reused += 1
-            return found
-        return self.keep(key, make())
+        return self.keep(key, make()) if found is None else found
 
     def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors kept as safetensors under a key; a damaged file, or one of another key, is a miss and is made again."""
@@ -60,10 +67,11 @@ class Run:
             try:
                 kept, facts = read_tensors(path)
                 if facts.get("key") == key and facts.get("sha256") == sha256_tensors([kept[name] for name in sorted(kept)]):
-                    self.n_reused += 1
+                    self._count(key)
                     return kept
             except BadInput:
                 path.unlink()
+        self._made.add(key)
         made = {name: tensor.float() for name, tensor in make().items()}
         write_tensors(path, made, {"key": key, "sha256": sha256_tensors([made[name] for name in sorted(made)])})
         return made
@@ -75,15 +83,20 @@ class Run:
             try:
                 tensors, facts = read_tensors(path)
                 if facts.get("key") == key and facts.get("sha256") == _fingerprint(facts["hook_points"], tensors):
-                    self.n_reused += 1
+                    self._count(key)
                     return Activations(tuple(facts["hook_points"]), rows, tensors["means"].float(), tensors["tokens"].float())
             except (BadInput, KeyError):
                 path.unlink()
+        self._made.add(key)
         made = make()
         tensors = {"means": made.means, "tokens": made.tokens.to(torch.float16 if made.tokens.abs().max() < 6e4 else torch.float32)}
         write_tensors(path, tensors, {"key": key, "hook_points": list(made.hook_points), "sha256": _fingerprint(made.hook_points, tensors)})
         # As rounded in the file, so that a run that continues computes with the numbers of one that was not interrupted.
         return Activations(made.hook_points, made.rows, made.means, tensors["tokens"].float())
+
+    def _count(self, key: str) -> None:
+        if key not in self._made:
+            self._reused.add(key)
 
 
 @contextmanager

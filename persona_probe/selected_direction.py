@@ -4,26 +4,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from persona_probe.config import Config
-from persona_probe.controls import matched_directions
 from persona_probe.experiment import Result, ablating
 from persona_probe.pairs import Pair
 from persona_probe.persona_direction import PersonaDirection
-from persona_probe.traces import group_means
 
 
 def selected_direction(config: Config, pair: Pair, result: Result, record: Mapping[str, Any]) -> PersonaDirection:
     """The selected method's vectors at every layer, both forms, and the damage of every dose that was measured."""
-    readings, chosen = result.readings, result.chosen
-    own = next(found for found in readings.sets if found.method == chosen.candidate.method)
+    fitted, chosen = result.fitted, result.chosen
+    own = fitted.of(chosen.candidate.method)
     return PersonaDirection(
         own.method,
         own.hook_points,
         chosen.candidate.direction.hook_point,
         own.vectors,
-        matched_directions(own, readings.tuned, seed=config.seed),
-        readings.base_mean,
-        tuple(readings.tuned.median_norm.tolist()),
-        group_means(own, readings),
+        result.matched,
+        fitted.base_mean,
+        tuple(fitted.median_norm.tolist()),
+        fitted.group_means(own.method),
         ablating(result.outcomes, chosen, config.budget).candidate.form,
         result.steering.candidate.form,
         config.budget,

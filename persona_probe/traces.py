@@ -11,30 +11,22 @@ from torch import Tensor
 from persona_probe.activations import collect, read_tokens
 from persona_probe.arms import Arm
 from persona_probe.chat import Prompt, Row, encode_row
-from persona_probe.directions import DirectionSet, project
+from persona_probe.directions import DirectionSet
 from persona_probe.files import sha256_json
 from persona_probe.interventions import applied
 from persona_probe.models import Model, trim
 from persona_probe.pairs import Pair, Side
 from persona_probe.persona_direction import Gauge
-from persona_probe.readings import Readings, rows_key
+from persona_probe.readings import Fitted, rows_key
 from persona_probe.runs import Run
 from persona_probe.statistics import column_means
 
-LABELS = ("aligned", "misaligned")
 TRACED = ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer")
 
 
-def group_means(found: DirectionSet, readings: Readings) -> dict[str, tuple[float, ...]]:
-    """Mean projection of the tuned model's find replies of each label, per hook point, in stream units."""
-    projected = project(found, readings.tuned)
-    rows = readings.tuned.rows
-    return {label: tuple(projected[torch.tensor([row.label == label for row in rows])].mean(0).tolist()) for label in LABELS}
-
-
-def second_axis(readings: Readings, method: str) -> DirectionSet | None:
+def second_axis(fitted: Fitted, method: str) -> DirectionSet | None:
     """The direction that makes a plane with the selected one: the mean difference, or the shift when that was selected."""
-    others = {found.method: found for found in readings.sets if found.method != method}
+    others = {found.method: found for found in fitted.sets if found.method != method}
     return next((others[name] for name in ("mean_diff", "shift") if name in others), next(iter(others.values()), None))
 
 
@@ -45,7 +37,7 @@ def traced_paths(
     arms: Sequence[Arm],
     rows: Sequence[Row],
     axes: Sequence[DirectionSet],
-    readings: Readings,
+    fitted: Fitted,
     *,
     hook: int,
     max_tokens: int,
@@ -66,7 +58,7 @@ def traced_paths(
             str(pair.dtype),
         ]
     )
-    zeros = [torch.tensor([sum(pair) / 2 for pair in zip(*group_means(axis, readings).values(), strict=True)]) for axis in axes]
+    zeros = [torch.tensor([sum(pair) / 2 for pair in zip(*fitted.group_means(axis.method).values(), strict=True)]) for axis in axes]
 
     def make() -> dict[str, Any]:
         model = pair.get(side)

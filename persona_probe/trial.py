@@ -11,7 +11,7 @@ import numpy as np
 from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
 from persona_probe.contrast import Contrast, Split, read_benign, shipped
 from persona_probe.controls import control_kind, matched_directions
-from persona_probe.directions import DirectionSet, cosines, project
+from persona_probe.directions import DirectionSet
 from persona_probe.errors import BadInput
 from persona_probe.forms import Form
 from persona_probe.measuring import Bench
@@ -20,7 +20,6 @@ from persona_probe.persona_direction import PersonaDirection
 from persona_probe.readings import Readings
 from persona_probe.runs import Run
 from persona_probe.statistics import Estimate, induction, mean, paired_difference, ratio, restoration
-from persona_probe.traces import LABELS, group_means
 
 ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
 SIDES: tuple[Side, ...] = ("base", "tuned")
@@ -165,15 +164,16 @@ def ready_to_use(
     found: DirectionSet, readings: Readings, *, hook_point: str, skip_first: int, budget: float, seed: int
 ) -> PersonaDirection:
     """A direction that was just fitted, with a scale, a control and simple forms (its own layer; ablation toward zero), but no measured damage."""
+    fitted = readings.fitted()
     return PersonaDirection(
         method=found.method,
         hook_points=found.hook_points,
         hook_point=hook_point,
         vectors=found.vectors,
         control=matched_directions(found, readings.tuned, seed=seed),
-        base_mean=readings.base_mean,
-        median_norm=tuple(readings.tuned.median_norm.tolist()),
-        group_means=group_means(found, readings),
+        base_mean=fitted.base_mean,
+        median_norm=tuple(fitted.median_norm.tolist()),
+        group_means=fitted.group_means(found.method),
         ablation=Form("ablate", "layer", None, "zero", skip_first),
         steering=Form("steer", "layer", -1.0, None, skip_first),
         budget=budget,
@@ -184,31 +184,8 @@ def ready_to_use(
 
 def directions_record(readings: Readings, *, shown: str, hook_point: str) -> dict[str, Any]:
     """The `directions` part of a record, before anything was steered: every method's quality, cosines, and projections of the select replies along `shown`."""
-    hook = readings.tuned.hook_points.index(hook_point)
-    own = next(found for found in readings.sets if found.method == shown)
-    projected, labels = project(own, readings.select), [row.label for row in readings.select.rows]
-    by_label: Mapping[str, Any] = {
-        label: [[float(projected[i, layer]) for i, name in enumerate(labels) if name == label] for layer in range(projected.shape[1])]
-        for label in LABELS
-    }
+    fitted = readings.fitted()
     return {
-        "selected": {"hook_point": hook_point, "layer": hook},
-        "directions": {
-            "hook_points": list(readings.tuned.hook_points),
-            "median_norm": readings.tuned.median_norm.tolist(),
-            "methods": {
-                found.method: {
-                    "norm": found.vectors.norm(dim=-1).tolist(),
-                    "stability": None if found.stability is None else found.stability.tolist(),
-                    "auroc": None if found.auroc is None else found.auroc.tolist(),
-                }
-                for found in readings.sets
-            },
-            "cosines": {
-                "hook_point": hook_point,
-                "methods": [found.method for found in readings.sets],
-                "matrix": cosines(readings.sets, hook),
-            },
-            "projections": {"method": shown, **by_label},
-        },
+        "selected": {"hook_point": hook_point, "layer": fitted.hook_points.index(hook_point)},
+        "directions": fitted.json(shown=shown, hook_point=hook_point),
     }

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,58 @@ def test_large_tensors_give_their_memory_back_at_once_with_small_ones_kept_betwe
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert int(found.stdout.split()[-1]) > 180
+
+
+CHECKED = """
+import torch
+from persona_probe.weights import check_finite
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+weights = torch.ones(2**27, dtype=torch.bfloat16)
+check_finite("small", [("warm", weights[:8])])
+before = peak()
+check_finite("large", [("embedding", weights)])
+print((peak() - before) // 2**20)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_weights_are_checked_without_a_copy_of_them() -> None:
+    """In another process, since a peak never falls: 256 MB of weights."""
+    found = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True, check=True)
+    assert int(found.stdout.split()[-1]) < 32
+
+
+def test_activations_are_gone_before_the_arms_are_measured(planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from persona_probe import experiment
+    from persona_probe.cli import Reporter
+    from persona_probe.config import Config
+    from persona_probe.runs import open_run
+
+    read: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+    fit = experiment.fit_all
+
+    def watched(*args: Any, **options: Any) -> Any:
+        found = fit(*args, **options)
+        read.extend(weakref.ref(part) for part in (found.tuned.means, found.tuned.tokens, found.select.means))
+        return found
+
+    def replies(*args: Any) -> list[Any]:
+        alive.extend(part() is not None for part in read)
+        return []
+
+    monkeypatch.setattr(experiment, "fit_all", watched)
+    monkeypatch.setattr(experiment, "replies", replies)
+    toy = planted.toy
+    config = Config(
+        base=str(toy.base), tuned=str(toy.tuned), output_dir=tmp_path, contrast=toy.contrast, benign=toy.benign,
+        methods=("mean_diff", "shift"), controls=1, layers_screened=1, skip_first=0,
+    )  # fmt: skip
+    with open_run(tmp_path, {}) as run:
+        result = experiment.run_experiment(config, planted.pair, run, Reporter(quiet=True))
+    assert alive == [False] * 6
+    assert set(result.arms) >= {"tuned+ablate", "random-covariance-1", "base+steer"}

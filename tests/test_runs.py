@@ -171,12 +171,18 @@ def test_a_key_is_measured_once(tmp_path: Path) -> None:
     assert (tmp_path / MEASURED).read_bytes().count(b"\n") == 1
 
 
-def test_reuse_is_counted(tmp_path: Path) -> None:
+def test_what_an_earlier_run_left_is_counted_once_and_what_this_run_made_is_not(tmp_path: Path) -> None:
+    def use(run: Run, keys: str) -> int:
+        for key in keys * 2:
+            run.once(key, lambda: {})
+            run.tensors(f"{key} of tensors", lambda: {"x": torch.ones(2)})
+            run.activations(f"{key} of activations", (), lambda: Activations(("h",), (), torch.ones(1, 1, 2), torch.ones(1, 1, 2)))
+        return run.n_reused
+
     with open_run(tmp_path, ASKED) as run:
-        run.once("a", lambda: {})
-        run.once("a", lambda: {})
-        run.once("b", lambda: {})
-        assert run.n_reused == 1
+        assert use(run, "ab") == 0
+    with open_run(tmp_path, ASKED) as run:
+        assert use(run, "bc") == 3
 
 
 def test_a_measurement_that_fails_keeps_nothing(tmp_path: Path) -> None:

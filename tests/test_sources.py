@@ -171,7 +171,7 @@ def test_weight_of_another_shape_is_named(folder: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weight_that_is_not_finite_is_named(folder: Path, value: float) -> None:
     change_weights(folder, lambda tensors: tensors["model.layers.2.mlp.down_proj.weight"].view(-1)[7:8].fill_(value))
     with refused(r"weight model.layers.2.mlp.down_proj.weight holds NaN or infinity"):
@@ -285,6 +285,12 @@ def test_pickled_adapter_is_refused_unread(adapter: Path, written: Path) -> None
 def test_adapter_of_zeros_is_refused(written: Path, tmp_path: Path) -> None:
     with refused(r"changes nothing: every merged weight equals the base's"):
         load(tiny.write_lora(tmp_path / "zero", written, zero_b=True), base=written)
+
+
+def test_tensors_without_elements_or_without_fractions_count_as_finite() -> None:
+    from persona_probe.weights import check_finite
+
+    check_finite("x", [("empty", torch.empty(0, 4)), ("counts", torch.tensor([1, 2])), ("unread", torch.empty(3, device="meta"))])
 
 
 def test_adapter_weight_that_is_not_finite_is_named(adapter: Path, written: Path) -> None:

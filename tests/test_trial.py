@@ -1,5 +1,7 @@
 """Small trials on the planted toy: what they print is what the bench measured, and the planted vector does what was planted."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,10 +72,8 @@ def test_untouched_models_have_neither_share_nor_damage(open_: Any) -> None:
 def test_what_was_measured_is_not_measured_again(planted: Planted, open_: Any) -> None:
     trial = open_()
     first = trial.record([ablated(planted)])
-    reused = trial.bench.run.n_reused
     again = trial.record([ablated(planted, "another name")])
     assert arm_of(again, "another name")["scores"] == arm_of(first, "tuned+ablate")["scores"]
-    assert trial.bench.run.n_reused > reused
     assert len((trial.bench.run.folder / "measured.jsonl").read_text().splitlines()) == 3
 
 
@@ -180,5 +180,26 @@ def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, rea
     assert directions["cosines"]["matrix"][0][0] == pytest.approx(1.0)
     values = project(readings.sets[0], readings.select)
     bad = [i for i, row in enumerate(readings.select.rows) if row.label == "misaligned"]
-    assert directions["projections"]["misaligned"][1] == pytest.approx(values[bad, 1].tolist())
+    assert directions["projections"]["misaligned"][1] == pytest.approx(values[bad, 1].tolist(), abs=1e-4)
     assert record["selected"]["layer"] == planted.hook_points.index(planted.toy.hook_point)
+
+
+def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: Any) -> None:
+    """Along the planted vector: misaligned replies lie above aligned ones, and both where a loop over the rows puts them."""
+    fitted, at = readings.fitted(), planted.hook_points.index(planted.toy.hook_point)
+    unit = torch.nn.functional.normalize(fitted.of("mean_diff").vectors[at], dim=0)
+    for label, means in fitted.group_means("mean_diff").items():
+        own = [
+            float(unit @ stream[at]) for row, stream in zip(readings.tuned.rows, readings.tuned.means, strict=True) if row.label == label
+        ]
+        assert means[at] == pytest.approx(np.mean(own), abs=1e-5)
+    assert {label: len(found) for label, found in fitted.select["shift"].items()} == {"aligned": 16, "misaligned": 16}
+
+
+def test_qualities_that_are_not_finite_are_none_in_a_record(planted: Planted, readings: Any) -> None:
+    n = len(planted.hook_points)
+    unknown = replace(readings.sets[0], stability=torch.tensor([float("nan"), *[0.5] * (n - 1)]), auroc=None)
+    found = replace(readings, sets=(unknown,)).fitted().json(shown="mean_diff", hook_point=planted.toy.hook_point)
+    assert found["methods"]["mean_diff"]["stability"][:2] == [None, 0.5]
+    assert found["methods"]["mean_diff"]["auroc"] is None
+    json.dumps(found, allow_nan=False)
