@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,8 @@ from persona_probe.chat import Row
 from persona_probe.files import sha256_json
 from persona_probe.interventions import Intervention
 from persona_probe.models import Model
+from persona_probe.pairs import Side
 from persona_probe.scoring import CleanRun, RowScores, clean_run, score_arms
-
-Side = Literal["base", "tuned"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
+from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.chat import Prompt, Row
 from persona_probe.cli import Clock, Reporter
 from persona_probe.config import Config
@@ -18,7 +18,7 @@ from persona_probe.files import sha256_json
 from persona_probe.forms import Form
 from persona_probe.generation import Request, generate
 from persona_probe.measuring import Bench
-from persona_probe.pairs import Pair
+from persona_probe.pairs import Pair, Side
 from persona_probe.persona_direction import Gauge
 from persona_probe.readings import Fitted, fit_all, read, split_rows
 from persona_probe.runs import Run
@@ -43,7 +43,7 @@ class Result:
     chosen: Outcome
     steering: Outcome
     arms: dict[str, tuple[Arm, Measurement]]
-    doses: list[tuple[str, float, Measurement]]
+    doses: list[tuple[Side, float, Measurement]]
     battery: Battery
     completions: list[dict[str, Any]]
     paths: dict[str, Any]
@@ -114,7 +114,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
         clock.lap("latents")
     doses = dose_arms(steering.candidate, fitted.hook_points, means)
     arms: dict[str, tuple[Arm, Measurement]] = {}
-    dosed: list[tuple[str, float, Measurement]] = []
+    dosed: list[tuple[Side, float, Measurement]] = []
     completions: list[dict[str, Any]] = []
     failed: list[str] = []
     paths: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
             measured = final.measure([*planned, *wanted], advance=advance)
         failed += [f"{arm.name}: {m.failed}" for arm, m in zip([*planned, *wanted], measured, strict=True) if m.failed]
         arms.update({arm.name: (arm, m) for arm, m in zip(planned, measured, strict=False) if not m.failed})
-        dosed += [(side, dose, m) for (_, dose), m in zip(doses[side], measured[len(planned) :], strict=True) if not m.failed]
+        dosed.extend((side, dose, m) for (_, dose), m in zip(doses[side], measured[len(planned) :], strict=True) if not m.failed)
         clock.lap(f"{side} arms")
         told = replies(config, contrast, pair, run, side, [arm for arm in planned if arm.name in SAMPLED and arm.name in arms])
         completions += told

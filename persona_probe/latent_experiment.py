@@ -9,7 +9,7 @@ from torch import Tensor
 
 from persona_probe.activations import TokenActs, read_tokens
 from persona_probe.agreement import Decomposition, decompose
-from persona_probe.arms import Battery, Measurement, Side, damage, persona_scores
+from persona_probe.arms import Battery, Measurement, damage, persona_scores
 from persona_probe.attribution import attribution
 from persona_probe.chat import Row
 from persona_probe.cli import Clock, Reporter
@@ -23,7 +23,7 @@ from persona_probe.latent_contexts import Firing, firing, logit_lens
 from persona_probe.latent_sets import sensitivity
 from persona_probe.latents import ALIVE, LatentDiff, LatentMeans, candidates, decoder_cosines, latent_means, matched, ranks
 from persona_probe.measuring import Bench
-from persona_probe.pairs import Pair
+from persona_probe.pairs import SIDES, Pair, Side
 from persona_probe.readings import rows_key, split_rows
 from persona_probe.runs import Run
 from persona_probe.sae_quality import Quality, quality
@@ -34,7 +34,6 @@ SIZES = (1, 2, 5, 10, 20, 50, 100)  # decoder rows in the decomposition
 N_CONTROLS = 10  # of the latents screened, this many are matched controls (a tenth when fewer are asked for)
 N_QUALITY_ROWS = 32
 CHOICE_EVERY = 6  # forced choice is asked on one select question in so many: letters are a side reading
-SIDES: tuple[Side, ...] = ("base", "tuned")
 
 
 @dataclass(frozen=True, eq=False)

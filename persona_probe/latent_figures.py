@@ -11,22 +11,28 @@ from plotly.subplots import make_subplots
 
 from persona_probe.figure_parts import FigureSpec, Record, rule
 from persona_probe.figure_style import ARM_COLOURS, CLEAR, INK, METHOD_COLOURS, Number, empty, finish, number, plain, view
-from persona_probe.latent_parts import ARMS, at, cloud, direction_lines, groups, set_traces, short
+from persona_probe.latent_parts import ARMS, Bent, at, cloud, direction_lines, groups, set_traces, short
 
 
 def latent_scatter(record: Record) -> Figure:
     """To the right: latents that fire more in the tuned model on the same tokens. Up: latents that make the base model worse when steered up.
     A latent that changed but lies on the zero line is a mark of the tuning, not a cause of the persona. Grey: random latents matched to one each."""
     figure, total, drawn = make_subplots(rows=1, cols=1), 0, 0
+    axis = Bent.of([change for _, entries, _ in groups(record) for entry in entries if (change := _change(entry)) is not None])
     for name, entries, style in groups(record):
-        points = [(_change(entry), at(entry, "screen", "base+steer", "delta_s"), entry) for entry in entries]
+        changes = [(_change(entry), entry) for entry in entries]
+        points = [
+            (None if change is None else axis.place(change), at(entry, "screen", "base+steer", "delta_s"), entry)
+            for change, entry in changes
+        ]
         total += len(points)
         drawn += cloud(figure, points, name=name, style=style, budget=record.get("budget"))
     if not drawn:
         return empty("No latent has both a change of activation and a screened effect.")
     rule(figure, (1, 1), x=0.0, line={"width": 1})
     rule(figure, (1, 1), y=0.0, line={"width": 1})
-    figure.update_xaxes(title_text=f"change of mean activation, tuned − base ({drawn} of {total} latents)")
+    title = f"change of mean activation, tuned − base, on an asinh scale ({drawn} of {total} latents)"
+    figure.update_xaxes(title_text=title, tickvals=[axis.place(tick) for tick in axis.ticks], ticktext=[short(tick) for tick in axis.ticks])
     figure.update_yaxes(title_text=f"ΔS, steered up in base, nats per token<br>{_n_select(record)}")
     return finish(figure, height=520).update_layout(margin_b=110)
 

@@ -1,6 +1,8 @@
 """Pieces that the figures and the pages of latents share: look-ups in a record, hover texts, groups and traces."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import asinh, floor, log10
 from typing import Any
 
 from plotly.graph_objects import Figure, Scatter
@@ -91,6 +93,30 @@ def cloud(
         )
         figure.add_trace(trace, row=place[0], col=place[1])
     return len(known)
+
+
+@dataclass(frozen=True)
+class Bent:
+    """An axis that is linear near 0 and logarithmic beyond `scale` (asinh), so that one far point does not squeeze the others."""
+
+    scale: Number
+    ticks: tuple[Number, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[Number]) -> "Bent":
+        """The axis for some values: bent at their median size, ticked at 1 and 3 of every power of ten from half of that on."""
+        sizes = sorted(abs(value) for value in values if value)
+        if not sizes:
+            return cls(1.0, (0.0,))
+        scale = sizes[len(sizes) // 2]
+        powers = range(floor(log10(scale / 2)), floor(log10(sizes[-1])) + 1)
+        steps = [tick for power in powers for tick in (10.0**power, 3 * 10.0**power) if scale / 2 <= tick]
+        low, high = min(values), max(values)
+        return cls(scale, (*(-tick for tick in reversed(steps) if low <= -tick), 0.0, *(tick for tick in steps if tick <= high)))
+
+    def place(self, value: Number) -> float:
+        """Where a value is drawn."""
+        return asinh(value / self.scale)
 
 
 def latent_text(entry: Record) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from persona_probe.arms import Measurement, damage, persona_scores
+from persona_probe.arms import Measurement
 from persona_probe.directions import DirectionSet, save_directions
 from persona_probe.files import write_json
 from persona_probe.latent_config import LatentConfig
@@ -16,11 +16,12 @@ from persona_probe.latent_contexts import histogram
 from persona_probe.latent_edits import latent_direction
 from persona_probe.latent_experiment import SIZES, LatentResult
 from persona_probe.latents import rank_correlations
-from persona_probe.pairs import Pair
+from persona_probe.pairs import SIDES, Pair, Side
 from persona_probe.records import dtype_name, model_facts, peak_memory
 from persona_probe.saes import Sae
-from persona_probe.screen import Screened, s_rows
-from persona_probe.statistics import Estimate, induction, paired_difference, ratio, restoration
+from persona_probe.screen import ARMS, Screened, s_rows
+from persona_probe.statistics import paired_difference
+from persona_probe.yardstick import Yardstick
 
 SCHEMA, KIND = 1, "latents"
 
@@ -108,9 +109,9 @@ class _Table:
 
     def __init__(self, result: LatentResult, *, seed: int) -> None:
         self._result, self._seed = result, seed
-        self._rows = s_rows(result.test)
-        self._base, self._tuned = (persona_scores(result.clean[f"test {side}"], self._rows) for side in ("base", "tuned"))
-        self.effect = paired_difference(self._tuned, self._base, seed=seed)
+        clean: dict[Side, Measurement] = {side: result.clean[f"test {side}"] for side in SIDES}
+        self._yardstick = Yardstick(s_rows(result.test), clean, seed)
+        self.effect = self._yardstick.effect
 
     def latent(self, found: Screened, sae: Sae, *, matched_to: int | None = None) -> dict[str, Any]:
         """One latent: how it ranks, what it does, what it means where that was read."""
@@ -161,31 +162,26 @@ class _Table:
         """Correlation over questions of what the chosen set and the steered mean difference do to S."""
         chosen = next((found.measurement for found in self._result.sets if found.selected), None)
         single = next((m for method, kind, m in self._result.directions if method == "mean_diff" and kind == "steer"), None)
+        n = len(self._yardstick.base)
         if chosen is None or single is None:
-            return {"effect_correlation": None, "n_questions": len(self._base)}
-        moved = [persona_scores(m, self._rows) - self._tuned for m in (chosen, single)]
-        known = len(self._base) > 2 and all(float(np.ptp(values)) > 0 for values in moved)
-        return {"effect_correlation": float(np.corrcoef(moved[0], moved[1])[0, 1]) if known else None, "n_questions": len(self._base)}
+            return {"effect_correlation": None, "n_questions": n}
+        moved = [self._yardstick.scores(m) - self._yardstick.tuned for m in (chosen, single)]
+        known = n > 2 and all(float(np.ptp(values)) > 0 for values in moved)
+        return {"effect_correlation": float(np.corrcoef(moved[0], moved[1])[0, 1]) if known else None, "n_questions": n}
 
     def _removal(self, measurement: Measurement) -> dict[str, Any]:
-        scores = persona_scores(measurement, self._rows)
-        r = restoration(self._tuned, self._base, scores, seed=self._seed)
-        return {"restoration": r.json() if r else None, "delta_nll": self._damage(measurement, "tuned").json()}
+        r = self._yardstick.share("tuned", measurement)
+        return {"restoration": r.json() if r else None, "delta_nll": self._yardstick.delta_nll("tuned", measurement).json()}
 
     def _confirmed(self, name: str, measurement: Measurement) -> dict[str, Any]:
-        side = name.split("+")[0].split("-")[0]
-        clean = self._base if side == "base" else self._tuned
-        scores = persona_scores(measurement, self._rows)
-        share = (induction if side == "base" else restoration)(self._tuned, self._base, scores, seed=self._seed)
+        side, yardstick = ARMS[name], self._yardstick
+        clean = yardstick.base if side == "base" else yardstick.tuned
+        share = yardstick.share(side, measurement)
         return {
-            "delta_s": paired_difference(scores, clean, seed=self._seed).json(),
+            "delta_s": paired_difference(yardstick.scores(measurement), clean, seed=self._seed).json(),
             "induction" if side == "base" else "restoration": share.json() if share else None,
-            "delta_nll": self._damage(measurement, side).json(),
+            "delta_nll": yardstick.delta_nll(side, measurement).json(),
         }
-
-    def _damage(self, measurement: Measurement, side: str) -> Estimate:
-        added, tokens, _ = damage(measurement, self._result.clean[f"test {side}"])
-        return ratio(added, tokens, seed=self._seed)
 
     def _meaning(self, latent: int) -> dict[str, Any]:
         base, tuned = self._result.firing["base"], self._result.firing["tuned"]

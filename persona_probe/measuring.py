@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from persona_probe.arms import Arm, Battery, Clean, Measurement, Side, clean_runs, measure_together, measurement_key
+from persona_probe.arms import Arm, Battery, Clean, Measurement, clean_runs, measure_together, measurement_key
 from persona_probe.errors import BadInput, NotFinite
 from persona_probe.models import Model, trim
-from persona_probe.pairs import Pair
+from persona_probe.pairs import Pair, Side
 from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
 

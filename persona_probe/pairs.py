@@ -12,6 +12,7 @@ from persona_probe.sources import Source, resolve, same_shape
 from persona_probe.weights import load_tokenizer
 
 Side = Literal["base", "tuned"]
+SIDES: tuple[Side, ...] = ("base", "tuned")
 
 
 @dataclass

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
+from persona_probe.arms import Arm, Measurement
 from persona_probe.config import Config
 from persona_probe.controls import control_kind
 from persona_probe.directions import cosines
 from persona_probe.errors import BadInput
 from persona_probe.experiment import Result
 from persona_probe.files import write_bytes, write_json
-from persona_probe.pairs import Pair
+from persona_probe.pairs import SIDES, Pair, Side
 from persona_probe.readings import rows_key
-from persona_probe.statistics import Estimate, induction, mean, null_p_value, paired_difference, ratio, restoration, verdict
+from persona_probe.statistics import Estimate, Verdict, null_p_value, verdict
+from persona_probe.yardstick import Yardstick
 
 SCHEMA = 1
 PACKAGES = ("torch", "transformer-lens", "transformers", "peft", "safetensors", "scikit-learn", "scipy", "sae-lens", "persona-probe")
@@ -35,7 +37,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     row = next((entry for entry in arms if entry["name"] == name), None)
     if row is None:
         raise BadInput(f"the chosen arm could not be measured on the test questions ({'; '.join(result.failed)}): try --dtype float32")
-    null = table.null()
+    null = table.null
     fitted, own = result.fitted, result.fitted.of(chosen.method)
     hook = fitted.hook_points.index(chosen.direction.hook_point)
     directions = fitted.json(shown=own.method, hook_point=chosen.direction.hook_point)
@@ -147,59 +149,27 @@ def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> Non
 
 
 class _Table:
-    """Arms against their references: tuned arms against tuned, base arms against base."""
+    """The arms of a result on one yardstick, with the verdict of the chosen one."""
 
     def __init__(self, result: Result, *, seed: int, budget: float) -> None:
-        self._result, self._seed, self._budget = result, seed, budget
-        self._clean = {side: result.arms[side][1] for side in ("base", "tuned")}
-        self._base, self._tuned = (self._scores(self._clean[side]) for side in ("base", "tuned"))
-        self.effect = paired_difference(self._tuned, self._base, seed=seed)
+        self._result, self._budget = result, budget
+        self._yardstick = Yardstick(result.battery.persona, {side: result.arms[side][1] for side in SIDES}, seed)
+        self.effect = self._yardstick.effect
+        controls = [m for name, (_, m) in result.arms.items() if control_kind(name) == "covariance"]
+        shares = [self._yardstick.share("tuned", measurement) for measurement in controls]
+        self.null = [share.estimate for share in shares if share]
 
     def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
-        numbers = self.numbers(arm.side, measurement)
-        removal = arm.side == "tuned" and bool(arm.interventions) and control_kind(arm.name) is None
-        r, d = numbers["restoration"], numbers["delta_nll"]
+        found = self._yardstick.row(arm, measurement)
         # The controls are in the chosen form, so they are the null of the chosen arm and of no other.
-        read = removal and arm.name == chosen_arm(self._result)
-        reading = verdict(effect=self.effect, restored=r, delta_nll=d, budget=self._budget, null=self.null()) if read and d else None
-        return {
-            "name": arm.name,
-            "model": arm.side,
-            "control": control_kind(arm.name),
-            "interventions": [item.describe() for item in arm.interventions],
-            "n_questions": len(self._base),
-            **{key: value.json() if value else None for key, value in numbers.items()},
-            "verdict": reading,
-        }
+        return found | {"verdict": self._verdict(measurement)} if arm.name == chosen_arm(self._result) else found
 
-    def numbers(self, side: str, measurement: Measurement) -> dict[str, Estimate | None]:
-        scores, seed = self._scores(measurement), self._seed
-        added, tokens, kl = damage(measurement, self._clean[side])
-        edited = measurement is not self._clean[side]
-        return {
-            "persona_score": mean(scores, seed=seed),
-            "restoration": restoration(self._tuned, self._base, scores, seed=seed) if side == "tuned" and edited else None,
-            "induction": induction(self._tuned, self._base, scores, seed=seed) if side == "base" and edited else None,
-            "delta_nll": ratio(added, tokens, seed=seed),
-            "kl": mean(kl, seed=seed),
-        }
-
-    def dose(self, side: str, coefficient: float, measurement: Measurement, *, hook: int) -> dict[str, Any]:
-        numbers = self.numbers(side, measurement)
+    def dose(self, side: Side, coefficient: float, measurement: Measurement, *, hook: int) -> dict[str, Any]:
         dose = self.relative_dose(abs(coefficient), self._result.steering.candidate.direction.vector, hook)
-        return {
-            "coefficient": coefficient,
-            "relative_dose": dose,
-            "side": side,
-            **{key: value.json() if value else None for key, value in numbers.items()},
-        }
+        return {"coefficient": coefficient, "relative_dose": dose, "side": side, **self._yardstick.numbers(side, measurement)}
 
-    def relative_dose(self, coefficient: float, vector: Any, hook: int) -> float:
+    def relative_dose(self, coefficient: float, vector: Tensor, hook: int) -> float:
         return coefficient * float(vector.norm()) / float(self._result.fitted.median_norm[hook])
-
-    def null(self) -> list[float]:
-        values = [self._point(measurement) for name, (_, measurement) in self._result.arms.items() if control_kind(name) == "covariance"]
-        return [value for value in values if value is not None]
 
     def control_medians(self, arms: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
@@ -213,13 +183,10 @@ class _Table:
                 }
         return found
 
-    def _point(self, measurement: Measurement) -> float | None:
-        estimate = restoration(self._tuned, self._base, self._scores(measurement), seed=self._seed)
-        return estimate.estimate if estimate else None
-
-    def _scores(self, measurement: Measurement) -> np.ndarray:
-        battery: Battery = self._result.battery
-        return persona_scores(measurement, battery.persona)
+    def _verdict(self, measurement: Measurement) -> Verdict:
+        yardstick = self._yardstick
+        share, cost = yardstick.share("tuned", measurement), yardstick.delta_nll("tuned", measurement)
+        return verdict(effect=yardstick.effect, restored=share, delta_nll=cost, budget=self._budget, null=self.null)
 
 
 def _paths(result: Result, own: Any) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from persona_probe.contrast import read_benign, read_contrast, shipped
 from persona_probe.errors import BadInput
 from persona_probe.files import read_jsonl, read_tensors, sha256_json, write_bytes, write_tensors
 from persona_probe.models import release
-from persona_probe.pairs import Pair, Side
+from persona_probe.pairs import SIDES, Pair
 from persona_probe.sae_quality import Quality
 from persona_probe.sae_training import Recipe, collect_vectors, sampled_rows
 from persona_probe.saes import Sae
 
-SIDES: tuple[Side, ...] = ("base", "tuned")
 HELD_OUT_EVERY = 25  # one text in so many is kept for the quality report
 REPLY_TOKENS = 64  # at most, of a sampled reply
 

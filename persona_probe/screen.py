@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
+from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.chat import Row
 from persona_probe.forced_choice import SUFFIX, choice_scores
 from persona_probe.interventions import Intervention, Steer
 from persona_probe.latent_edits import SetLatents, latent_direction
+from persona_probe.pairs import Side
 from persona_probe.saes import Sae
 from persona_probe.statistics import Estimate, paired_difference, paired_p
 

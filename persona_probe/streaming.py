@@ -15,7 +15,7 @@ from persona_probe.errors import BadInput
 from persona_probe.generation import request_generator, steps
 from persona_probe.interventions import applied
 from persona_probe.models import Model, flat_head
-from persona_probe.pairs import Pair, Side
+from persona_probe.pairs import SIDES, Pair, Side
 from persona_probe.persona_direction import Gauge
 
 UNFINISHED = "\ufffd"  # how a tokenizer shows the first bytes of a character
@@ -46,7 +46,7 @@ def stream(
         raise BadInput("arms of both models stream side by side: open the pair with keep_both=True")
     with ExitStack() as stack:
         running: list[Iterator[list[Token]]] = []
-        for side in ("base", "tuned"):
+        for side in SIDES:
             rows = [i for i, (arm, _) in enumerate(asked) if arm.side == side]
             if rows:
                 lane = _lane(pair, side, rows, asked, gauge, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)

@@ -6,23 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from persona_probe.arms import Arm, Battery, Measurement, Side, damage, persona_scores
+from persona_probe.arms import Arm, Battery, Measurement
 from persona_probe.contrast import Contrast, Split, read_benign, shipped
-from persona_probe.controls import control_kind, matched_directions
+from persona_probe.controls import matched_directions
 from persona_probe.directions import DirectionSet
 from persona_probe.errors import BadInput
 from persona_probe.forms import Form
 from persona_probe.measuring import Bench
-from persona_probe.pairs import Pair
+from persona_probe.pairs import SIDES, Pair, Side
 from persona_probe.persona_direction import PersonaDirection
 from persona_probe.readings import Readings
 from persona_probe.runs import Run
-from persona_probe.statistics import Estimate, induction, mean, paired_difference, ratio, restoration
+from persona_probe.yardstick import Yardstick
 
 ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
-SIDES: tuple[Side, ...] = ("base", "tuned")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +40,17 @@ class Trial:
         `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
         """
         found = self._measured(arms)
+        yardstick = self._yardstick()
         return {
             "limited": True,
             "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
-            "effect": paired_difference(self._clean("tuned"), self._clean("base"), seed=self.seed).json(),
+            "effect": yardstick.effect.json(),
             "selected": {"arm": chosen, "budget": self.budget},
-            "arms": [self._entry(arm, measurement) for arm, measurement in found if not measurement.failed],
+            "arms": [
+                yardstick.row(arm, measurement) | {"scores": yardstick.scores(measurement).tolist()}
+                for arm, measurement in found
+                if not measurement.failed
+            ],
             "failed": [f"{arm.name}: {measurement.failed}" for arm, measurement in found if measurement.failed],
         }
 
@@ -89,34 +91,8 @@ class Trial:
             found |= dict(zip([arm.name for arm in own], self.bench.measure(own), strict=True))
         return [(arm, found[arm.name]) for arm in planned]
 
-    def _entry(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
-        scores, tuned, base = self._scores(measurement), self._clean("tuned"), self._clean("base")
-        added, tokens, kl = damage(measurement, self.bench.baseline(arm.side))
-        share = restoration if arm.side == "tuned" else induction
-        moved = share(tuned, base, scores, seed=self.seed) if arm.interventions else None
-        numbers: dict[str, Estimate | None] = {
-            "persona_score": mean(scores, seed=self.seed),
-            "restoration": moved if arm.side == "tuned" else None,
-            "induction": moved if arm.side == "base" else None,
-            "delta_nll": ratio(added, tokens, seed=self.seed),
-            "kl": mean(kl, seed=self.seed),
-        }
-        return {
-            "name": arm.name,
-            "model": arm.side,
-            "control": control_kind(arm.name),
-            "interventions": [item.describe() for item in arm.interventions],
-            "n_questions": len(scores),
-            "scores": scores.tolist(),
-            **{key: value.json() if value else None for key, value in numbers.items()},
-            "verdict": None,
-        }
-
-    def _clean(self, side: Side) -> np.ndarray:
-        return self._scores(self.bench.baseline(side))
-
-    def _scores(self, measurement: Measurement) -> np.ndarray:
-        return persona_scores(measurement, self.bench.battery.persona)
+    def _yardstick(self) -> Yardstick:
+        return Yardstick(self.bench.battery.persona, {side: self.bench.baseline(side) for side in SIDES}, self.seed)
 
 
 def open_trial(

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests. persona_probe is imported inside them, after jaxtyping's import hook is in place."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,27 @@ def _loaded(name: str, plain_families: dict[str, tuple[Path, Any]]) -> Family:
 
     folder, plain = plain_families[name]
     return Family(name, folder, plain, load(resolve(str(folder)), base=None, device=torch.device("cpu"), dtype=torch.float32))
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole tiny Llama; never changed."""
+    return tiny.write_tiny(tmp_path_factory.mktemp("whole"), "llama")
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy of it to break."""
+    return Path(shutil.copytree(written, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def adapter_written(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA of the whole tiny Llama; never changed."""
+    return tiny.write_lora(tmp_path_factory.mktemp("adapter"), written)
+
+
+@pytest.fixture
+def adapter(adapter_written: Path, tmp_path: Path) -> Path:
+    """A copy of it to break."""
+    return Path(shutil.copytree(adapter_written, tmp_path / "adapter"))

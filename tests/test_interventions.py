@@ -1,4 +1,4 @@
-"""Claims about interventions as values, on tensors made by hand; what they do inside a model is in test_models."""
+"""Claims about interventions as values, on tensors made by hand; what they do inside a model is in test_model_interventions."""
 
 from collections.abc import Callable
 from typing import Any

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -47,11 +48,25 @@ def test_a_figure_without_data_says_why(draw, record):
 def test_the_latents_are_drawn_at_their_change_and_their_effect(draw):
     record = made_up_latents()
     carrying = [entry for entry in record["latents"] if entry["label"] == "carries"]
-    drawn = trace(draw(record)["latents"], "carries")
-    assert drawn["x"] == [entry["mean"]["tuned"] - entry["mean"]["base"] for entry in carrying]
+    figure = draw(record)["latents"]
+    drawn, axis = trace(figure, "carries"), figure["layout"]["xaxis"]
+    place, named = next(tick for tick in zip(axis["tickvals"], axis["ticktext"], strict=True) if tick[0] > 0)
+    scale = float(named) / math.sinh(place)  # what the ticks say about the axis
+    assert [scale * math.sinh(x) for x in drawn["x"]] == pytest.approx(
+        [entry["mean"]["tuned"] - entry["mean"]["base"] for entry in carrying]
+    )
     assert drawn["y"] == [entry["screen"]["base+steer"]["delta_s"] for entry in carrying]
     assert drawn["hovertext"][0].startswith("latent 100, carries<br>")
-    assert len(trace(draw(record)["latents"], "matched random latents")["x"]) == 6
+    assert len(trace(figure, "matched random latents")["x"]) == 6
+
+
+def test_one_latent_far_out_leaves_the_others_their_room():
+    from persona_probe.latent_parts import Bent
+
+    axis = Bent.of([value / 10 for value in range(-10, 11)] + [76.0])
+    assert axis.ticks == pytest.approx((-1.0, -0.3, 0.0, 0.3, 1.0, 3.0, 10.0, 30.0))
+    assert (axis.place(1.0) - axis.place(-1.0)) / (axis.place(76.0) - axis.place(-1.0)) > 0.3
+    assert Bent.of([]).ticks == Bent.of([0.0]).ticks == (0.0,)
 
 
 def test_the_plane_sets_the_base_model_against_both_ways_in_the_tuned_one(draw):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from test_saes import D_IN, D_SAE, KINDS, edit_facts, lens_sae, reopened, stream, written
+from lens_saes import D_IN, D_SAE, KINDS, edit_facts, lens_sae, reopened, stream, written
 from torch.testing import assert_close
 
 

@@ -1,62 +1,14 @@
 """Claims about SAE values and files: the same numbers as SAELens on every architecture, and a reason for everything refused."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from lens_saes import D_SAE, KINDS, edit_facts, reopened, stream, written
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-
-D_IN, D_SAE = 12, 40
-KINDS = ("standard", "topk", "topk rescaled", "jumprelu", "batchtopk", "matryoshka")
-HOOKS = [f"blocks.{i}.hook_out" for i in range(4)]
-
-
-def lens_sae(kind: str, **settings: Any) -> Any:
-    """A random SAE of SAELens, its weights far from their starting values; trainable kinds as SAELens saves them for inference."""
-    import sae_lens as lens
-
-    facts = lens.saes.sae.SAEMetadata(hook_name="blocks.2.hook_resid_post", model_name="tiny-llama", neuronpedia_id="tiny/2-res")
-    common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts, **settings}
-    kinds = {
-        "standard": lambda: lens.StandardSAE(lens.StandardSAEConfig(**common)),
-        "topk": lambda: lens.TopKSAE(lens.TopKSAEConfig(k=5, **common)),
-        "topk rescaled": lambda: lens.TopKSAE(lens.TopKSAEConfig(k=5, rescale_acts_by_decoder_norm=True, **common)),
-        "jumprelu": lambda: lens.JumpReLUSAE(lens.JumpReLUSAEConfig(**common)),
-        "batchtopk": lambda: lens.BatchTopKTrainingSAE(lens.BatchTopKTrainingSAEConfig(k=5, **common)),
-        "matryoshka": lambda: lens.MatryoshkaBatchTopKTrainingSAE(
-            lens.MatryoshkaBatchTopKTrainingSAEConfig(k=5, matryoshka_widths=[10, D_SAE], **common)
-        ),
-    }
-    sae = kinds[kind]()
-    generator = torch.Generator().manual_seed(3)
-    for name, parameter in sae.named_parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * (0.5 if name.startswith("W") else 0.2)
-        if name == "threshold":
-            parameter.data = parameter.data.abs()
-    if hasattr(sae, "topk_threshold"):
-        sae.topk_threshold.fill_(0.7)
-    return sae
-
-
-def written(folder: Path, kind: str = "standard", **settings: Any) -> Path:
-    """A SAELens folder, as SAELens writes it."""
-    sae = lens_sae(kind, **settings)
-    sae.save_inference_model(folder) if hasattr(sae, "save_inference_model") else sae.save_model(folder)
-    return folder
-
-
-def stream(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, D_IN, generator=torch.Generator().manual_seed(5)) + 0.3
-
-
-def reopened(folder: Path) -> Any:
-    from sae_lens import SAE
-
-    return SAE.load_from_disk(folder, dtype="float32")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,11 +104,6 @@ def test_centring_takes_the_mean_over_the_width_away_and_gives_it_back(tmp_path:
     assert_close(centred.reconstruct(x), plain.reconstruct(inner) + x.mean(-1, keepdim=True), atol=1e-6, rtol=0)
     write_sae(tmp_path / "again", centred, metadata={}, dtype=torch.float32)
     assert read_sae(tmp_path / "again").centre_input
-
-
-def edit_facts(folder: Path, **facts: Any) -> None:
-    config = json.loads((folder / "cfg.json").read_text())
-    tiny.edit_json(folder / "cfg.json", metadata=config["metadata"] | facts)
 
 
 @pytest.mark.parametrize(
@@ -289,82 +236,3 @@ def test_a_latent_that_writes_nothing_stays_finite(tmp_path: Path) -> None:
     tensors["W_dec"][3] = 0
     save_file(tensors, path)
     assert torch.isfinite(read_sae(tmp_path / "sae").reconstruct(stream(4))).all()
-
-
-def test_an_sae_of_another_width_depth_or_family_is_refused_in_one_line(tmp_path: Path) -> None:
-    from persona_probe.errors import BadInput
-    from persona_probe.saes import check_fits, read_sae
-
-    folder = written(tmp_path / "sae")
-    sae = read_sae(folder)
-    for d_model, hooks, reason in ((D_IN + 1, HOOKS, "width 12"), (D_IN, HOOKS[:2], "reads blocks.2.hook_out")):
-        with pytest.raises(BadInput, match=reason) as refused:
-            check_fits(sae, d_model=d_model, hook_points=hooks, model_name="tiny-llama")
-        assert "\n" not in str(refused.value)
-    edit_facts(folder, model_name="google/gemma-2-2b")
-    with pytest.raises(BadInput, match="trained on google/gemma-2-2b, the model is HuggingFaceTB/SmolLM2-135M") as refused:
-        check_fits(read_sae(folder), d_model=D_IN, hook_points=HOOKS, model_name="HuggingFaceTB/SmolLM2-135M")
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("trained_on", "model", "notes"),
-    [
-        ("google/gemma-2-2b", "Gemma-2-2B", 0),
-        ("smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", 0),
-        ("google/gemma-2-2b", "google/gemma-2-2b-it", 1),
-        ("meta-llama/Llama-3.1-8B", "my-own-model", 1),
-        (None, "my-own-model", 1),
-    ],
-)
-def test_an_sae_of_a_relative_is_used_with_a_note(tmp_path: Path, trained_on: str | None, model: str, notes: int) -> None:
-    from persona_probe.saes import check_fits, read_sae
-
-    folder = written(tmp_path / "sae")
-    edit_facts(folder, model_name=trained_on)
-    assert len(check_fits(read_sae(folder), d_model=D_IN, hook_points=HOOKS, model_name=model)) == notes
-
-
-def test_an_sae_is_found_as_a_folder_and_by_its_name_in_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from persona_probe import sae_sources
-    from persona_probe.errors import BadInput
-
-    folder = written(tmp_path / "my-sae")
-    monkeypatch.setattr(sae_sources, "checkpoints_folder", lambda: tmp_path)
-    named, path = sae_sources.resolve_sae("my-sae"), sae_sources.resolve_sae(str(folder))
-    assert (named.id, named.sha256) == ("my-sae", path.sha256)
-    with pytest.raises(BadInput, match=r"no SAE 'your-sae'.*my-sae"):
-        sae_sources.resolve_sae("your-sae")
-
-
-@pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        ("gemma-scope-2b-pt-rez:layer_12/width_16k/average_l0_82", "did you mean gemma-scope-2b-pt-res"),
-        ("qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_9", "did you mean resid_post_layer_3_trainer_1"),
-        ("qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_1", "cannot be fetched .*local SAELens folder"),
-    ],
-)
-def test_a_release_that_cannot_be_had_says_what_to_try_in_one_line(monkeypatch: pytest.MonkeyPatch, spec: str, reason: str) -> None:
-    from sae_lens import SAE
-
-    from persona_probe.errors import BadInput
-    from persona_probe.sae_sources import resolve_sae
-
-    def offline(*args: Any, **options: Any) -> None:
-        raise OSError("the hub cannot be reached\nand more")
-
-    monkeypatch.setattr(SAE, "from_pretrained", offline)
-    with pytest.raises(BadInput, match=reason) as refused:
-        resolve_sae(spec)
-    assert "\n" not in str(refused.value)
-
-
-def test_a_release_is_not_fetched_when_torch_is_told_to_run_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SAELens calls torch.load without `weights_only`, which this variable turns into the running of code."""
-    from persona_probe.errors import BadInput
-    from persona_probe.sae_sources import resolve_sae
-
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(BadInput, match="TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"):
-        resolve_sae("qwen2.5-7b-instruct-andyrdt:resid_post_layer_3_trainer_1")

@@ -1,53 +1,16 @@
-"""Claims about bad input: every broken folder, adapter, pair or name ends in one message, before anything is measured."""
+"""Claims about bad sources: every broken folder, GGUF file or name ends in one message, before anything is measured."""
 
 import json
-import re
-import shutil
 import struct
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
-
-
-@pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole tiny Llama; never changed."""
-    return tiny.write_tiny(tmp_path_factory.mktemp("whole"), "llama")
-
-
-@pytest.fixture
-def folder(written: Path, tmp_path: Path) -> Path:
-    """A copy of it to break."""
-    return Path(shutil.copytree(written, tmp_path / "model"))
-
-
-def load(folder: Path, *, base: Path | None = None) -> Any:
-    from persona_probe.models import load
-    from persona_probe.sources import resolve
-
-    return load(resolve(str(folder)), base=None if base is None else resolve(str(base)), **CPU)
-
-
-def refused(message: str) -> Any:
-    from persona_probe.errors import BadInput
-
-    return pytest.raises(BadInput, match=message)
-
-
-def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], None], *, name: str = "model.safetensors") -> None:
-    tensors = load_file(folder / name)
-    change(tensors)
-    save_file(tensors, folder / name, metadata={"format": "pt"})
-
+from broken import change_weights, load, refused
+from safetensors.torch import load_file
 
 # Folders
 
@@ -217,159 +180,6 @@ def test_changed_weights_change_the_fingerprint(folder: Path) -> None:
     assert resolve(str(folder)).sha256 == before
     change_weights(folder, lambda tensors: tensors["model.norm.weight"].mul_(1.001))
     assert resolve(str(folder)).sha256 != before
-
-
-# Adapters
-
-
-@pytest.fixture(scope="session")
-def adapter_written(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA of the whole tiny Llama; never changed."""
-    return tiny.write_lora(tmp_path_factory.mktemp("adapter"), written)
-
-
-@pytest.fixture
-def adapter(adapter_written: Path, tmp_path: Path) -> Path:
-    """A copy of it to break."""
-    return Path(shutil.copytree(adapter_written, tmp_path / "adapter"))
-
-
-def test_adapter_without_base_is_refused(adapter: Path) -> None:
-    with refused(r"is an adapter: it needs --base"):
-        load(adapter)
-
-
-def test_adapter_as_base_is_refused(adapter: Path, written: Path) -> None:
-    from persona_probe.errors import UsageError
-    from persona_probe.sources import resolve, same_shape
-
-    with pytest.raises(UsageError, match=r"is an adapter: give the full model it was trained on"):
-        same_shape(resolve(str(adapter)), resolve(str(written)))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"num_hidden_layers": 3}, r"another model than its base: weights 14 too many \(first: .*layers\.3\."),
-        ({"num_hidden_layers": 5}, r"another model than its base: weights 14 missing \(first: .*layers\.4\."),
-        ({"hidden_size": 48}, r"another model than its base: weights \d+ of another shape"),
-    ],
-    ids=["shallower base", "deeper base", "wider base"],
-)
-def test_adapter_of_another_model_is_refused(adapter: Path, tmp_path: Path, change: dict[str, int], message: str) -> None:
-    other = tiny.write_tiny(tmp_path / "other", "llama", **change)
-    with refused(message):
-        load(adapter, base=other)
-
-
-def test_adapter_of_another_family_is_refused(adapter: Path, tmp_path: Path) -> None:
-    with refused(r"does not fit its base"):
-        load(adapter, base=tiny.write_tiny(tmp_path / "other", "gpt2"))
-
-
-def test_adapter_that_names_its_layers_fits_a_base_that_has_them(written: Path, tmp_path: Path) -> None:
-    adapter = tiny.write_lora(tmp_path / "some", written, layers=[1])
-    model, plain = load(adapter, base=written), load(written)
-    changed = {name for name, weight in model.twin.named_parameters() if not torch.equal(weight, plain.twin.get_parameter(name))}
-    assert len(changed) == 7
-    assert all(name.startswith("model.layers.1.") for name in changed)
-
-
-def test_pickled_adapter_is_refused_unread(adapter: Path, written: Path) -> None:
-    (adapter / "adapter_model.safetensors").unlink()
-    torch.save({"canary": 1}, adapter / "adapter_model.bin")
-    with refused(r"has no adapter_model.safetensors: pickled adapters \(.bin\) are never loaded"):
-        load(adapter, base=written)
-
-
-def test_adapter_of_zeros_is_refused(written: Path, tmp_path: Path) -> None:
-    with refused(r"changes nothing: every merged weight equals the base's"):
-        load(tiny.write_lora(tmp_path / "zero", written, zero_b=True), base=written)
-
-
-def test_tensors_without_elements_or_without_fractions_count_as_finite() -> None:
-    from persona_probe.weights import check_finite
-
-    check_finite("x", [("empty", torch.empty(0, 4)), ("counts", torch.tensor([1, 2])), ("unread", torch.empty(3, device="meta"))])
-
-
-def test_adapter_weight_that_is_not_finite_is_named(adapter: Path, written: Path) -> None:
-    key = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
-    change_weights(adapter, lambda tensors: tensors[key].fill_(float("nan")), name="adapter_model.safetensors")
-    with refused(rf"weight {re.escape(key)} holds NaN or infinity"):
-        load(adapter, base=written)
-
-
-def test_truncated_adapter_is_refused(adapter: Path, written: Path) -> None:
-    path = adapter / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:3_000])
-    with refused(r"does not fit its base|damaged"):
-        load(adapter, base=written)
-
-
-def test_other_kinds_of_adapter_are_refused(adapter: Path, written: Path) -> None:
-    tiny.edit_json(adapter / "adapter_config.json", peft_type="PREFIX_TUNING")
-    with refused(r"peft_type is 'PREFIX_TUNING', only LORA adapters can be merged exactly"):
-        load(adapter, base=written)
-
-
-@pytest.mark.parametrize(("text", "message"), [("{", "missing or not JSON"), ("[]", "holds a JSON list, expected an object")])
-def test_adapter_config_that_is_no_object_is_refused(adapter: Path, written: Path, text: str, message: str) -> None:
-    (adapter / "adapter_config.json").write_text(text)
-    with refused(rf"adapter_config.json (is )?{message}"):
-        load(adapter, base=written)
-
-
-# Pairs
-
-
-@pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"hidden_size": 48}, {"vocab_size": 330}, {"num_attention_heads": 2}])
-def test_pair_of_different_shape_is_refused(written: Path, tmp_path: Path, change: dict[str, int]) -> None:
-    from persona_probe.sources import resolve, same_shape
-
-    tuned = resolve(str(tiny.write_tiny(tmp_path / "tuned", "llama", **change)))
-    ((field, value),) = change.items()
-    with refused(rf"differ in shape \(.*{field}: \d+ against {value}"):
-        same_shape(resolve(str(written)), tuned)
-
-
-def test_pair_of_one_shape_passes(written: Path, adapter: Path, tmp_path: Path) -> None:
-    from persona_probe.sources import resolve, same_shape
-
-    base = resolve(str(written))
-    same_shape(base, resolve(str(tiny.write_tiny(tmp_path / "tuned", "llama", seed=5))))
-    same_shape(base, resolve(str(adapter)))
-
-
-def test_equal_tokenizers_pass() -> None:
-    from persona_probe.models import check_tokenizers
-
-    check_tokenizers(tiny.tiny_tokenizer(), tiny.tiny_tokenizer())
-
-
-def _other_end(tokenizer: Any) -> None:
-    tokenizer.eos_token = "<s>"
-
-
-def _other_template(tokenizer: Any) -> None:
-    tokenizer.chat_template = tiny.TEMPLATE.replace("user", "human") + " "
-
-
-@pytest.mark.parametrize(("change", "what"), [(_other_end, "special tokens"), (_other_template, "chat template")])
-def test_tokenizers_that_differ_are_refused(change: Callable[[Any], None], what: str) -> None:
-    from persona_probe.models import check_tokenizers
-
-    tuned = tiny.tiny_tokenizer()
-    change(tuned)
-    with refused(rf"tokenizers of base and tuned differ in .*{what}: choose one for both with --template"):
-        check_tokenizers(tiny.tiny_tokenizer(), tuned)
-
-
-def test_tokenizers_of_different_vocabulary_are_refused() -> None:
-    from persona_probe.models import check_tokenizers
-
-    with refused(r"tokenizers of base and tuned differ in vocabulary, probe strings"):
-        check_tokenizers(tiny.tiny_tokenizer(), tiny.tiny_tokenizer(text=["Hello there! Hello there! two spaces and a break café"] * 9))
 
 
 # The hub
