@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from persona_probe.chat import Prompt, TokenBatch, Tokenizer, render
+from persona_probe.devices import few_kernels
 from persona_probe.errors import BadInput, OutOfMemory
 from persona_probe.files import sha256_json
 from persona_probe.sources import Source
@@ -110,6 +111,7 @@ def load(
     device_map: str | None = None,
 ) -> Model:
     """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
+    few_kernels()
     large_blocks_apart()
     tokenizer = tokenizer or load_tokenizer(source, base)
     weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)

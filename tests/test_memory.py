@@ -126,6 +126,7 @@ def test_a_broken_baseline_is_an_error_and_not_a_failed_arm(planted: Planted, tm
 
 
 FREED = """
+import os
 import sys
 import torch
 from persona_probe.models import load
@@ -145,7 +146,7 @@ for _ in range(12):
     small.append([torch.ones(8 * 2**10) for _ in range(8)])
 full = resident()
 large.clear()
-print((full - resident()) // 2**20)
+print((full - resident()) // 2**20, "LRU_CACHE_CAPACITY" in os.environ)
 """
 
 
@@ -159,7 +160,57 @@ def test_large_tensors_give_their_memory_back_at_once_with_small_ones_kept_betwe
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    assert int(found.stdout.split()[-1]) > 180
+    freed, few_kernels = found.stdout.split()[-2:]
+    assert int(freed) > 180
+    assert few_kernels == "True"
+
+
+SHAPES = """
+import ctypes
+import sys
+import torch
+from persona_probe.devices import few_kernels
+
+if sys.argv[1] == "few":
+    few_kernels()
+weights = torch.ones(256, 128, dtype=torch.bfloat16)
+
+def held():
+    ctypes.CDLL(None).malloc_trim(0)
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+def products(first, last):
+    for rows in range(first, last):
+        torch.nn.functional.linear(torch.ones(rows, 128, dtype=torch.bfloat16), weights)
+
+products(1, 9)
+before = held()
+products(9, 309)
+print((held() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not torch.backends.mkldnn.is_available(), reason="about oneDNN, read from /proc")
+def test_products_of_many_shapes_leave_little_memory_behind() -> None:
+    """300 shapes, in processes of their own: oneDNN reads its limits once. A limit that is set already stays."""
+
+    def megabytes(how: str, **limits: str) -> int:
+        environment = {name: value for name, value in os.environ.items() if "CACHE_CAPACITY" not in name}
+        found = subprocess.run(
+            [sys.executable, "-c", SHAPES, how],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment | {"OMP_NUM_THREADS": "1"} | limits,
+        )
+        return int(found.stdout.split()[-1])
+
+    every = megabytes("every")
+    if every < 40:
+        pytest.skip("this processor's products keep nothing")
+    assert megabytes("few") < every / 3
+    assert megabytes("few", LRU_CACHE_CAPACITY="1024", ONEDNN_PRIMITIVE_CACHE_CAPACITY="1024") > every / 3
 
 
 CHECKED = """
