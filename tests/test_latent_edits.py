@@ -7,6 +7,8 @@ import pytest
 import tiny
 import torch
 from conftest import Family
+from families import left_padded, plain_resids
+from lens_saes import D_IN, lens_sae, reopened, stream
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -70,8 +72,6 @@ def test_active_latents_go_to_the_value_and_silent_ones_stay(latents: tuple[int,
 @pytest.mark.parametrize("kind", ["standard", "topk", "topk rescaled", "jumprelu"])
 @pytest.mark.parametrize("value", [0.0, 1.5])
 def test_other_latents_and_the_reconstruction_error_are_kept_as_saelens_decodes_them(tmp_path: Path, kind: str, value: float) -> None:
-    from test_saes import D_IN, lens_sae, reopened, stream
-
     from persona_probe.saes import read_sae
 
     lens_sae(kind).save_model(tmp_path / "sae")
@@ -124,8 +124,6 @@ def test_the_stream_keeps_its_precision_and_the_old_tensor_its_values() -> None:
 
 @pytest.mark.parametrize("skip_first", [0, 5])
 def test_inside_a_model_latents_are_set_from_token_skip_first_of_every_sequence_on(llama: Family, skip_first: int) -> None:
-    from test_models import left_padded, plain_resids
-
     from persona_probe.interventions import applied
 
     sae, latents = noise_sae(), (1, 8, 20)

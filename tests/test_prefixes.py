@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from conftest import Family
-from test_models import rows_of
+from families import rows_of
 
 families = pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "qwen2"], indirect=True)
 EDITS = ["steer 0", "steer 1", "steer 2", "steer 3", "ablate 2-3", "ablate all", "cap 3", "steer 1 and 3", "mlp 2", "embed"]

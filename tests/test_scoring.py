@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Family
-from test_models import rows_of
+from families import rows_of
 from test_prefixes import clean_of, families, interventions
 
 TOGETHER = ["steer 2", "ablate 2-3", "cap 3", "steer 3"]

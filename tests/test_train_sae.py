@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_commands import outcome
 
 ROOT = Path(__file__).parents[1]
 SIZES = {
@@ -217,8 +218,6 @@ def test_another_recipe_in_the_same_folder_is_refused_and_changes_no_file(done: 
 def test_help_and_misspelling_answer_before_anything_heavy_is_loaded(
     module: str, arguments: list[str], code: int, words: list[str]
 ) -> None:
-    from test_commands import outcome
-
     found = outcome(module, *arguments)
     assert (found["code"], found["heavy"]) == (code, [])
     assert [word for word in words if word not in found["out"] + found["err"]] == []
