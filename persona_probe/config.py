@@ -40,7 +40,7 @@ class Config:
     device: str = "auto"
     device_map: str | None = None
     keep_both: bool = False
-    max_tokens: int = 512
+    max_tokens: int = 1024
 
     def __post_init__(self) -> None:
         allowed = {"methods": METHODS, "scope": SCOPES, "template": (None, "base", "tuned")}

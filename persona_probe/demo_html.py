@@ -66,13 +66,17 @@ def common_top(turns: Sequence[Turn], *, after: bool) -> float:
 def dose(direction: PersonaDirection, coefficient: float, hook_point: str, *, low: float, high: float) -> Html:
     """The strength in both units over a bar on which the zone is marked where measured damage stayed within the budget."""
     length = f"{number(coefficient, digits=1, sign=True)} × the direction = {number(direction.relative(coefficient, hook_point))} of the median residual norm at {hook_point}"
-    zone = direction.coherent("base") if hook_point == direction.hook_point else (0.0, 0.0)
+    here = hook_point == direction.hook_point
+    zone = direction.coherent("base") if here else (0.0, 0.0)
     share = {
         name: 100 * (value - low) / (high - low)
         for name, value in (("from", zone[0]), ("to", zone[1]), ("zero", 0.0), ("here", coefficient))
     }
     if zone == (0.0, 0.0):
-        text = f"damage was not measured here, only at {direction.hook_point}: watch the text"
+        text = "damage of this direction was not measured" if here else f"damage was not measured here, only at {direction.hook_point}"
+        if here and direction.damage:
+            text = f"every dose that was measured costs more than {direction.budget:+g} nats per token"
+        text += ": watch the text"
     else:
         inside = zone[0] <= coefficient <= zone[1]
         text = f"base+steer stays coherent from {zone[0]:g} to {zone[1]:g} (measured ΔNLL within {direction.budget:+g} nats per token); this is {'inside' if inside else 'OUTSIDE'}"

@@ -24,7 +24,7 @@ from persona_probe.readings import Fitted, fit_all, read, split_rows
 from persona_probe.runs import Run
 from persona_probe.sae_arms import chosen_latent_arms
 from persona_probe.saes import Sae
-from persona_probe.selection import Candidate, Outcome, outcome_of, ranked, search
+from persona_probe.selection import Candidate, Outcome, along, outcome_of, ranked, search
 from persona_probe.statistics import paired_difference
 from persona_probe.traces import second_axis, traced_paths, traced_replies
 
@@ -87,11 +87,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
 
     outcomes = selected(config, fitted, tried, reporter)
     chosen = ranked(outcomes, config.budget)[0]
-    steering = (
-        chosen
-        if chosen.candidate.form.kind == "steer"
-        else ranked([o for o in outcomes if o.candidate.form.kind == "steer"], config.budget)[0]
-    )
+    ablation, steering = (along(outcomes, chosen, kind, config.budget) for kind in ("ablate", "steer"))
     clock.lap("select")
 
     own, means = fitted.of(chosen.candidate.method), fitted.base_mean
@@ -106,7 +102,6 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     )
     matched = matched_directions(own, find, seed=config.seed)
     del find
-    ablation = ablating(outcomes, chosen, config.budget)
     tuned_arms, base_arms = planned_arms(fitted, chosen.candidate, steering.candidate, ablation.candidate, controls)
     if sae is not None:
         reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
@@ -212,13 +207,6 @@ def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[
 
     norm = float(fitted.median_norm[fitted.hook_points.index(sae.hook_point)])
     return chosen_latent_arms(fitted.sets, sae, median_norm=norm, skip_first=config.skip_first, merit=merit, seed=config.seed)
-
-
-def ablating(outcomes: Sequence[Outcome], chosen: Outcome, budget: float) -> Outcome:
-    """The outcome behind the arm `tuned+ablate`: the chosen one when it ablates, else the best that does."""
-    return (
-        chosen if chosen.candidate.form.kind == "ablate" else ranked([o for o in outcomes if o.candidate.form.kind == "ablate"], budget)[0]
-    )
 
 
 def planned_arms(

@@ -48,7 +48,7 @@ def main(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="Spread a model over several GPUs: auto.")] = None,
     keep_both: Annotated[bool, typer.Option("--keep-both", help="Keep base and tuned in memory together.")] = False,
-    max_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 512,
+    max_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 1024,
     toy: Annotated[bool, typer.Option("--toy", help="Run on a tiny planted organism whose answers are known (seconds).")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Insist on continuing the run in --output-dir.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start afresh in --output-dir.")] = False,

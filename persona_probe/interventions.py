@@ -47,7 +47,7 @@ class Intervention(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Steer:
-    """Adds `coefficient` times `vector` at one hook point: 1.0 adds one mean difference as it stands, -1.0 takes it away."""
+    """Adds `coefficient` times `vector` at one hook point: 1.0 adds the direction as it stands, -1.0 takes it away."""
 
     vector: Float[Tensor, " d_model"]
     hook_point: str

@@ -144,7 +144,7 @@ def layer_by_method(record: Record) -> Figure:
 
 
 def layer_by_coefficient(record: Record) -> Figure:
-    """Steering with the selected method: layer against coefficient (1 is one mean difference as it stands) on the select questions.
+    """Steering with the selected method: layer against coefficient (1 is the direction as it stands) on the select questions.
     Above restoration, below its cost; crossed cells are over the damage budget. Look for a region, not a single bright cell."""
     method = (record.get("selected") or {}).get("method")
     cells: dict[tuple[str, int], Cell] = {}
@@ -182,7 +182,7 @@ def dose_response(record: Record) -> Figure:
     rule(figure, (2, 1), y=limit, label=f"budget {number(limit, sign=True)}", line={"dash": "dash"})
     doses = {point["coefficient"]: point["relative_dose"] for point in points}
     ticks = [f"{number(value, sign=True)}<br>{number(dose)}" for value, dose in doses.items()]
-    title = f"coefficient (1: one mean difference); below it, dose / median residual norm; {n_test(record)}"
+    title = f"coefficient (1: one length of the direction); below it, dose / median residual norm; {n_test(record)}"
     figure.update_xaxes(tickvals=list(doses), ticktext=ticks)
     figure.update_xaxes(title_text=title, row=2, col=1)
     figure.update_yaxes(title_text="S, nats per token", row=1, col=1)

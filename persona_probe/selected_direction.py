@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from persona_probe.config import Config
-from persona_probe.experiment import Result, ablating
+from persona_probe.experiment import Result
 from persona_probe.pairs import Pair
 from persona_probe.persona_direction import PersonaDirection
+from persona_probe.selection import along
 
 
 def selected_direction(config: Config, pair: Pair, result: Result, record: Mapping[str, Any]) -> PersonaDirection:
@@ -22,10 +23,10 @@ def selected_direction(config: Config, pair: Pair, result: Result, record: Mappi
         fitted.base_mean,
         tuple(fitted.median_norm.tolist()),
         fitted.group_means(own.method),
-        ablating(result.outcomes, chosen, config.budget).candidate.form,
+        along(result.outcomes, chosen, "ablate", config.budget).candidate.form,
         result.steering.candidate.form,
         config.budget,
-        tuple((dose["side"], dose["coefficient"], dose["delta_nll"]["estimate"]) for dose in doses(result, record)),
+        tuple((dose["side"], dose["coefficient"], dose["delta_nll"]["estimate"]) for dose in record["dose_response"]),
         {
             "base": pair.base.id,
             "tuned": pair.tuned.id,
@@ -35,10 +36,3 @@ def selected_direction(config: Config, pair: Pair, result: Result, record: Mappi
             "select_questions": result.contrast.hashes("select"),
         },
     )
-
-
-def doses(result: Result, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The dose-response, when it was measured with the selected method at the selected hook point; another direction's says nothing here."""
-    steering, chosen = result.steering.candidate, result.chosen.candidate
-    same = (steering.method, steering.direction.hook_point) == (chosen.method, chosen.direction.hook_point)
-    return list(record["dose_response"]) if same else []

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -129,6 +129,16 @@ def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
         return outcome.within(budget), restored, -max(0.0, outcome.delta_nll), -overshoot
 
     return sorted(outcomes, key=merit, reverse=True)
+
+
+def along(outcomes: Sequence[Outcome], chosen: Outcome, kind: Literal["ablate", "steer"], budget: float) -> Outcome:
+    """The best ablation or steering along the direction of the chosen outcome: one direction is used both ways."""
+    place = (chosen.candidate.method, chosen.candidate.layer)
+    own = [o for o in outcomes if (o.candidate.method, o.candidate.layer) == place and o.candidate.form.kind == kind]
+    if not own:
+        hook_point = chosen.candidate.direction.hook_point
+        raise BadInput(f"no {kind} along the {place[0]} direction of {hook_point} gave finite numbers: try --dtype float32")
+    return ranked(own, budget)[0]
 
 
 def outcome_of(

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import MISSING, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,18 @@ def test_train_organism_refuses_what_it_cannot_do_before_it_makes_a_folder(
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["find_direction", "diff_latents"])
+def test_a_command_and_its_config_have_the_same_defaults(command: str) -> None:
+    from persona_probe import diff_latents, find_direction
+    from persona_probe.config import Config
+    from persona_probe.latent_config import LatentConfig
+
+    main, config = {"find_direction": (find_direction.main, Config), "diff_latents": (diff_latents.main, LatentConfig)}[command]
+    typed = {"scope" if name == "tokens" else name: option.default for name, option in signature(main).parameters.items()}
+    if "methods" in typed:
+        typed["methods"] = tuple(typed["methods"].split(","))
+    kept = {field.name: field.default for field in fields(config) if field.default is not MISSING}
+    assert len(kept) > 15
+    assert {name: typed[name] for name in kept} == kept

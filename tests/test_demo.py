@@ -303,7 +303,10 @@ def test_the_dose_bar_marks_the_measured_zone(found: Any) -> None:
     inside, outside = (dose(found, value, found.hook_point, low=-2.0, high=2.0) for value in (0.5, 1.5))
     assert 'class="zone" style="left:50.0%;width:25.0%"' in inside
     assert ("inside" in inside, "OUTSIDE" in outside) == (True, True)
-    assert "not measured here" in dose(found, 0.5, found.hook_points[0], low=-2.0, high=2.0)
+    assert f"not measured here, only at {found.hook_point}" in dose(found, 0.5, found.hook_points[0], low=-2.0, high=2.0)
+    unmeasured, costly = replace(found, damage=()), replace(found, budget=-9.0)
+    assert "damage of this direction was not measured" in dose(unmeasured, 0.5, found.hook_point, low=-2.0, high=2.0)
+    assert "every dose that was measured costs more than -9" in dose(costly, 0.5, found.hook_point, low=-2.0, high=2.0)
     assert f"{found.relative(1.5, found.hook_point):.2f} of the median" in outside
 
 

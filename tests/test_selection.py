@@ -221,3 +221,30 @@ def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_
     assert not {row.ids for row in select.benign} & {row.ids for row in test.benign}
     assert min(len(select.benign), len(test.benign)) >= 2
     assert len(test.benign) == 15
+
+
+def test_both_forms_are_along_the_chosen_direction_however_well_another_does() -> None:
+    from persona_probe.selection import along, ranked
+
+    def score(one: Any) -> tuple[float, float]:
+        place = (one.method, one.layer)
+        if one.form.kind == "ablate":
+            return 0.9 if place == ("shift", 8) else 0.8 if place == ("shift", 7) else 0.1, 0.0
+        return 0.2 * abs(one.form.coefficient) + (0.2 if one.layer == 7 else 0.0), 0.0
+
+    found, _ = searched(score)
+    chosen = ranked(found, 0.1)[0]
+    steering = along(found, chosen, "steer", 0.1)
+    best = ranked([one for one in found if one.candidate.form.kind == "steer"], 0.1)[0]
+    assert best.candidate.layer == 7
+    assert (steering.candidate.method, steering.candidate.layer, steering.candidate.form.coefficient) == ("shift", 8, -3.0)
+    assert along(found, chosen, "ablate", 0.1) is chosen
+
+
+def test_a_chosen_direction_whose_steering_left_no_number_is_refused() -> None:
+    from persona_probe.errors import BadInput
+    from persona_probe.selection import along
+
+    ablated, elsewhere = outcome(candidate(), 0.9, 0.0), outcome(candidate(layer=4, kind="steer"), 0.5, 0.0)
+    with pytest.raises(BadInput, match=r"no steer along the shift direction of .*: try --dtype float32"):
+        along([ablated, elsewhere], ablated, "steer", 0.1)
