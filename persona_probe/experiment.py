@@ -18,6 +18,7 @@ from persona_probe.files import sha256_json
 from persona_probe.forms import Form
 from persona_probe.generation import Request, generate
 from persona_probe.measuring import Bench
+from persona_probe.models import trim
 from persona_probe.pairs import Pair, Side
 from persona_probe.persona_direction import Gauge
 from persona_probe.readings import Fitted, fit_all, read, split_rows
@@ -73,6 +74,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     how: dict[str, Any] = {"scope": config.scope, "max_tokens": config.max_tokens}
     # The activations go, their files stay: the arms get the memory.
     fitted = fit_all(contrast, rows, pair, run, methods=config.methods, seed=config.seed, **how).fitted()
+    trim()
     facts = {
         "methods": list(config.methods),
         "scope": config.scope,

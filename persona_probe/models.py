@@ -113,6 +113,7 @@ def load(
     """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
     few_kernels()
     large_blocks_apart()
+    trim()  # a model that was converted on the way here has left its size in the heap
     tokenizer = tokenizer or load_tokenizer(source, base)
     weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
     return boot(source.id, weights, tokenizer, dtype=dtype)
