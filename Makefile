@@ -19,8 +19,8 @@ latents: $(STAMP)
 	$(BIN)/python -m persona_probe.diff_latents --output-dir experiments/runs/latents
 
 test: $(STAMP)
-	@echo "== run every test"
-	$(BIN)/python -m pytest --durations=10
+	@echo "== run every test (about 9 minutes on 2 cores)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from persona_probe.errors import BadInput
 
 NAME = "smollm2-135m-instruct"
@@ -43,7 +45,7 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
 
     A model loaded from GGUF refuses to be saved, so its weights move into a fresh model of the same config. The reader
     holds every tensor in float32; the model beside it is half of that. The folder appears under its final name only
-    when it is complete.
+    when it is complete; of several processes that convert at once, one writes it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -67,15 +69,18 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
         plain = type(quantised)(config)
     plain.load_state_dict({name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}, assign=True)
     plain.tie_weights()
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    plain.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    for file in partial.iterdir():
-        file.chmod(0o644)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / "config.json").is_file():  # else another process was quicker
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            plain.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            for file in partial.iterdir():
+                file.chmod(0o644)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,9 +231,36 @@ def test_gguf_file_gives_the_logits_of_the_model_it_was_made_from(folder: Path, 
     with torch.no_grad():
         torch.testing.assert_close(model.twin(tokens).logits, plain(tokens).logits, atol=1e-4, rtol=0)
     assert model.tokenizer.chat_template == tiny.TEMPLATE
-    (made,) = (tmp_path / "checkpoints").iterdir()
+    (made,) = (tmp_path / "checkpoints").glob("[!.]*")
     assert load(path).n_layers == tiny.LAYERS
-    assert [made] == list((tmp_path / "checkpoints").iterdir())
+    assert [made] == list((tmp_path / "checkpoints").glob("[!.]*"))
+
+
+def test_two_conversions_at_once_do_not_write_over_one_another(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from filelock import FileLock
+    from transformers import LlamaForCausalLM
+
+    from persona_probe.embedded import convert_gguf
+
+    path, made, saved = write_gguf(tmp_path / "tiny.gguf", folder), tmp_path / "checkpoints" / "model", []
+    save = LlamaForCausalLM.save_pretrained
+
+    def saving(model: Any, target: Any, **options: Any) -> None:
+        saved.append(target)
+        save(model, target, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", saving)
+    made.parent.mkdir()
+    with ThreadPoolExecutor() as pool:
+        with FileLock(made.with_name(".model.lock")):  # the other process writes
+            late = pool.submit(convert_gguf, path, made)
+            with pytest.raises(TimeoutError):
+                late.result(timeout=5)
+            made.mkdir()
+            (made / "config.json").write_text("theirs")
+        assert late.result(timeout=60) == made
+    assert (made / "config.json").read_text() == "theirs"
+    assert saved == []
 
 
 @pytest.mark.parametrize(
