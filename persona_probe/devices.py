@@ -56,7 +56,7 @@ def bf16_speedup(cache: Path | None = None) -> float:
 
 
 def few_kernels() -> None:
-    """Let oneDNN keep the code of a few batches' matrix shapes instead of every shape it has met: 100 MB less in the main job, as fast.
+    """Let oneDNN keep the code of a few batches' matrix shapes instead of every shape it has met: 100 MB less in the main job, at about the same speed.
 
     It reads the numbers once, at its first product. Numbers that the user has set stay.
     """

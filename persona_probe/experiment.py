@@ -42,6 +42,7 @@ class Result:
     matched: Float[Tensor, "hook d_model"]
     outcomes: list[Outcome]
     chosen: Outcome
+    ablation: Outcome
     steering: Outcome
     arms: dict[str, tuple[Arm, Measurement]]
     doses: list[tuple[Side, float, Measurement]]
@@ -137,7 +138,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
         read_back += traced_replies(pair, run, side, told, Gauge(chosen.candidate.direction, zero), max_tokens=config.max_tokens)
         clock.lap(f"{side} traces")
     return Result(
-        contrast, fitted, matched, outcomes, chosen, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, clock.laps(),
+        contrast, fitted, matched, outcomes, chosen, ablation, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, clock.laps(),
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from persona_probe.config import Config
 from persona_probe.experiment import Result
 from persona_probe.pairs import Pair
 from persona_probe.persona_direction import PersonaDirection
-from persona_probe.selection import along
 
 
 def selected_direction(config: Config, pair: Pair, result: Result, record: Mapping[str, Any]) -> PersonaDirection:
@@ -23,7 +22,7 @@ def selected_direction(config: Config, pair: Pair, result: Result, record: Mappi
         fitted.base_mean,
         tuple(fitted.median_norm.tolist()),
         fitted.group_means(own.method),
-        along(result.outcomes, chosen, "ablate", config.budget).candidate.form,
+        result.ablation.candidate.form,
         result.steering.candidate.form,
         config.budget,
         tuple((dose["side"], dose["coefficient"], dose["delta_nll"]["estimate"]) for dose in record["dose_response"]),

