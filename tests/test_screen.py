@@ -166,7 +166,8 @@ def test_decomposition_finds_the_rows_a_vector_was_made_of(sae: Any) -> None:
     found = decompose(sae, vector, alive=torch.ones(sae.d_sae), n=5, seed=0)
     assert set(found.latents[:2]) == {4, 9}
     assert found.explained[1] == pytest.approx(1.0, abs=1e-6)
-    assert list(found.explained) == sorted(found.explained)
+    steps = torch.tensor(found.explained).diff()
+    assert (steps >= -1e-6).all(), "one more row never explains less, but for rounding"
     assert found.random[1] < 0.5
 
 
