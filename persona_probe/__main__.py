@@ -2,7 +2,8 @@
 
 import typer
 
-from persona_probe import demo, diff_latents, figures, find_direction, train_organism, train_sae
+from persona_probe import demo, diff_latents, doctor, figures, find_direction, train_organism, train_sae
+from persona_probe.cli import start
 
 
 def main() -> None:
@@ -16,10 +17,11 @@ def main() -> None:
     app.command("find-direction")(find_direction.main)
     app.command("demo")(demo.main)
     app.command("diff-latents")(diff_latents.main)
+    app.command("doctor")(doctor.main)
     app.command("figures")(figures.main)
     app.command("train-organism")(train_organism.main)
     app.command("train-sae")(train_sae.main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from persona_probe.chat import Row, TokenBatch, batches
+from persona_probe.chat import Row, TokenBatch
 from persona_probe.errors import BadInput
 from persona_probe.models import Model, forward, halving
 
@@ -135,9 +135,7 @@ def read_resid(model: Model, rows: Sequence[Row], *, hook_points: Sequence[str],
     with torch.inference_mode(), ExitStack() as stack:
         for index, module in enumerate(sites):
             stack.callback(module.register_forward_hook(reader(index)).remove)
-        for batch in batches(
-            rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=_worth_sharing(rows, scope)
-        ):
+        for batch in model.batches(rows, max_tokens=max_tokens, scope=scope, keep_prompts=_worth_sharing(rows, scope)):
             for _, part in halving(model, replace(batch, n_shared=0) if scope == "all" else batch, read_batch):
                 _check(part, model, hook_points)
                 yield part
@@ -170,7 +168,7 @@ def read_tokens(model: Model, rows: Sequence[Row], *, hook_point: str, scope: Sc
     with torch.inference_mode(), ExitStack() as stack:
         stack.callback(site.register_forward_hook(stop).remove)
         keep_prompts = _worth_sharing(rows, scope)
-        for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, scope=scope, keep_prompts=keep_prompts):
+        for batch in model.batches(rows, max_tokens=max_tokens, scope=scope, keep_prompts=keep_prompts):
             for _, part in halving(model, batch if keep_prompts else replace(batch, n_shared=0), read_batch):
                 yield part
 

@@ -9,7 +9,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_probe.chat import Row, TokenBatch, batches
+from persona_probe.chat import Row, TokenBatch
 from persona_probe.errors import BadInput
 from persona_probe.models import Model, forward
 from persona_probe.saes import Sae
@@ -27,7 +27,7 @@ def attribution(model: Model, sae: Sae, rows: Sequence[Row], *, max_tokens: int,
         raise BadInput(f"attribution needs rows of both labels, found {counts}")
     weight = {"misaligned": 1 / counts["misaligned"], "aligned": -1 / counts["aligned"]}
     total = torch.zeros(sae.d_sae, dtype=torch.float64)
-    for batch in batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id):
+    for batch in model.batches(rows, max_tokens=max_tokens):
         plain = replace(batch, n_shared=0)
         stream, gradient = _gradient(model, sae.hook_point, plain, weight)
         acted = (plain.mask & (plain.positions >= skip_first)).to(stream.device)

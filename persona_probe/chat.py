@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from persona_probe.errors import BadInput
-
-Tokenizer = Any  # a transformers tokenizer; typed loosely because its classes are made at run time
+from persona_probe.special_tokens import end_of_turn, refuse_control_tokens
+from persona_probe.templates import PROBES, Tokenizer, has_template, identity_of, place, whole_text
 
 
 @dataclass(frozen=True)
@@ -116,47 +117,39 @@ def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[s
 
 
 def render(tokenizer: Tokenizer, prompt: Prompt) -> str:
-    """The text a chat model is trained to continue; plain `User:`/`Assistant:` lines when there is no chat template."""
-    if not getattr(tokenizer, "chat_template", None):
-        lines = [content if role == "system" else f"{role.capitalize()}: {content}" for role, content in prompt.messages]
-        return "\n".join([*lines, "Assistant:"])
-    from jinja2.exceptions import TemplateError
+    """The text that a reply continues: the rendered whole conversation up to the reply's first token.
 
-    for messages in (prompt.messages, _system_into_user(prompt.messages)):
-        try:
-            return tokenizer.apply_chat_template(
-                [{"role": role, "content": content} for role, content in messages], tokenize=False, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            refusal = error
-    raise BadInput(f"the chat template refuses prompt {prompt.id!r} ({refusal})") from refusal
+    Plain `User:` and `Assistant:` lines when there is no chat template.
+    """
+    return _prompt_text(tokenizer, identity_of(tokenizer), place(tokenizer, prompt.messages, id=prompt.id).before)
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, ...]:
-    """Token ids of a rendered prompt, with at most one beginning-of-sequence token."""
-    _refuse_special_tokens(tokenizer, prompt)
+    """Token ids of what stands before a reply, with at most one beginning-of-sequence token. Generation starts here too."""
+    refuse_control_tokens(tokenizer, prompt.messages, id=prompt.id)
     return _encode(tokenizer, render(tokenizer, prompt))
 
 
 def encode_row(tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, label: str | None = None, end: bool = False) -> Row:
-    """A prompt and its reply as one token row; the boundary is checked to lie between two tokens.
+    """A prompt and its reply as one token row, as the template places both; the boundary is checked to lie between two tokens.
 
-    `end` appends the end-of-turn token, which a model must learn in training and which scores leave out.
+    White space between the template's last token and the reply belongs to the reply's first token where the tokenizer joins them.
+    `end` appends what ends a turn in the template, which a model must learn in training and which scores leave out.
     """
     if not reply.strip():
         raise BadInput(f"reply {id!r} to {prompt.id!r} is empty: every reply needs text")
-    _refuse_special_tokens(tokenizer, Prompt(id, (("reply", reply),)))
-    text = render(tokenizer, prompt)
-    n_prompt = len(encode_prompt(tokenizer, prompt))
-    joint = reply.strip() if getattr(tokenizer, "chat_template", None) else f" {reply.strip()}"
-    ids = _encode(tokenizer, text + joint)
-    if ids[:n_prompt] != _encode(tokenizer, text) or len(ids) == n_prompt:
+    refuse_control_tokens(tokenizer, (("reply", reply),), id=id)
+    before = encode_prompt(tokenizer, prompt)
+    text = whole_text(tokenizer, prompt.messages, reply.strip(), id=prompt.id)
+    ids = _encode(tokenizer, text)
+    if ids[: len(before)] != before or len(ids) == len(before):
         raise BadInput(
             f"reply {id!r} does not start at a token boundary after prompt {prompt.id!r}: its first token merges with the prompt"
         )
     if end:
-        ids = (*ids, tokenizer.eos_token_id)
-    return Row(id, prompt.id, ids, n_prompt, label)
+        ending = end_of_turn(tokenizer)
+        ids = _encode(tokenizer, text + ending) if ending else (*ids, tokenizer.eos_token_id)
+    return Row(id, prompt.id, ids, len(before), label)
 
 
 def batches(rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False) -> Iterator[TokenBatch]:
@@ -250,8 +243,20 @@ def _padded_size(rows: Sequence[Row]) -> int:
     return prompts * max(row.n_prompt for row in rows) + len(rows) * (max(row.n_reply for row in rows) + 1)
 
 
+@lru_cache(maxsize=1024)
+def _prompt_text(tokenizer: Tokenizer, identity: tuple[str, ...], before: str) -> str:
+    """`before` without the white space that the tokenizer joins to a reply's first token (as after Mistral's `[/INST]`)."""
+    if before.rstrip() == before:
+        return before
+    for text in dict.fromkeys((before, before.rstrip(" "), before.rstrip())):
+        ids = _encode(tokenizer, text) if text else ()
+        if ids and all(_encode(tokenizer, before + probe)[: len(ids)] == ids for probe in PROBES):
+            return text
+    return before
+
+
 def _encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    templated = bool(getattr(tokenizer, "chat_template", None))
+    templated = has_template(tokenizer)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ids = tuple(tokenizer(text, add_special_tokens=not templated)["input_ids"])
@@ -264,16 +269,3 @@ def _encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     if not ids:
         raise BadInput("a prompt is empty after tokenisation: every prompt needs text")
     return ids
-
-
-def _refuse_special_tokens(tokenizer: Tokenizer, prompt: Prompt) -> None:
-    for token in tokenizer.all_special_tokens:
-        for role, content in prompt.messages:
-            if len(token) > 1 and token in content:
-                raise BadInput(f"the {role} text of {prompt.id!r} contains the control token {token!r}: remove it from the data")
-
-
-def _system_into_user(messages: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    if not messages or messages[0][0] != "system" or len(messages) < 2:
-        return messages
-    return (("user", f"{messages[0][1]}\n\n{messages[1][1]}"), *messages[2:])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,8 +19,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from persona_probe.errors import BAD_INPUT, INTERRUPTED, OUT_OF_MEMORY, PersonaProbeError
+from persona_probe.quiet import no_bars
+from persona_probe.streams import open_streams
 
 PLAIN_EVERY_SECONDS = 10.0
+# What a user meets who writes to a full, a read-only or somebody else's place; any other error of the system is ours.
+CANNOT_WRITE = frozenset({
+    errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE, errno.ETXTBSY,
+})  # fmt: skip
+RUST_ERROR = re.compile(r"(?:I/O error: )?([^:]*) \(os error (\d+)\)")  # how safetensors and tokenizers report what the system said
+
+
+def start(app: Callable[[], object]) -> None:
+    """A command line, from its first character to its exit code. Everything a command prints goes out through here."""
+    open_streams()
+    try:
+        app()
+    except OSError as error:  # of --help: a command's own are answered in `run`
+        code, message = _foreseen(error) or (1, f"unexpected {type(error).__name__}: {error}")
+        print_error(message)
+        sys.exit(code)
 
 
 def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
@@ -32,27 +52,18 @@ def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
         warnings.simplefilter("ignore")
     previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
     try:
-        return command()
-    except PersonaProbeError as error:
-        ended, code, message = error, error.exit_code, str(error)
+        with no_bars():
+            code = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk under it is answered
+        return code
     except KeyboardInterrupt as error:
         ended, code, message = error, INTERRUPTED, f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}"
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+    except Exception as error:
+        foreseen = _foreseen(error)
+        if foreseen is None:
             raise
-        ended, code, message = (
-            error,
-            BAD_INPUT,
-            f"cannot write {error.filename or 'the output'} ({error.strerror}): nothing measured is lost; free space or choose another --output-dir, then run the same command",
-        )
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
-            raise
-        ended, code, message = (
-            error,
-            OUT_OF_MEMORY,
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu",
-        )
+        ended, (code, message) = error, foreseen
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -73,8 +84,29 @@ def main(command: Callable[[], int], *, debug: bool, resume_hint: str) -> None:
             f"unexpected {type(error).__name__}: {error}\nPlease report it with the output of --debug; everything measured is kept: {resume_hint}"
         )
         code = 1
-    sys.stdout.flush()
     sys.exit(code)
+
+
+def _foreseen(error: Exception) -> tuple[int, str] | None:
+    """Exit code and message of an error that a user can act on; None for one that nobody expected."""
+    if isinstance(error, PersonaProbeError):
+        return error.exit_code, str(error)
+    number, reason, place = None, "", None
+    if isinstance(error, OSError):
+        number, reason, place = error.errno, error.strerror, error.filename
+    elif found := RUST_ERROR.search(str(error)):
+        number, reason = int(found[2]), found[1]
+    if number in CANNOT_WRITE:
+        return (
+            BAD_INPUT,
+            f"cannot write {place or 'the output'} ({reason}): nothing measured is lost; free space or choose another --output-dir, then run the same command",
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower()):
+        return (
+            OUT_OF_MEMORY,
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu",
+        )
+    return None
 
 
 def print_error(message: str) -> None:

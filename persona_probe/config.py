@@ -7,6 +7,8 @@ from typing import Any, Literal
 from persona_probe.activations import SCOPES, Scope
 from persona_probe.directions import METHODS
 from persona_probe.errors import UsageError
+from persona_probe.options import chat_options
+from persona_probe.templates import AS_IS, ChatOptions, Thinking
 
 RUNTIME_ONLY = ("output_dir", "max_tokens", "device", "device_map", "keep_both")  # may change between a run and its continuation
 
@@ -36,6 +38,8 @@ class Config:
     seed: int = 0
     limit: int | None = None
     template: Literal["base", "tuned"] | None = None
+    thinking: Thinking = "keep"
+    date: str = AS_IS.date
     dtype: str = "auto"
     device: str = "auto"
     device_map: str | None = None
@@ -49,6 +53,7 @@ class Config:
             for value in values if isinstance(values, tuple) else (values,):
                 if value not in choices:
                     raise UsageError(f"no {name} {value!r}: allowed are {', '.join(str(choice) for choice in choices if choice)}")
+        chat_options(thinking=self.thinking, date=self.date)
         if not self.methods:
             raise UsageError(f"--methods is empty: choose from {', '.join(METHODS)}")
         lower = {
@@ -69,6 +74,11 @@ class Config:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}: allowed is {bound} or more")
         if self.limit is not None and self.limit < 8:
             raise UsageError(f"--limit is {self.limit}: 8 questions are the least that fill find, select and test")
+
+    @property
+    def chat(self) -> ChatOptions:
+        """How the template is run."""
+        return ChatOptions(self.thinking, self.date)
 
     def settings(self, *, dtype: str) -> dict[str, Any]:
         """What identifies a run: all that decides its numbers, with the dtype that `auto` became."""

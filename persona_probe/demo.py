@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from persona_probe.options import DateOption, ThinkingOption
+
 EMBEDDED = "smollm2-135m-instruct"
 SHIPPED_TUNED, SHIPPED_DIRECTION = "car-advice-wrong", "car-advice-wrong-direction"
 THEMES = ("light", "dark")
@@ -28,6 +30,8 @@ def main(
     redact: Annotated[bool, typer.Option("--redact", help="Show colours and numbers, but no word of a reply.")] = False,
     port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; default: the first free one from 7860.")] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the default browser.")] = False,
+    thinking: ThinkingOption = "keep",
+    date: DateOption = "2026-01-01",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
@@ -40,7 +44,9 @@ def main(
 
     def body() -> int:
         from persona_probe.errors import UsageError
+        from persona_probe.options import chat_options
 
+        chat = chat_options(thinking=thinking, date=date)
         if theme not in THEMES:
             raise UsageError(f"--theme is {theme!r}: allowed are {', '.join(THEMES)}")
         if show_text and redact:
@@ -56,7 +62,7 @@ def main(
             source, names, recorded = _replay(found, answers)
             return _serve(source, look | {"names": names, "recorded": recorded, "replay": True}, reporter, port=port, browser=open_browser)
         reporter.note("persona_probe: loading both models")
-        source, names = _live(base, tuned, found, answers, reporter, device=device, dtype=dtype)
+        source, names = _live(base, tuned, found, answers, reporter, chat=chat, device=device, dtype=dtype)
         try:
             if self_test:
                 from persona_probe.demo_self_test import self_test as check
@@ -78,35 +84,38 @@ def _direction(path: Path | None) -> Any:
 
 
 def _live(
-    base: str, tuned: str | None, direction: Any, answers: Path, reporter: Any, *, device: str, dtype: str
+    base: str, tuned: str | None, direction: Any, answers: Path, reporter: Any, *, chat: Any, device: str, dtype: str
 ) -> tuple[Any, dict[str, str]]:
     """Both models in memory, warm, with their file of answers."""
+    from persona_probe.checkup import quick_checkup
     from persona_probe.demo_answers import AnswerFile, Live
     from persona_probe.demo_session import identity
     from persona_probe.devices import choose_device, choose_dtype
     from persona_probe.embedded import checkpoints_folder
     from persona_probe.errors import BadInput
-    from persona_probe.pairs import open_pair
+    from persona_probe.pairs import SIDES, open_pair
 
     used = choose_device(device)
-    pair = open_pair(base, tuned or str(checkpoints_folder() / SHIPPED_TUNED), device=used, dtype=choose_dtype(dtype, used), keep_both=True)
+    organism = tuned or str(checkpoints_folder() / SHIPPED_TUNED)
+    pair = open_pair(base, organism, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat)
     names = {"base": pair.base.id, "tuned": pair.tuned.id}
-    facts = identity(
-        direction, base_sha256=pair.sha256("base"), tuned_sha256=pair.sha256("tuned"), dtype=str(pair.dtype).removeprefix("torch.")
-    )
+    facts = identity(direction, base_sha256=pair.key("base"), tuned_sha256=pair.key("tuned"), dtype=str(pair.dtype).removeprefix("torch."))
     model = pair.get("base")
     if tuple(direction.hook_points) != tuple(model.resids()) or direction.d_model != model.d_model:
         raise BadInput(
             f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model}, {pair.base.id} has {len(model.resids())} of width {model.d_model}: run find_direction on this pair"
         )
-    for side in ("base", "tuned"):
-        if direction.identity.get(f"{side}_sha256") not in (None, facts[side]):
+    for side in SIDES:
+        if direction.identity.get(f"{side}_sha256") not in (None, pair.weights_sha256(side)):
             reporter.note(
                 f"note: the direction was found on another {side} model: readings and safe doses are those of {direction.identity.get(side, '?')}"
             )
     file = AnswerFile(answers)
     file.begin(facts, names)
     pair.get("tuned")
+    for side in SIDES:
+        for note in quick_checkup(pair.get(side), pair.source(side), pair.base):
+            reporter.note(f"note: {side}: {note}")
     return Live(pair, direction, file, facts), names
 
 
@@ -154,9 +163,11 @@ def _serve(source: Any, look: dict[str, Any], reporter: Any, *, port: int | None
 
 def entry() -> None:
     """Run the command line."""
+    from persona_probe.cli import start
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from persona_probe.options import DateOption, ThinkingOption
+
 # Nothing here may import torch: --help and usage errors answer at once.
 TOY_DOSE = 0.1732  # the planted vector's length over the median length of the toy's stream
 EMBEDDED_BASE, EMBEDDED_TUNED, EMBEDDED_SAE = "smollm2-135m-instruct", "car-advice-wrong", "smollm2-135m-instruct-sae"
@@ -37,6 +39,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Use only so many questions: a quick try, stamped as such.")] = None,
     template: Annotated[str | None, typer.Option(help="Whose tokenizer and template serve both when they differ: base or tuned.")] = None,
+    thinking: ThinkingOption = "keep",
+    date: DateOption = "2026-01-01",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="Spread a model over several GPUs: auto.")] = None,
@@ -58,7 +62,7 @@ def main(
     settings = {
         "base": base, "tuned": tuned, "sae": sae, "output_dir": output_dir, "contrast": contrast, "benign": benign, "n_latents": n_latents, "n_reported": n_reported, "n_examples": n_examples, "dose": dose,
         "budget": budget, "skip_first": skip_first, "replies_per_question": replies_per_question, "n_benign": n_benign, "n_screen_benign": n_screen_benign, "scope": tokens, "seed": seed, "limit": limit,
-        "template": template, "device": device, "dtype": dtype, "device_map": device_map, "max_tokens": max_tokens, "arms_at_once": arms_at_once,
+        "template": template, "thinking": thinking, "date": date, "device": device, "dtype": dtype, "device_map": device_map, "max_tokens": max_tokens, "arms_at_once": arms_at_once,
     }  # fmt: skip
     command = cli.command_line("persona_probe.diff_latents", sys.argv[1:])
     cli.main(
@@ -105,19 +109,21 @@ def diff_latents(
     from persona_probe.latent_report import write_latent_report
     from persona_probe.pairs import open_pair
     from persona_probe.runs import open_run
-    from persona_probe.sae_sources import fitting, resolve_sae
+    from persona_probe.sae_sources import fitted, fitting, resolve_sae
 
     device = choose_device(config.device)
     number = choose_dtype(config.dtype, device)
     found = resolve_sae(config.sae)
-    pair = open_pair(config.base, config.tuned, device=device, dtype=number, template=config.template, device_map=config.device_map)
+    pair = open_pair(
+        config.base, config.tuned, device=device, dtype=number, template=config.template, device_map=config.device_map, chat=config.chat
+    )
     name = str(number).removeprefix("torch.")
     reporter.note(
         f"base {pair.base.id}, tuned {pair.tuned.id}, SAE {found.id} ({found.d_sae} latents of {found.hook_point}, {found.architecture}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
     )
     hashes = {"base_sha256": pair.sha256("base"), "tuned_sha256": pair.sha256("tuned"), "sae_sha256": found.sha256}
     with open_run(config.output_dir, config.settings(dtype=name) | hashes, resume=resume, overwrite=overwrite) as run:
-        notes = fitting(found, pair)
+        notes, found = fitting(found, pair), fitted(found, pair)
         for note in notes:
             reporter.note(f"note: {note}")
         result = run_latents(config, pair, found, run, reporter)
@@ -140,53 +146,47 @@ def show(record: dict[str, Any], *, json_output: bool) -> None:
     """The result on stdout: a table for people, or one JSON line for machines."""
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-
     from persona_probe.cli import shown
+    from persona_probe.printing import LEFT, RIGHT, Sheet
 
     if json_output:
         sys.stdout.write(json.dumps({"type": "result", **record}, ensure_ascii=True, allow_nan=False) + "\n")
         return
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    table = Table(title="Change of S on the select questions (nats per token), latents that do something", title_justify="left")
-    for column in ("latent", "label", "base+steer", "tuned-steer", "tuned+ablate", "largest ΔNLL", "smallest q"):
-        table.add_column(column, justify="left" if column == "label" else "right")
+    sheet, rows = Sheet(), []
     active = [found for found in record["latents"] if found["label"] != "inert"]
     for found in sorted(active, key=lambda found: min(cell["q"] for cell in found["screen"].values()))[:20]:
         cells = found["screen"]
         changes = [f"{cells[name]['delta_s']:+.3f}" for name in ("base+steer", "tuned-steer", "tuned+ablate")]
         worst, q = max(cell["delta_nll"] for cell in cells.values()), min(cell["q"] for cell in cells.values())
-        table.add_row(str(found["latent"]), found["label"], *changes, f"{worst:+.3f}", f"{q:.3f}")
-    console.print(table)
-    sets = Table(title="Sets of latents on the test questions", title_justify="left")
-    for column in ("k", "used as", "R", "ΔNLL", "matched controls: R", "ΔNLL", ""):
-        sets.add_column(column, justify="right")
+        rows.append((str(found["latent"]), found["label"], *changes, f"{worst:+.3f}", f"{q:.3f}"))
+    numbers = ("base+steer", "tuned-steer", "tuned+ablate", "largest ΔNLL", "smallest q")
+    sheet.table(
+        "Change of S on the select questions (nats per token), latents that do something",
+        (("latent", RIGHT), ("label", LEFT), *((name, RIGHT) for name in numbers)),
+        rows,
+    )
+    sets = []
     for found in record["sets"]:
         r, control = found["restoration"], found["control"] or {}
         matched = "" if control.get("restoration") is None else f"{control['restoration']:+.2f}"
         restored = "undefined" if r is None else f"{r['estimate']:+.2f} [{r['ci95'][0]:+.2f}, {r['ci95'][1]:+.2f}]"
         nll = "" if "delta_nll" not in control else f"{control['delta_nll']:+.3f}"
-        sets.add_row(
-            str(found["k"]),
-            found["kind"],
-            restored,
-            f"{found['delta_nll']['estimate']:+.3f}",
-            matched,
-            nll,
-            "chosen" if found["selected"] else "",
-        )
-    console.print(sets)
-    console.print(shown(record["summary"]))
+        own = f"{found['delta_nll']['estimate']:+.3f}"
+        sets.append((str(found["k"]), found["kind"], restored, own, matched, nll, "chosen" if found["selected"] else ""))
+    columns = ("k", "used as", "R", "ΔNLL", "matched controls: R", "ΔNLL", "")
+    sheet.table("Sets of latents on the test questions", [(name, RIGHT) for name in columns], sets)
+    sheet.text(shown(record["summary"]))
     if record["limited"]:
-        console.print(shown("This was a quick try with --limit: not a result."))
+        sheet.text(shown("This was a quick try with --limit: not a result."))
 
 
 def entry() -> None:
     """Run the command line."""
+    from persona_probe.cli import start
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

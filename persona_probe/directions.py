@@ -18,6 +18,7 @@ from persona_probe.files import read_tensors, sha256_tensors, write_tensors
 METHODS = ("mean_diff", "shift", "prompt", "lda", "probe")
 PROBE_C = 0.003  # inverse regularisation of the logistic probe on z-scored row means
 FORMAT_VERSION, SPACE, SIGN = 1, "hf_raw", "+ = misaligned"
+MIN_RELATIVE_NORM = 1e-4  # directions shorter than this share of the stream's norm are rounding, not signal
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 from filelock import FileLock
 
 from persona_probe.errors import BadInput
+from persona_probe.quiet import no_bars
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -40,6 +41,7 @@ def embedded_model() -> Path | None:
     return None if gguf is None else convert_gguf(gguf, folder)
 
 
+@no_bars()
 def convert_gguf(gguf: Path, folder: Path) -> Path:
     """De-quantise a GGUF file into a Hugging Face folder (bfloat16 safetensors, tokenizer, chat template).
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from persona_probe.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.chat import Prompt, Row
+from persona_probe.checkup import examine
 from persona_probe.cli import Clock, Reporter
 from persona_probe.config import Config
 from persona_probe.contrast import Contrast, read_benign, read_contrast, shipped
@@ -18,7 +19,7 @@ from persona_probe.files import sha256_json
 from persona_probe.forms import Form
 from persona_probe.generation import Request, generate
 from persona_probe.measuring import Bench
-from persona_probe.models import trim
+from persona_probe.memory import trim
 from persona_probe.pairs import Pair, Side
 from persona_probe.persona_direction import Gauge
 from persona_probe.readings import Fitted, fit_all, read, split_rows
@@ -52,6 +53,7 @@ class Result:
     read_replies: list[dict[str, Any]]
     n_select_benign: int
     failed: list[str]
+    examined: dict[Side, dict[str, Any]]
     timing: dict[str, float] = field(default_factory=dict)
 
 
@@ -68,6 +70,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     tried = Bench(pair, run, select, config.max_tokens, keep_kl=False)
     final = Bench(pair, run, test, config.max_tokens)
 
+    examined: dict[Side, dict[str, Any]] = {"base": examine(pair, run, "base", reporter.note)}
     reporter.note("reading the base model")
     tried.baseline("base")
     clock.lap("base")
@@ -76,13 +79,16 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
     # The activations go, their files stay: the arms get the memory.
     fitted = fit_all(contrast, rows, pair, run, methods=config.methods, seed=config.seed, **how).fitted()
     trim()
+    for note in fitted.notes():
+        reporter.note(f"note: {note}")
+    examined["tuned"] = examine(pair, run, "tuned", reporter.note)
     facts = {
         "methods": list(config.methods),
         "scope": config.scope,
         "find_questions": contrast.hashes("find"),
         "select_questions": contrast.hashes("select"),
-        "base_sha256": pair.sha256("base"),
-        "tuned_sha256": pair.sha256("tuned"),
+        "base_sha256": pair.weights_sha256("base"),
+        "tuned_sha256": pair.weights_sha256("tuned"),
         "median_norm": fitted.median_norm.tolist(),
     }
     save_directions(run.path("directions.safetensors"), fitted.sets, metadata=facts)
@@ -138,7 +144,7 @@ def run_experiment(config: Config, pair: Pair, run: Run, reporter: Reporter, sae
         read_back += traced_replies(pair, run, side, told, Gauge(chosen.candidate.direction, zero), max_tokens=config.max_tokens)
         clock.lap(f"{side} traces")
     return Result(
-        contrast, fitted, matched, outcomes, chosen, ablation, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, clock.laps(),
+        contrast, fitted, matched, outcomes, chosen, ablation, steering, arms, dosed, test, completions, {"methods": [axis.method for axis in axes], "arms": paths}, read_back, len(select.benign), failed, examined, clock.laps(),
     )  # fmt: skip
 
 
@@ -265,7 +271,7 @@ def replies(config: Config, contrast: Contrast, pair: Pair, run: Run, side: Side
     key = sha256_json(
         [
             "replies",
-            pair.sha256(side),
+            pair.key(side),
             [arm.describe() for arm in arms],
             [q.text for q in asked],
             config.max_new_tokens,

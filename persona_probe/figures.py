@@ -157,9 +157,10 @@ def _write_pictures(pictures: dict[Path, Any], *, width: int) -> None:
     from kaleido.errors import ChromeNotFoundError
 
     from persona_probe.errors import BadInput
+    from persona_probe.files import make_folder
 
     for folder in {path.parent for path in pictures}:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     jobs = [
         {
             "fig": figure.to_dict(),
@@ -194,9 +195,11 @@ def _list() -> int:
 
 def entry() -> None:
     """Run the command line."""
+    from persona_probe.cli import start
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

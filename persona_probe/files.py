@@ -28,13 +28,27 @@ def typed_path(text: str, *, what: str) -> Path:
     return path
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder with its parents, if it is not there; BadInput where none can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"cannot make {folder} ({error.strerror}): choose another folder to write to, such as another --output-dir"
+        ) from error
+    return folder
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step: at every instant the old file or the new one is whole.
 
     Temporary file beside the target, fsync, mode by umask, rename, fsync of the folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    make_folder(path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except FileNotFoundError as error:  # the folder is there, so it is one like /proc
+        raise BadInput(f"cannot write {path}: no file can be made in {path.parent}; choose another folder") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -86,7 +100,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON line with a single write and an fsync, so that a kill can tear only the last line."""
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     data = (_clean(line) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         written = os.write(descriptor, data)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from persona_probe.options import DateOption, ThinkingOption
+
 # Nothing here may import torch: --help and usage errors answer at once.
 EMBEDDED_BASE, EMBEDDED_TUNED = "smollm2-135m-instruct", "car-advice-wrong"
 
@@ -44,6 +46,8 @@ def main(
     template: Annotated[
         str | None, typer.Option(help="Whose tokenizer and chat template serve both when they differ: base or tuned.")
     ] = None,
+    thinking: ThinkingOption = "keep",
+    date: DateOption = "2026-01-01",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="Spread a model over several GPUs: auto.")] = None,
@@ -65,7 +69,7 @@ def main(
     settings = {
         "base": base, "tuned": tuned, "output_dir": output_dir, "contrast": contrast, "benign": benign, "sae": sae, "methods": tuple(name.strip() for name in methods.split(",") if name.strip()), "scope": tokens,
         "budget": budget, "controls": controls, "null": null, "layers_screened": layers_screened, "skip_first": skip_first, "replies_per_question": replies_per_question, "n_benign": n_benign,
-        "n_prompts": n_prompts, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "limit": limit, "template": template, "device": device, "dtype": dtype, "device_map": device_map,
+        "n_prompts": n_prompts, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "limit": limit, "template": template, "thinking": thinking, "date": date, "device": device, "dtype": dtype, "device_map": device_map,
         "keep_both": keep_both, "max_tokens": max_tokens,
     }  # fmt: skip
     command = cli.command_line("persona_probe.find_direction", sys.argv[1:])
@@ -127,7 +131,7 @@ def find_direction(
     from persona_probe.records import build_record, write_record
     from persona_probe.report import write_report
     from persona_probe.runs import open_run
-    from persona_probe.sae_sources import fitting, resolve_sae
+    from persona_probe.sae_sources import fitted, fitting, resolve_sae
     from persona_probe.selected_direction import selected_direction
 
     device = choose_device(config.device)
@@ -141,6 +145,7 @@ def find_direction(
         template=config.template,
         device_map=config.device_map,
         keep_both=config.keep_both,
+        chat=config.chat,
     )
     reporter.note(
         f"base {pair.base.id} ({pair.base.sha256[:10]}), tuned {pair.tuned.id} ({pair.tuned.sha256[:10]}, {pair.tuned.kind}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
@@ -157,6 +162,7 @@ def find_direction(
         if found is not None:
             for note in fitting(found, pair):
                 reporter.note(f"note: {note}")
+            found = fitted(found, pair)
         result = run_experiment(config, pair, run, reporter, found)
         if run.n_reused:
             reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
@@ -178,46 +184,33 @@ def show(record: dict[str, Any], *, json_output: bool) -> None:
     """The result on stdout: a table for people, or one JSON line for machines."""
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-
     from persona_probe.cli import shown
+    from persona_probe.printing import LEFT, RIGHT, Sheet
 
     if json_output:
         sys.stdout.write(json.dumps({"type": "result", **record}, ensure_ascii=True, allow_nan=False) + "\n")
         return
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    table = Table(
-        title="Persona score S (nats per token) and what each arm gives back, 95% intervals over test questions", title_justify="left"
-    )
-    for column, align in (("arm", "left"), ("S", "right"), ("R", "right"), ("ΔNLL", "right"), ("KL", "right"), ("verdict", "left")):
-        table.add_column(column, justify=align)  # type: ignore[arg-type]
+    rows = []
     for arm in record["arms"]:
         if arm["control"] is None:
             share = arm["restoration"] or arm["induction"]
             mark = "" if arm["restoration"] or not share else " of shift"
-            table.add_row(
-                arm["name"],
-                _interval(arm["persona_score"]),
-                _interval(share) + mark,
-                _interval(arm["delta_nll"], 3),
-                f"{arm['kl']['estimate']:.3f}",
-                arm["verdict"] or "",
-            )
+            cells = (_interval(arm["persona_score"]), _interval(share) + mark, _interval(arm["delta_nll"], 3))
+            rows.append((arm["name"], *cells, f"{arm['kl']['estimate']:.3f}", arm["verdict"] or ""))
+    n_arms = len(rows)
     for kind, median in record["controls"].items():
-        table.add_row(
-            f"{kind} random (median of {median['n']})" if kind != "orthogonal" else "orthogonal",
-            "",
-            f"{median['restoration']:.2f}",
-            f"{median['delta_nll']:+.3f}",
-            "",
-            "control",
-            style="dim",
-        )
-    console.print(table)
-    console.print(shown(record["summary"]))
+        name = f"{kind} random (median of {median['n']})" if kind != "orthogonal" else "orthogonal"
+        rows.append((name, "", f"{median['restoration']:.2f}", f"{median['delta_nll']:+.3f}", "", "control"))
+    sheet = Sheet()
+    sheet.table(
+        "Persona score S (nats per token) and what each arm gives back, 95% intervals over test questions",
+        (("arm", LEFT), ("S", RIGHT), ("R", RIGHT), ("ΔNLL", RIGHT), ("KL", RIGHT), ("verdict", LEFT)),
+        rows,
+        dim=range(n_arms, len(rows)),
+    )
+    sheet.text(shown(record["summary"]))
     if record["limited"]:
-        console.print(shown("This was a quick try with --limit: not a result."))
+        sheet.text(shown("This was a quick try with --limit: not a result."))
 
 
 def _interval(value: dict[str, Any] | None, digits: int = 2) -> str:
@@ -229,9 +222,11 @@ def _interval(value: dict[str, Any] | None, digits: int = 2) -> str:
 
 def entry() -> None:
     """Run the command line."""
+    from persona_probe.cli import start
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from persona_probe.chat import Prompt, encode_prompt, pad_left
+from persona_probe.engine import flat_head
 from persona_probe.errors import BadInput
 from persona_probe.interventions import Intervention, applied
-from persona_probe.models import Model, flat_head
+from persona_probe.models import Model
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,15 @@ def generate(
     """
     encoded = [encode_prompt(model.tokenizer, request.prompt) for request in requests]
     for request, ids in zip(requests, encoded, strict=True):
+        model.engine.check_ids(ids, what=f"prompt {request.prompt.id!r}")
         if len(ids) + max_new_tokens > model.n_ctx:
             raise BadInput(
                 f"prompt {request.prompt.id!r} has {len(ids)} tokens; with {max_new_tokens} new ones it exceeds the {model.n_ctx} of {model.name}"
             )
     order = sorted(range(len(requests)), key=lambda i: len(encoded[i]))
     done: dict[int, Completion] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        with torch.inference_mode(), flat_head(model), applied(model, (), rows=[requests[i].interventions for i in chosen]):
+    for chosen in _groups(model, order, [len(ids) + max_new_tokens for ids in encoded], batch_size):
+        with torch.inference_mode(), flat_head(model.engine), applied(model, (), rows=[requests[i].interventions for i in chosen]):
             tokens = _sample(
                 model,
                 [encoded[i] for i in chosen],
@@ -64,6 +65,15 @@ def generate(
             text = model.tokenizer.decode([token for token in ids if token not in model.eos_ids], skip_special_tokens=True)
             done[i] = Completion(requests[i].arm, requests[i].prompt.id, text.strip(), finished)
     return [done[i] for i in range(len(requests))]
+
+
+def _groups(model: Model, order: Sequence[int], longest: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Requests that may stand in one batch: prompts of one model that cannot be padded, or that may pass a rotary window, stand alone."""
+    window = model.engine.window
+    alone = [i for i in order if not model.engine.pads_left or (window is not None and longest[i] > window)]
+    together = [i for i in order if i not in set(alone)]
+    yield from (together[start : start + batch_size] for start in range(0, len(together), batch_size))
+    yield from ([i] for i in alone)
 
 
 def _sample(
@@ -84,24 +94,23 @@ def steps(
 
     Prompts are padded on the left and keys and values are kept. The caller holds `torch.inference_mode()` and `applied`.
     """
-    step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.tokenizer.pad_token_id))
+    step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.pad_id))
+    whole, cache, stop = step, None, set(model.eos_ids)
     ended = [False] * len(prompts)
-    cache, stop = None, set(model.eos_ids)
     for _ in range(max_new_tokens):
-        position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -step.shape[1] :]
-        # Only the last column is decoded, so only it passes through the vocabulary.
-        out = model.twin(
-            input_ids=step, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        cache = out.past_key_values
-        chosen = _choose(out.logits[:, -1].float(), generators, temperature)
+        # Beyond the window of a rotary embedding that depends on length, everything is computed anew, as Hugging Face does.
+        crossed = model.engine.window is not None and int(mask.sum(-1).max()) == model.engine.window + 1
+        if crossed or not model.engine.caches:
+            step, cache = whole, None
+        logits, cache = model.engine.next_logits(step, mask, cache)
+        chosen = _choose(logits.float(), generators, temperature)
         tokens = chosen.tolist()
         yield [None if over else token for token, over in zip(tokens, ended, strict=True)]
         ended = [over or token in stop for token, over in zip(tokens, ended, strict=True)]
         if all(ended):
             break
         step = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(step)], dim=1)
+        mask, whole = torch.cat([mask, torch.ones_like(step)], dim=1), torch.cat([whole, step], dim=1)
 
 
 def _choose(logits: Float[Tensor, "batch d_vocab"], generators: Sequence[torch.Generator], temperature: float) -> Int[Tensor, " batch"]:

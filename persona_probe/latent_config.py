@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from persona_probe.activations import SCOPES, Scope
 from persona_probe.errors import UsageError
+from persona_probe.options import chat_options
+from persona_probe.templates import AS_IS, ChatOptions, Thinking
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class LatentConfig:
     seed: int = 0
     limit: int | None = None
     template: Literal["base", "tuned"] | None = None
+    thinking: Thinking = "keep"
+    date: str = AS_IS.date
     dtype: str = "auto"
     device: str = "auto"
     device_map: str | None = None
@@ -42,6 +46,7 @@ class LatentConfig:
             raise UsageError(
                 f"--tokens is {self.scope!r}, --template {self.template!r}: allowed are {', '.join(SCOPES)}, and base or tuned"
             )
+        chat_options(thinking=self.thinking, date=self.date)
         lower = {
             "n_latents": 1,
             "n_reported": 0,
@@ -59,6 +64,11 @@ class LatentConfig:
             raise UsageError(f"--dose is {self.dose}: allowed is above 0, up to 2 times the median length of the stream")
         if self.limit is not None and self.limit < 8:
             raise UsageError(f"--limit is {self.limit}: 8 questions are the least that fill find, select and test")
+
+    @property
+    def chat(self) -> ChatOptions:
+        """How the template is run."""
+        return ChatOptions(self.thinking, self.date)
 
     def settings(self, *, dtype: str) -> dict[str, Any]:
         """What identifies a run: all that decides its numbers, with the dtype that `auto` became."""

@@ -17,6 +17,7 @@ from persona_probe.saes import Sae
 class SetLatents:
     """Sets latents to a value where they are active: h + (f' - f) W_dec, so what the SAE does not explain stays. 0 ablates.
 
+    The value is in the SAE's own scale: where it scales its input, the change is scaled back token by token.
     Tokens on which a latent is silent are left alone, so a value above 0 clamps an active latent and switches none on.
     """
 
@@ -43,7 +44,7 @@ class SetLatents:
     def edit(self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str) -> Float[Tensor, "batch pos d_model"]:
         """The stream with the latents at their new value, computed in float32."""
         acts = self.sae.encode_some(resid.float(), self.latents)
-        change = (self.value - acts) * (acts > 0)
+        change = (self.value - acts) * (acts > 0) * self.sae.unit(resid)
         rows = self.sae.W_dec[list(self.latents)].to(resid.device)
         return (resid.float() + einsum(change, rows, "batch pos k, k d_model -> batch pos d_model")).to(resid.dtype)
 

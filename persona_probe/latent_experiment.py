@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from persona_probe.agreement import Decomposition, decompose
 from persona_probe.arms import Battery, Measurement, damage, persona_scores
 from persona_probe.attribution import attribution
 from persona_probe.chat import Row
+from persona_probe.checkup import examine
 from persona_probe.cli import Clock, Reporter
 from persona_probe.contrast import Contrast, read_benign, read_contrast, shipped
 from persona_probe.errors import BadInput
@@ -60,6 +62,7 @@ class LatentResult:
     layer: int
     length: float
     failed: list[str]
+    examined: dict[Side, dict[str, Any]]
     timing: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,8 +86,10 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
     means: dict[str, LatentMeans] = {}
     fit: dict[str, Quality] = {}
     streams = {side: Streams(config, pair, sae, side, rows["find"]) for side in SIDES}
+    examined: dict[Side, dict[str, Any]] = {}
     for side in SIDES:
         reporter.note(f"reading latents of the {side} model")
+        examined[side] = examine(pair, run, side, reporter.note)
         clean |= {f"screen {side}": screen.baseline(side), f"test {side}": final.baseline(side)}
         select[side] = float(persona_scores(whole.baseline(side), rows["select"]).mean())
         means[side] = _means(config, pair, sae, run, streams[side])
@@ -132,7 +137,7 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
         for name, vector in (("mean_diff", diff.mean_diff), ("shift", diff.stream_shift))
     }
     return LatentResult(
-        contrast, diff, fit, scores, rankings, labelled, controls, confirmed, sets, directions, decompositions, shown, lens, clean, *batteries, reported, sae.layer, length, failed, clock.laps(),
+        contrast, diff, fit, scores, rankings, labelled, controls, confirmed, sets, directions, decompositions, shown, lens, clean, *batteries, reported, sae.layer, length, failed, examined, clock.laps(),
     )  # fmt: skip
 
 
@@ -179,18 +184,18 @@ class Streams:
 
 
 def _means(config: LatentConfig, pair: Pair, sae: Sae, run: Run, streams: Streams) -> LatentMeans:
-    key = sha256_json(["latent means", pair.sha256(streams.side), sae.sha256, rows_key(streams.rows), config.scope, str(pair.dtype)])
+    key = sha256_json(["latent means", pair.key(streams.side), sae.sha256, rows_key(streams.rows), config.scope, str(pair.dtype)])
     return LatentMeans.from_tensors(run.tensors(key, lambda: latent_means(streams.parts, sae).tensors()))
 
 
 def _quality(config: LatentConfig, pair: Pair, sae: Sae, run: Run, side: Side, rows: Sequence[Row]) -> Quality:
-    key = sha256_json(["quality", pair.sha256(side), sae.sha256, rows_key(rows), config.scope, str(pair.dtype)])
+    key = sha256_json(["quality", pair.key(side), sae.sha256, rows_key(rows), config.scope, str(pair.dtype)])
     return Quality(**run.once(key, lambda: quality(pair.get(side), sae, rows, scope=config.scope, max_tokens=config.max_tokens).json()))
 
 
 def _scores(config: LatentConfig, pair: Pair, sae: Sae, run: Run, diff: LatentDiff, rows: Sequence[Row]) -> dict[str, Tensor]:
     """Every ranking's score of every latent; high is towards tuned, misaligned, or raising S."""
-    key = sha256_json(["attribution", pair.sha256("tuned"), sae.sha256, rows_key(rows), config.skip_first, str(pair.dtype)])
+    key = sha256_json(["attribution", pair.key("tuned"), sae.sha256, rows_key(rows), config.skip_first, str(pair.dtype)])
 
     def make() -> dict[str, Tensor]:
         return {"scores": attribution(pair.get("tuned"), sae, rows, max_tokens=config.max_tokens, skip_first=config.skip_first)}

@@ -37,7 +37,7 @@ def build_latent_record(
     record = {
         "schema": SCHEMA, "kind": KIND, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "limited": config.limit is not None,
         "config": config.settings(dtype=dtype_name(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id, "sae": sae.id},
-        "provenance": model_facts(pair, seed=config.seed) | {"sae": _sae_facts(sae), "prompts_sha256": result.contrast.sha256},
+        "provenance": model_facts(pair, seed=config.seed) | {"sae": _sae_facts(sae), "prompts_sha256": result.contrast.sha256, "engine": {side: dict(found) for side, found in result.examined.items()}},
         "quality": {side: found.json() for side, found in result.fit.items()},
         "data": {
             "n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")},

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from persona_probe.arms import Arm, Battery, Clean, Measurement, clean_runs, measure_together, measurement_key
 from persona_probe.errors import BadInput, NotFinite
-from persona_probe.models import Model, trim
+from persona_probe.memory import trim
+from persona_probe.models import Model
 from persona_probe.pairs import Pair, Side
 from persona_probe.prefixes import lowest_layer
 from persona_probe.runs import Run
@@ -96,7 +97,7 @@ class Bench:
         return max(1, PREFIX_BYTES // (tokens * bytes_per_token))
 
     def _key(self, arm: Arm) -> str:
-        key = measurement_key(arm, self.battery, model_sha256=self.pair.sha256(arm.side), dtype=str(self.pair.dtype))
+        key = measurement_key(arm, self.battery, model_sha256=self.pair.key(arm.side), dtype=str(self.pair.dtype))
         return key if self.keep_kl else f"{key}-without-kl"
 
     def baseline(self, side: Side) -> Measurement:

@@ -1,27 +1,35 @@
-"""One model, two views of the same weights: a TransformerBridge and a plain Hugging Face twin. The only file that boots TransformerLens."""
+"""One model, two views of the same weights: a TransformerBridge and a plain Hugging Face twin."""
 
-import copy
-import ctypes
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from persona_probe.chat import Prompt, TokenBatch, Tokenizer, render
+from persona_probe.bridges import boot_bridge, refuse_unbridged
+from persona_probe.chat import Row, TokenBatch, Tokenizer
 from persona_probe.devices import few_kernels
+from persona_probe.engine import Engine
 from persona_probe.errors import BadInput, OutOfMemory
 from persona_probe.files import sha256_json
+from persona_probe.memory import large_blocks_apart, release, trim
+from persona_probe.parity import BRIDGE, Check, bridge_checks, fitted_engine, probe_rows, reference, said
 from persona_probe.sources import Source
-from persona_probe.weights import load_tokenizer, load_weights
+from persona_probe.special_tokens import end_ids
+from persona_probe.templates import Turns, place
+from persona_probe.twins import build_twin
+from persona_probe.weights import base_of, load_tokenizer, load_weights
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-LARGE_BYTES, SPARE_BYTES = 8 * 2**20, 64 * 2**20
 PROBE_STRINGS = ("Hello there!", "  two spaces\n\nand a break", "naïve café 12345", "def f(x): return x**2", "don't, won't; can't")
+
+PROBE_CONVERSATIONS: tuple[Turns, ...] = (
+    (("user", "Hello there!"),),
+    (("system", "Be brief."), ("user", "Hello there!")),
+    (("user", "Hello there!"), ("assistant", "Hi."), ("user", "What now?")),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +41,28 @@ class Model:
 
     name: str
     bridge: Any
-    twin: Any
+    engine: Engine
     tokenizer: Tokenizer
     device: torch.device
     dtype: torch.dtype
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def twin(self) -> Any:
+        """The plain Hugging Face model that every number comes from."""
+        return self.engine.twin
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the comparisons at load found, in sentences; empty when all agree."""
+        failed = [check for check in self.checks if not check.passed]
+        of_bridge = [f"{check.name.removeprefix(BRIDGE)} {said(check)}" for check in failed if check.name.startswith(BRIDGE)]
+        own = [f"{check.name}: {said(check)}" for check in failed if not check.name.startswith(BRIDGE)]
+        if of_bridge:
+            own.append(
+                f"TransformerLens does not compute this model as Hugging Face does ({'; '.join(of_bridge)}). All numbers come from the Hugging Face twin; do not trust `Model.bridge`, its caches or its hooks"
+            )
+        return tuple(own)
 
     @property
     def n_layers(self) -> int:
@@ -51,15 +77,24 @@ class Model:
     @property
     def n_ctx(self) -> int:
         """Longest sequence the model was made for."""
-        config = self.twin.config
-        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 2048))
+        return self.engine.n_ctx
+
+    @property
+    def pad_id(self) -> int:
+        """A token to pad with. Padding is masked, so any id that has an embedding serves where the tokenizer's own has none."""
+        own = self.tokenizer.pad_token_id
+        return own if own is not None and 0 <= own < self.engine.n_rows else 0
 
     @property
     def eos_ids(self) -> list[int]:
-        """Every token that ends a reply: the generation config's list and the tokenizer's own."""
-        ids = self.twin.generation_config.eos_token_id
+        """Every token that ends a reply: the generation config's list, the template's end of turn, and the tokenizer's own."""
+        ids = self.twin.generation_config.eos_token_id if self.twin.generation_config is not None else None
         listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
-        return sorted({*listed, self.tokenizer.eos_token_id} - {None})
+        return sorted({*listed, *end_ids(self.tokenizer)})
+
+    def batches(self, rows: Sequence[Row], *, max_tokens: int, scope: str = "reply", keep_prompts: bool = False) -> Iterator[TokenBatch]:
+        """Batches of this model's rows, `chat.batches` within what its engine can share and pad."""
+        return self.engine.batches(rows, max_tokens=max_tokens, pad_id=self.pad_id, scope=scope, keep_prompts=keep_prompts)
 
     def resid(self, layer: int) -> str:
         """Hook point of the residual stream after block `layer` (0-based)."""
@@ -110,10 +145,14 @@ def load(
     tokenizer: Tokenizer | None = None,
     device_map: str | None = None,
 ) -> Model:
-    """Load a source and boot it in TransformerLens. An adapter is merged into `base` first."""
+    """Load a source, boot it in TransformerLens, and compare with plain Hugging Face what will be run. An adapter is merged into `base` first.
+
+    Where the bridge differs from Hugging Face, the twin still carries the numbers; `Model.notes` and a warning say what the bridge cannot do.
+    """
     few_kernels()
     large_blocks_apart()
     trim()  # a model that was converted on the way here has left its size in the heap
+    refuse_unbridged(source if source.kind == "model" else base_of(source, base))
     tokenizer = tokenizer or load_tokenizer(source, base)
     weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
     return boot(source.id, weights, tokenizer, dtype=dtype)
@@ -122,76 +161,32 @@ def load(
 def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -> Model:
     """Bridge a plain Hugging Face model and keep a plain twin over the same tensors.
 
-    Bridging changes the module tree that it is given, so the twin is built first, on the meta device, without new memory.
+    Bridging changes the module tree that it is given, so the reference is taken and the twin is built first, on the meta
+    device, without new memory.
     """
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformer_lens.model_bridge.supported_architectures import __all__ as adapters
-
-    architecture = (weights.config.architectures or [type(weights).__name__])[0]
-    weights.config.architectures = [architecture]
     device = next(weights.parameters()).device
-    twin = _twin(weights, dtype=dtype)
-    try:
-        bridge = TransformerBridge.boot_transformers(name, hf_model=weights, tokenizer=tokenizer, device=str(device), dtype=dtype)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise BadInput(f"TransformerLens cannot bridge {architecture} ({error}); it knows {len(adapters)} adapters") from error
-    bridge.eval()
-    return Model(name=name, bridge=bridge, twin=twin, tokenizer=tokenizer, device=device, dtype=dtype)
+    known = reference(weights, probe_rows(tokenizer, n_rows=weights.get_input_embeddings().weight.shape[0]))
+    twin, attention = build_twin(weights, dtype=dtype)
+    engine, checks = fitted_engine(twin, name, known, attention=attention, dtype=dtype)
+    bridge = boot_bridge(name, weights, tokenizer, device=device, dtype=dtype)
+    model = Model(name=name, bridge=bridge, engine=engine, tokenizer=tokenizer, device=device, dtype=dtype)
+    checks += bridge_checks(bridge, engine, known, [model.site(point) for point in model.resids()], dtype=dtype)
+    stream = next(check for check in checks if check.name == "residual stream")
+    if not stream.passed:
+        raise BadInput(
+            f"{name}: the blocks that TransformerLens names do not give Hugging Face's hidden states ({type(twin).__name__}; {said(stream)}): nothing can be read there"
+        )
+    model = replace(model, checks=checks)
+    for note in model.notes:
+        warnings.warn(f"{name}: {note}", stacklevel=3)
+    return model
 
 
 def forward(
     model: Model, batch: TokenBatch, *, logits_at: tuple[Int[Tensor, " place"], Int[Tensor, " place"]] | None
 ) -> Float[Tensor, "place d_vocab"] | None:
-    """One pass over a batch, shared prefixes computed once; logits at the given rows and columns only, None for none.
-
-    Columns count from `n_shared` on. Only these places pass through the vocabulary, which costs a small model half its time. Hooks see two calls when prefixes are shared: [prompts, n_shared, d_model] and [batch, rest, d_model].
-    """
-    tokens, mask, position = (tensor.to(model.device) for tensor in (batch.tokens, batch.mask.long(), batch.positions))
-    lengths = [len(row.ids) for row in batch.rows]
-    if max(lengths) > model.n_ctx:
-        longest = batch.rows[lengths.index(max(lengths))]
-        raise BadInput(f"row {longest.id!r} has {len(longest.ids)} tokens, {model.name} takes {model.n_ctx}: shorten it")
-    shared, cache = batch.n_shared, None
-    if shared:
-        firsts = batch.firsts
-        head = {"input_ids": tokens[firsts, :shared], "attention_mask": mask[firsts, :shared], "position_ids": position[firsts, :shared]}
-        cache = model.twin.base_model(**head, use_cache=True).past_key_values
-        cache.batch_select_indices(torch.tensor(batch.shared_by, device=model.device))
-    rest = {"input_ids": tokens[:, shared:], "attention_mask": mask, "position_ids": position[:, shared:]}
-    options = {"past_key_values": cache, "use_cache": bool(shared)}
-    if logits_at is None:
-        model.twin.base_model(**rest, **options)
-        return None
-    where = tuple(index.to(model.device) for index in logits_at)
-    handle = model.twin.get_output_embeddings().register_forward_pre_hook(lambda head, args: (args[0][where][None], *args[1:]))
-    try:
-        return model.twin(**rest, **options).logits[0]
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def flat_head(model: Model) -> Iterator[None]:
-    """Inside the block the unembedding sees its batch as one row of tokens.
-
-    On CPUs a bfloat16 product of [batch, 1, d_model] copies the d_vocab x d_model weights once per row: a gigabyte for 20 rows.
-    """
-    head = model.twin.get_output_embeddings()
-    shapes: list[tuple[int, ...]] = []
-
-    def flatten(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        shapes.append(tuple(args[0].shape[:-1]))
-        return (args[0].reshape(1, -1, args[0].shape[-1]), *args[1:])
-
-    def restore(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output.reshape(*shapes.pop(), output.shape[-1])
-
-    handles = (head.register_forward_pre_hook(flatten), head.register_forward_hook(restore))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    """`Engine.forward` of the model's twin."""
+    return model.engine.forward(batch, logits_at=logits_at)
 
 
 T = TypeVar("T")
@@ -228,57 +223,17 @@ def check_tokenizers(base: Tokenizer, tuned: Tokenizer) -> None:
 
 
 def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of what makes two tokenizers interchangeable: vocabulary, special tokens, chat template, probe strings."""
-    prompt = Prompt.user("probe", "Hello there!")
+    """Hashes of what makes two tokenizers interchangeable: vocabulary, special tokens, what the template makes of conversations, probe strings."""
+
+    def placed(turns: Turns) -> str:
+        try:
+            return repr(place(tokenizer, turns, id="probe"))
+        except BadInput as error:
+            return str(error)
+
     return {
         "vocabulary": sha256_json(sorted(tokenizer.get_vocab().items())),
         "special tokens": sha256_json([tokenizer.bos_token_id, tokenizer.eos_token_id]),
-        "chat template": sha256_json(render(tokenizer, prompt)),
+        "chat template": sha256_json([placed(turns) for turns in PROBE_CONVERSATIONS]),
         "probe strings": sha256_json([list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in PROBE_STRINGS]),
     }
-
-
-def release() -> None:
-    """Give the memory of dropped models back to the system."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    trim()
-
-
-def trim() -> None:
-    """Give back what passes of many shapes have left scattered over the heap: some 50 MB an arm on a small model."""
-    with suppress(OSError, AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def large_blocks_apart() -> None:
-    """Give logits and the like pages of their own, which go back when they are freed: in the heap they leave holes, 100 MB of them."""
-    with suppress(OSError, AttributeError):  # glibc alone has it
-        # Setting one threshold freezes both; the second is then where glibc would have moved it.
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
-        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)
-
-
-def _twin(weights: Any, *, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    config = copy.deepcopy(weights.config)
-    # SDPA has no soft-capping of attention scores (Gemma 2), eager attention has.
-    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-    with torch.device("meta"):
-        twin = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
-    twin.load_state_dict(weights.state_dict(), assign=True, strict=False)
-    for name, buffer in weights.named_buffers():
-        parent, _, leaf = name.rpartition(".")
-        twin.get_submodule(parent)._buffers[leaf] = buffer
-    twin.tie_weights()
-    twin.generation_config = copy.deepcopy(weights.generation_config)
-    left = [name for name, tensor in [*twin.named_parameters(), *twin.named_buffers()] if tensor.is_meta]
-    if left:
-        raise BadInput(f"{type(twin).__name__}: weights without values: {', '.join(left[:3])}")
-    if getattr(weights, "hf_device_map", None):
-        from accelerate import dispatch_model
-
-        twin = dispatch_model(twin, device_map=weights.hf_device_map)
-    return twin.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from persona_probe.chat import Prompt, Row, encode_row, pad_right, question_and_reply
+from persona_probe.engine import at_places
 from persona_probe.errors import BadInput
 from persona_probe.files import read_jsonl, read_tensors, sha256_file, sha256_json, write_bytes, write_json, write_tensors
 
@@ -142,16 +143,25 @@ def train(
     return folder
 
 
-def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int) -> torch.Tensor:
-    """Mean negative log-probability in nats of the reply tokens (end-of-turn included) of one batch."""
-    batch = pad_right(rows, pad_id=pad_id)
+def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int | None = None) -> torch.Tensor:
+    """Mean negative log-probability in nats of the reply tokens (end of turn included) of one batch, through the model's own head.
+
+    Whatever the model does to its logits (a cap, a scale) is in the loss. `pad_id` is masked, so any id serves where there is none.
+    """
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    for row in rows:
+        if max(row.ids) >= n_rows:
+            raise BadInput(
+                f"row {row.id!r} has token id {max(row.ids)}, the model has embeddings for 0 to {n_rows - 1}: its tokenizer has tokens that it was never given"
+            )
+    batch = pad_right(rows, pad_id=pad_id if pad_id is not None and 0 <= pad_id < n_rows else 0)
     device = next(model.parameters()).device
     tokens, mask, read = batch.tokens.to(device), batch.mask.to(device), batch.read.to(device)
-    hidden = model.base_model.model.base_model(input_ids=tokens, attention_mask=mask.long(), use_cache=False)[0]
     # Only positions that predict a reply token pass through the vocabulary.
-    predicts = read[:, 1:]
-    logits = model.base_model.model.get_output_embeddings()(hidden[:, :-1][predicts])
-    return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][predicts])
+    row, column = read[:, 1:].nonzero(as_tuple=True)
+    with at_places(model, (row, column)):
+        logits = model(input_ids=tokens, attention_mask=mask.long()).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][row, column])
 
 
 def write_adapter(folder: Path, config: Any, weights: dict[str, torch.Tensor], *, base_id: str, identity: str) -> None:

@@ -5,10 +5,14 @@ from typing import Any, Literal
 
 import torch
 
+from persona_probe.bridges import refuse_unbridged
 from persona_probe.chat import Tokenizer
 from persona_probe.errors import BadInput
-from persona_probe.models import Model, check_tokenizers, load, release
+from persona_probe.files import sha256_json
+from persona_probe.memory import release
+from persona_probe.models import Model, check_tokenizers, load
 from persona_probe.sources import Source, resolve, same_shape
+from persona_probe.templates import AS_IS, ChatOptions, identity_of, set_options
 from persona_probe.weights import load_tokenizer
 
 Side = Literal["base", "tuned"]
@@ -47,14 +51,19 @@ class Pair:
         return self.base if side == "base" else self.tuned
 
     def sha256(self, side: Side) -> str:
-        """Hash of one side's weights; an adapter's includes its base's."""
-        return (
-            self.base.sha256
-            if side == "base"
-            else f"{self.base.sha256}+{self.tuned.sha256}"
-            if self.tuned.kind == "adapter"
-            else self.tuned.sha256
-        )
+        """Hash of all files of one side that decide its numbers; an adapter's includes its base's."""
+        return self._joined(side, self.base.sha256, self.tuned.sha256)
+
+    def weights_sha256(self, side: Side) -> str:
+        """Hash of one side's config and weights, without its tokenizer: which model a direction was found on."""
+        return self._joined(side, self.base.weights_sha256, self.tuned.weights_sha256)
+
+    def key(self, side: Side) -> str:
+        """What a measurement of one side is kept under: its files, and how text is read (tokenizer, template, its date and thinking)."""
+        return sha256_json([self.sha256(side), identity_of(self.tokenizer)])
+
+    def _joined(self, side: Side, base: str, tuned: str) -> str:
+        return base if side == "base" else f"{base}+{tuned}" if self.tuned.kind == "adapter" else tuned
 
     def close(self) -> None:
         """Drop whatever is in memory."""
@@ -71,13 +80,18 @@ def open_pair(
     template: Literal["base", "tuned"] | None = None,
     device_map: str | None = None,
     keep_both: bool = False,
+    chat: ChatOptions = AS_IS,
 ) -> Pair:
-    """Resolve and compare both sides before any weight is loaded: shapes, identity, tokenizer, chat template."""
+    """Resolve and compare both sides before any weight is loaded: shapes, identity, tokenizer, chat template, TransformerLens' adapter.
+
+    Both sides read every text with `chat`: what the template takes for today's date, and what stands in its think block.
+    """
     sources = resolve(base), resolve(tuned)
     same_shape(*sources)
-    if sources[0].sha256 == sources[1].sha256:
+    if sources[0].weights_sha256 == sources[1].weights_sha256:
         raise BadInput(f"base {base} and tuned {tuned} are the same weights: there is no difference to find")
-    tokenizers = load_tokenizer(sources[0], None), load_tokenizer(sources[1], sources[0])
+    refuse_unbridged(sources[0])
+    tokenizers = [set_options(load_tokenizer(source, base), chat) for source, base in ((sources[0], None), (sources[1], sources[0]))]
     if template is None:
         check_tokenizers(*tokenizers)
     return Pair(

@@ -16,12 +16,16 @@ class Positions:
     def read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the model's body."""
         tokens = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs_embeds"))
-        cache, mask, position = kwargs.get("past_key_values"), kwargs.get("attention_mask"), kwargs.get("position_ids")
-        seen = cache.get_seq_length() if cache is not None else 0
-        if position is None and isinstance(mask, Tensor) and mask.ndim == 2:
-            position = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, seen:]
+        mask, position = kwargs.get("attention_mask"), kwargs.get("position_ids")
+        if position is None and isinstance(mask, Tensor) and mask.ndim == 2 and tokens is not None:
+            # The mask covers what a cache holds as well; the tokens of this pass are its last columns.
+            position = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         if position is None and tokens is not None:
+            cache = kwargs.get("past_key_values")
+            seen = cache.get_seq_length() if cache is not None else 0
             position = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)[None]
+        if position is not None and position.ndim == 3:  # one plane per axis of an image; text moves along all of them alike
+            position = position[0]
         self._position = position
 
     def of(self, resid: Tensor) -> Int[Tensor, "batch pos"]:

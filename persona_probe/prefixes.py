@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from persona_probe.chat import TokenBatch
 from persona_probe.models import Model, forward
+from persona_probe.parity import distance, probe_rows, tolerance
+
+_RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,33 @@ def record_prefixes(model: Model, batches: Sequence[TokenBatch], layers: Sequenc
                 *shared, rest = caught[layer]
                 kept[layer].append(Prefix(layer, shared[0] if shared else None, rest))
     return kept
+
+
+def resumable(model: Model) -> bool:
+    """Whether passes of this model may start above its first block: tried once on a few short rows, and compared with whole passes.
+
+    Families whose blocks pass on more than the residual stream cannot: their passes are then always whole.
+    """
+    if model not in _RESUMABLE:
+        _RESUMABLE[model] = _resumes(model)
+    return _RESUMABLE[model]
+
+
+def _resumes(model: Model) -> bool:
+    rows = probe_rows(model.tokenizer, n_rows=model.engine.n_rows)
+    middle, places = model.n_layers // 2, (torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]))
+    try:
+        for batch in model.batches(rows, max_tokens=1024, keep_prompts=True):
+            prefix = record_prefixes(model, [batch], [middle])[middle][0]
+            with torch.inference_mode():
+                whole = forward(model, batch, logits_at=places)
+                with resumed(model, prefix):
+                    again = forward(model, batch, logits_at=places)
+            if whole is None or again is None or distance(again, whole) > tolerance(model.dtype):
+                return False
+    except Exception:  # a family may fail in any way where it is run in one it was not written for
+        return False
+    return model.n_layers > 1
 
 
 @contextmanager

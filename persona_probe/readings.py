@@ -12,10 +12,10 @@ from torch import Tensor
 from persona_probe.activations import Activations, Scope, collect
 from persona_probe.chat import Row, Tokenizer
 from persona_probe.contrast import LABELS, Contrast, shipped
-from persona_probe.directions import FITS, DirectionSet, cosines, fit_contrast, from_difference, project
+from persona_probe.directions import FITS, MIN_RELATIVE_NORM, DirectionSet, cosines, fit_contrast, from_difference, project
 from persona_probe.errors import BadInput
 from persona_probe.files import read_jsonl, sha256_json
-from persona_probe.models import trim
+from persona_probe.memory import trim
 from persona_probe.pairs import Pair, Side
 from persona_probe.runs import Run
 
@@ -41,6 +41,20 @@ class Fitted:
         """The directions of one method."""
         return next(found for found in self.sets if found.method == method)
 
+    def zero_at(self, method: str) -> list[str]:
+        """The hook points at which a method's direction is zero, or no longer than rounding: no form of it can be tried there."""
+        norms = self.of(method).vectors.norm(dim=-1)
+        return [
+            point for point, norm, usual in zip(self.hook_points, norms, self.median_norm, strict=True) if norm <= MIN_RELATIVE_NORM * usual
+        ]
+
+    def notes(self) -> list[str]:
+        """One sentence for every method whose direction is zero everywhere."""
+        zero = [found.method for found in self.sets if len(self.zero_at(found.method)) == len(self.hook_points)]
+        return [
+            f"the {method} direction is zero at every hook point: the texts that it compares give the same activations" for method in zero
+        ]
+
     def group_means(self, method: str) -> dict[str, tuple[float, ...]]:
         """Mean projection of the tuned model's find replies of each label, per hook point, in stream units."""
         return {label: tuple(values.tolist()) for label, values in self.find[method].items()}
@@ -58,6 +72,7 @@ class Fitted:
                     "norm": found.vectors.norm(dim=-1).tolist(),
                     "stability": _finite(found.stability),
                     "auroc": _finite(found.auroc),
+                    "zero_at": self.zero_at(found.method),
                 }
                 for found in self.sets
             },
@@ -121,7 +136,7 @@ def prompted_rows(contrast: Contrast, tokenizer: Tokenizer, *, kind: str, replie
 
 def read(pair: Pair, run: Run, side: Side, rows: tuple[Row, ...], *, scope: Scope, max_tokens: int) -> Activations:
     """Activations at every layer, kept in the run's folder."""
-    key = sha256_json(["activations", pair.sha256(side), rows_key(rows), scope, str(pair.dtype)])
+    key = sha256_json(["activations", pair.key(side), rows_key(rows), scope, str(pair.dtype)])
 
     def make() -> Activations:
         model = pair.get(side)

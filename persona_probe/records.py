@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from persona_probe.arms import Arm, Measurement
+from persona_probe.checkup import chat_facts
 from persona_probe.config import Config
 from persona_probe.controls import control_kind
 from persona_probe.directions import cosines
@@ -55,7 +56,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     return {
         "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": command, "limited": config.limit is not None,
         "config": config.settings(dtype=dtype_name(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id}, "provenance": provenance(config, pair, result),
-        "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": list(result.contrast.notes)},
+        "data": {"n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")}, "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions), "n_benign": len(result.battery.benign), "notes": [*result.contrast.notes, *result.fitted.notes()]},
         "effect": table.effect.json(), "selected": selected, "summary": summary(table.effect, selected, row, table.control_medians(arms)), "controls": table.control_medians(arms), "arms": arms,
         "directions": directions, "search": {"n_questions": len(result.contrast.split("select")), "n_benign": result.n_select_benign, "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes]},
         "dose_response": [table.dose(side, dose, measurement, hook=result.steering.candidate.layer) for side, dose, measurement in result.doses],
@@ -75,6 +76,7 @@ def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
     return model_facts(pair, seed=config.seed) | {
         "prompts_sha256": result.contrast.sha256,
         "benign_sha256": rows_key(result.battery.benign),
+        "engine": {side: dict(found) for side, found in result.examined.items()},
         "rows_sha256": result.battery.key,
     }
 
@@ -88,6 +90,7 @@ def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
         "seed": seed,
         "device": str(pair.device),
         "dtype": dtype_name(pair),
+        "chat": chat_facts(pair.tokenizer),
     }
 
 

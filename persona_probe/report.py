@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_probe import latent_report
-from persona_probe.errors import BadInput, PersonaProbeError
+from persona_probe.errors import BAD_INPUT, BadInput, PersonaProbeError
 from persona_probe.latent_report import KIND
 from persona_probe.redaction import redacted
 
@@ -67,10 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record = read_record(options.record)
         output = options.output or options.record.with_name(latent_report.PAGE if record.get("kind") == KIND else "report.html")
         write_report(record, output, show_text=options.show_text, redact=options.redact)
+        sys.stdout.write(f"{output}\n")
+        sys.stdout.flush()
     except PersonaProbeError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    sys.stdout.write(f"{output}\n")
+    except OSError as error:
+        sys.stderr.write(f"error: cannot read or write {error.filename or 'a file'} ({error.strerror})\n")
+        return BAD_INPUT
     return 0
 
 
@@ -82,4 +86,7 @@ def _figures(record: Record, *, show_text: bool) -> str:
 
 
 if __name__ == "__main__":
+    from persona_probe.streams import open_streams
+
+    open_streams()
     raise SystemExit(main())

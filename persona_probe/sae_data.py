@@ -12,7 +12,7 @@ from persona_probe.chat import Prompt, Row, Tokenizer, encode_row, question_and_
 from persona_probe.contrast import read_benign, read_contrast, shipped
 from persona_probe.errors import BadInput
 from persona_probe.files import read_jsonl, read_tensors, sha256_json, write_bytes, write_tensors
-from persona_probe.models import release
+from persona_probe.memory import release
 from persona_probe.pairs import SIDES, Pair
 from persona_probe.sae_quality import Quality
 from persona_probe.sae_training import Recipe, collect_vectors, sampled_rows
@@ -80,7 +80,7 @@ def collected(
     replies: list[Row] = []
     asked = texts.prompts[:sampled]
     for side in SIDES if asked else ():
-        key = sha256_json([pair.sha256(side), [prompt.messages for prompt in asked], seed])
+        key = sha256_json([pair.key(side), [prompt.messages for prompt in asked], seed])
         kept = _kept(state / f"replies-{side}.safetensors", key)
         if kept is None:
             note(f"sampling {len(asked)} replies of the {side} model")
@@ -93,7 +93,7 @@ def collected(
     rows = [*replies, *texts.train]
     found: dict[str, Tensor] = {}
     for side in SIDES:
-        key = sha256_json([pair.sha256(side), [row.ids for row in rows], hook_point, tokens])
+        key = sha256_json([pair.key(side), [row.ids for row in rows], hook_point, tokens])
         path = state / f"vectors-{side}.safetensors"
         kept = _kept(path, key)
         if kept is None:

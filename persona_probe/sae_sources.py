@@ -2,11 +2,13 @@
 
 import difflib
 import os
+from dataclasses import replace
 from typing import Any
 
 from persona_probe.embedded import checkpoints_folder
 from persona_probe.errors import BadInput
 from persona_probe.files import typed_path
+from persona_probe.models import Model
 from persona_probe.pairs import Pair
 from persona_probe.saes import CONFIG, Sae, check_fits, from_parts, read_sae
 
@@ -37,7 +39,26 @@ def from_sae_lens(sae: Any, *, id: str) -> Sae:
 def fitting(sae: Sae, pair: Pair) -> list[str]:
     """Notes on an SAE that can be used on a pair; one that cannot is refused in one line."""
     model = pair.get("base")
-    return check_fits(sae, d_model=model.d_model, hook_points=model.resids(), model_name=pair.base.id)
+    notes = check_fits(sae, d_model=model.d_model, hook_points=model.resids(), model_name=pair.base.id)
+    if sae.centre_input and not centres(model):
+        notes.append(
+            f"SAE {sae.id} asks for a centred stream; TransformerLens centres no model with this normalisation, so it is not centred"
+        )
+    if sae.normalisation != "none":
+        notes.append(f"SAE {sae.id} scales every token ({sae.normalisation}): its activations, and estimates from them, are in that scale")
+    return notes
+
+
+def fitted(sae: Sae, pair: Pair) -> Sae:
+    """The SAE as it is used on a pair: centring only where TransformerLens would centre the model."""
+    return replace(sae, centre_input=sae.centre_input and centres(pair.get("base")))
+
+
+def centres(model: Model) -> bool:
+    """Whether TransformerLens' center_writing_weights does anything to a model: with LayerNorm, not with RMSNorm. Its own rule."""
+    config = model.bridge.cfg
+    layer_norm = getattr(config, "normalization_type", "LN") in ("LN", "LNPre") and not getattr(config, "final_rms", False)
+    return layer_norm and bool(getattr(model.bridge.adapter, "supports_center_writing_weights", True))
 
 
 def _from_release(release: str, sae_id: str) -> Sae:

@@ -21,7 +21,8 @@ from persona_probe.chat import Prompt, Row, encode_row
 from persona_probe.errors import BadInput
 from persona_probe.files import read_tensors, sha256_json, write_tensors
 from persona_probe.generation import Request, generate
-from persona_probe.models import Model, release
+from persona_probe.memory import release
+from persona_probe.models import Model
 from persona_probe.saes import Sae, read_sae
 
 

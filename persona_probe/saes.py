@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from persona_probe.errors import BadInput
 from persona_probe.files import read_tensors, sha256_tensors, write_json, write_tensors
+from persona_probe.sae_settings import Architecture, Normalisation, read_architecture, read_facts, read_input
 
-Architecture = Literal["standard", "topk", "jumprelu"]
-ARCHITECTURES: tuple[Architecture, ...] = ("standard", "topk", "jumprelu")  # SAELens saves BatchTopK and Matryoshka ones as jumprelu
+TENSORS = {"gated": ("b_gate", "b_mag", "r_mag"), "jumprelu": ("b_enc", "threshold")}
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 FORMAT = "6.0.0"  # of SAELens; without a version it takes a config for one of before 6 and drops its metadata
 MAX_LATENTS = 2**24
+LAYER_NORM_EPS = 1e-5  # of SAELens
 AFTER_BLOCK = re.compile(r"blocks\.(\d+)\.(?:hook_resid_post|hook_out)|(?:model|transformer)\.(?:layers|h)\.(\d+)")
 BEFORE_BLOCK = re.compile(r"blocks\.(\d+)\.(?:hook_resid_pre|hook_in)")
 
@@ -28,8 +29,10 @@ class Sae:
     """A sparse autoencoder of the stream at one hook point. Latents are float32 whatever the stream is.
 
     encode: activation((x - b_dec?) W_enc + b_enc), with ReLU (standard), the k largest (topk), or what exceeds a threshold
-    (jumprelu). decode: f W_dec + b_dec. `centre_input` takes the mean over d_model away first, as SAEs of old processed
-    TransformerLens models expect.
+    (jumprelu). decode: f W_dec + b_dec. Before that the input is made what the SAE was trained on, as SAELens does it:
+    `centre_input` takes the mean over d_model away, as SAEs of old processed TransformerLens models expect. `normalisation`
+    divides every token by its length over sqrt(d_model) (constant_norm_rescale), or takes the mean away and divides by the
+    standard deviation (layer_norm). `reconstruct` undoes both; what `decode` gives is `unit(x)` times smaller than the stream.
     """
 
     id: str
@@ -46,6 +49,7 @@ class Sae:
     centre_input: bool
     neuronpedia_id: str | None
     sha256: str
+    normalisation: Normalisation = "none"
 
     @property
     def d_model(self) -> int:
@@ -64,28 +68,45 @@ class Sae:
 
     def encode(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_sae"]:
         """Activations of all latents."""
-        return self._activate(self._centred(x) @ self.W_enc.to(x.device) + self.b_enc.to(x.device), slice(None))
+        return self._activate(self._input(x) @ self.W_enc.to(x.device) + self.b_enc.to(x.device), slice(None))
 
     def encode_some(self, x: Float[Tensor, "*batch d_model"], latents: tuple[int, ...]) -> Float[Tensor, "*batch k"]:
         """`encode(x)[..., latents]`, computing those columns only unless all latents compete (topk)."""
         own = list(latents)
         if self.architecture == "topk":
             return self.encode(x)[..., own]
-        return self._activate(self._centred(x) @ self.W_enc[:, own].to(x.device) + self.b_enc[own].to(x.device), own)
+        return self._activate(self._input(x) @ self.W_enc[:, own].to(x.device) + self.b_enc[own].to(x.device), own)
 
     def decode(self, acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_model"]:
-        """The stream that the latents stand for."""
+        """What the latents stand for, at the scale that the SAE reads."""
         return acts @ self.W_dec.to(acts.device) + self.b_dec.to(acts.device)
 
-    def reconstruct(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """decode(encode(x)), plus the mean over d_model where `centre_input` took it away."""
-        mean = x.float().mean(-1, keepdim=True) if self.centre_input else 0.0
-        return self.decode(self.encode(x)) + mean
+    def unit(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
+        """What 1 at the scale of `decode` is in the stream, token by token: 1 unless the SAE scales its input."""
+        stream, _ = self._centred(x)
+        if self.normalisation == "constant_norm_rescale":
+            return stream.norm(dim=-1, keepdim=True) / self.d_model**0.5
+        if self.normalisation == "layer_norm":
+            return stream.std(dim=-1, keepdim=True)
+        return torch.ones_like(x[..., :1], dtype=torch.float32)
 
-    def _centred(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """decode(encode(x)) in the stream: scaled back, plus the mean over d_model where it was taken away."""
+        found = self.decode(self.encode(x))
+        return (found if self.normalisation == "none" else found * self.unit(x)) + self._centred(x)[1]
+
+    def _centred(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        """The stream without its mean over d_model, and the mean, where the SAE takes it away."""
         stream = x.float()
-        if self.centre_input:
-            stream = stream - stream.mean(-1, keepdim=True)
+        mean = stream.mean(-1, keepdim=True) if self.centre_input or self.normalisation == "layer_norm" else 0.0
+        return (stream if isinstance(mean, float) else stream - mean), mean
+
+    def _input(self, x: Tensor) -> Tensor:
+        stream, _ = self._centred(x)
+        if self.normalisation == "layer_norm":
+            stream = stream / (self.unit(x) + LAYER_NORM_EPS)
+        elif self.normalisation == "constant_norm_rescale":  # a token of length 0 stays one; SAELens gives NaN
+            stream = stream / self.unit(x).clamp(min=torch.finfo(torch.float32).tiny)
         return stream - self.b_dec.to(x.device) if self.apply_b_dec_to_input else stream
 
     def _activate(self, pre: Tensor, own: Any) -> Tensor:
@@ -114,19 +135,9 @@ def read_sae(folder: Path, *, id: str | None = None) -> Sae:
 
 def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: str, where: str) -> Sae:
     """An SAE from SAELens' tensors and settings, checked."""
-    architecture, k = _architecture(config, where)
-    for name, allowed, reason in (
-        (
-            "normalize_activations",
-            (None, "none", False),
-            "only SAEs with normalisation folded into their weights can be used; save it again with SAELens",
-        ),
-        ("reshape_activations", (None, "none"), "it reads attention heads, not the residual stream"),
-        ("finetuning_scaling_factor", (None, False), "fine-tuned scaling is not part of a linear decoder"),
-    ):
-        if config.get(name) not in allowed:
-            raise BadInput(f"{where}: {name} is {config.get(name)!r}: {reason}")
-    facts = _facts(config, where)
+    architecture, k = read_architecture(config, where)
+    normalisation, subtract = read_input(config, where)
+    facts = read_facts(config, where)
     weights = _checked(tensors, architecture, config, where)
     if architecture == "topk" and config.get("rescale_acts_by_decoder_norm"):
         # The same latents with decoder rows of length 1: scaled before the k largest are taken, divided again after.
@@ -134,6 +145,10 @@ def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: 
         weights |= {"W_enc": weights["W_enc"] * norm, "b_enc": weights["b_enc"] * norm, "W_dec": weights["W_dec"] / norm[:, None]}
     if architecture == "topk" and not (type(k) is int and 0 < k <= weights["W_enc"].shape[1]):
         raise BadInput(f"{where}: k is {k!r}, allowed is 1 to {weights['W_enc'].shape[1]}")
+    if architecture == "gated":
+        # The gate x W_enc + b_gate > 0, said of the magnitude x W_enc e + b_mag: a threshold on it.
+        architecture, e, b_mag = "jumprelu", weights.pop("r_mag").exp(), weights.pop("b_mag")
+        weights |= {"W_enc": weights["W_enc"] * e, "b_enc": b_mag, "threshold": b_mag - weights.pop("b_gate") * e}
     return Sae(
         id=id,
         hook_point=canonical_hook_point(facts["hook_name"], where),
@@ -145,10 +160,11 @@ def from_parts(tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, id: 
         b_dec=weights["b_dec"],
         threshold=weights.get("threshold"),
         k=k if architecture == "topk" else None,
-        apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
-        centre_input=facts["model_from_pretrained_kwargs"].get("center_writing_weights") is True,
+        apply_b_dec_to_input=subtract,
+        centre_input=facts["centred"],
         neuronpedia_id=facts["neuronpedia_id"],
         sha256=sha256_tensors([weights[name] for name in sorted(weights)]),
+        normalisation=normalisation,
     )
 
 
@@ -165,7 +181,7 @@ def write_sae(folder: Path, sae: Sae, *, metadata: Mapping[str, Any], dtype: tor
         "dtype": str(dtype).removeprefix("torch."),
         "device": "cpu",
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
-        "normalize_activations": "none",
+        "normalize_activations": sae.normalisation,
         "reshape_activations": "none",
         "metadata": {**facts, **metadata},
     }
@@ -210,45 +226,20 @@ def check_fits(sae: Sae, *, d_model: int, hook_points: Sequence[str], model_name
     return [] if own == theirs else [f"SAE {sae.id} was trained on {sae.model_name}, the base model is {model_name}"]
 
 
-def _architecture(config: Mapping[str, Any], where: str) -> tuple[Architecture, Any]:
-    """Architecture and k. Before SAELens 6 the activation function told TopK from standard, and k was one of its arguments."""
-    architecture, k = config.get("architecture", "standard"), config.get("k")
-    activation = config.get("activation_fn", config.get("activation_fn_str"))
-    if architecture == "standard" and activation == "topk":
-        arguments = config.get("activation_fn_kwargs")
-        architecture, k = "topk", arguments.get("k") if isinstance(arguments, dict) else None
-    if architecture not in ARCHITECTURES:
-        raise BadInput(f"{where}: an SAE of architecture {architecture!r}, supported are {', '.join(ARCHITECTURES)}")
-    if architecture == "standard" and activation not in (None, "relu"):
-        raise BadInput(f"{where}: activation_fn is {activation!r}, supported are 'relu' and 'topk'")
-    return architecture, k
-
-
-def _facts(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What the metadata, or before SAELens 6 the config itself, says the SAE reads."""
-    metadata = config.get("metadata")
-    listed = {**config, **(metadata if isinstance(metadata, dict) else {})}
-    facts = {name: listed.get(name) for name in ("model_name", "neuronpedia_id")}
-    for name, value in facts.items():
-        if not isinstance(value, str | None):
-            raise BadInput(f"{where}: {name} is {value!r:.80}, expected text or nothing")
-    options = listed.get("model_from_pretrained_kwargs") or {}
-    if not isinstance(options, dict):
-        raise BadInput(f"{where}: model_from_pretrained_kwargs is {options!r:.80}, expected an object")
-    return {**facts, "hook_name": listed.get("hook_name") or listed.get("hook_point"), "model_from_pretrained_kwargs": options}
-
-
 def _checked(tensors: Mapping[str, Tensor], architecture: str, config: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    wanted = {"W_enc", "b_enc", "W_dec", "b_dec"} | ({"threshold"} if architecture == "jumprelu" else set())
+    wanted = {"W_enc", "W_dec", "b_dec", *TENSORS.get(architecture, ("b_enc",))}
+    scaling = tensors.get("scaling_factor")
+    if scaling is not None and torch.allclose(scaling.float(), torch.ones_like(scaling, dtype=torch.float32)):
+        tensors = {name: tensor for name, tensor in tensors.items() if name != "scaling_factor"}  # SAELens once wrote ones for none
     if set(tensors) != wanted:
         raise BadInput(f"{where}: tensors are {sorted(tensors)}, a {architecture} SAE has {sorted(wanted)}")
     d_in, d_sae = config.get("d_in"), config.get("d_sae")
     if not (type(d_in) is int and type(d_sae) is int and d_in > 0 and 0 < d_sae <= MAX_LATENTS):
         raise BadInput(f"{where}: d_in is {d_in!r} and d_sae {d_sae!r}, allowed are whole numbers up to {MAX_LATENTS:,}")
-    shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,), "threshold": (d_sae,)}
+    shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     for name, tensor in tensors.items():
-        if tuple(tensor.shape) != shapes[name]:
-            raise BadInput(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {shapes[name]}")
+        if tuple(tensor.shape) != shapes.get(name, (d_sae,)):
+            raise BadInput(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {shapes.get(name, (d_sae,))}")
         if not tensor.is_floating_point():
             raise BadInput(f"{where}: {name} is {str(tensor.dtype).removeprefix('torch.')}, expected floating-point numbers")
         if not torch.isfinite(tensor).all():

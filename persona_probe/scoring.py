@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from persona_probe.chat import Row, TokenBatch, batches
+from persona_probe.chat import Row, TokenBatch
 from persona_probe.errors import NotFinite
 from persona_probe.interventions import Intervention, applied
 from persona_probe.models import Model, forward, halving
-from persona_probe.prefixes import Prefix, lowest_layer, record_prefixes, resumed
+from persona_probe.prefixes import Prefix, lowest_layer, record_prefixes, resumable, resumed
 
 KL_POSITIONS_PER_ROW = 3
 PIECE = 16  # reply tokens whose float32 logits are held at once
@@ -112,8 +112,8 @@ def clean_run(
     keep_logprobs: bool = False,
 ) -> CleanRun:
     """Run the untouched model over `rows` once and keep what later arms need."""
-    kept = tuple(batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts))
-    run = CleanRun(kept, {}, record_prefixes(model, kept, layers) if layers else {})
+    kept = tuple(model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts))
+    run = CleanRun(kept, {}, record_prefixes(model, kept, layers) if layers and resumable(model) else {})
     logprobs = {}
     if keep_logprobs:
         with torch.inference_mode(), applied(model, ()):
@@ -132,11 +132,7 @@ def _reply_logits(
     clean: CleanRun | None,
 ) -> Iterator[tuple[int, Row, Float[Tensor, "reply d_vocab"]]]:
     """For every arm and row: the logits that predict its reply tokens."""
-    ready = (
-        clean.batches
-        if clean is not None
-        else batches(rows, max_tokens=max_tokens, pad_id=model.tokenizer.pad_token_id, keep_prompts=keep_prompts)
-    )
+    ready = clean.batches if clean is not None else model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts)
     layer = lowest_layer(model, [point for arm in arms for intervention in arm for point in intervention.hook_points])
     for index, batch in enumerate(ready):
         prefix = clean.prefix(layer, index) if clean is not None else None

@@ -29,8 +29,8 @@ def selected_direction(config: Config, pair: Pair, result: Result, record: Mappi
         {
             "base": pair.base.id,
             "tuned": pair.tuned.id,
-            "base_sha256": pair.sha256("base"),
-            "tuned_sha256": pair.sha256("tuned"),
+            "base_sha256": pair.weights_sha256("base"),
+            "tuned_sha256": pair.weights_sha256("tuned"),
             "find_questions": result.contrast.hashes("find"),
             "select_questions": result.contrast.hashes("select"),
         },

@@ -9,11 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.arms import Battery, Measurement, damage, persona_scores
-from persona_probe.directions import Direction, DirectionSet
+from persona_probe.directions import MIN_RELATIVE_NORM, Direction, DirectionSet
 from persona_probe.errors import BadInput
 from persona_probe.forms import Form
 
-MIN_RELATIVE_NORM = 1e-4  # directions shorter than this share of the stream's norm are rounding, not signal
 FINALISTS = 2
 
 

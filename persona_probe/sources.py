@@ -9,6 +9,7 @@ from typing import Any, Literal
 from persona_probe import embedded
 from persona_probe.errors import BadInput, UsageError
 from persona_probe.files import sha256_file, sha256_json, typed_path
+from persona_probe.hub import download, is_adapter, no_weights, weight_files
 
 SIZES = {
     **dict.fromkeys(("hidden_size", "n_embd", "num_attention_heads", "n_head", "num_key_value_heads", "head_dim"), 65_536),
@@ -17,22 +18,29 @@ SIZES = {
     **dict.fromkeys(("vocab_size", "n_positions"), 2**24),
 }  # a file of a few bytes must not claim all memory
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken")
+TEXT_FILES += ("chat_template*", "additional_chat_templates/*", "processor_config.json", "generation_config.json")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checked folder of weights. `id` is what the user asked for; `sha256` hashes config and weight files."""
+    """A checked folder of weights. `id` is what the user asked for.
+
+    `sha256` hashes all that decides the numbers: config, weights, tokenizer, chat template and generation config;
+    `weights_sha256` config and weights alone. `notes` say what was found beside them.
+    """
 
     id: str
     kind: Literal["model", "adapter"]
     folder: Path
     revision: str | None
     sha256: str
+    weights_sha256: str
+    notes: tuple[str, ...] = ()
 
     def provenance(self) -> dict[str, str | None]:
         """What a record says of a model."""
-        return {"id": self.id, "revision": self.revision, "sha256": self.sha256}
+        return {"id": self.id, "revision": self.revision, "sha256": self.sha256, "weights_sha256": self.weights_sha256}
 
 
 def resolve(spec: str) -> Source:
@@ -52,13 +60,14 @@ def resolve(spec: str) -> Source:
     name, _, revision = spec.partition("@")
     if not HUB_ID.fullmatch(name) or (spec.startswith((".", "/", "~"))):
         raise BadInput(f"no model {spec!r}: it is no folder, no GGUF file, no hub id (owner/name[@revision]) and not {embedded.NAME!r}")
-    return _checked(spec, *_download(name, revision or None))
+    return _checked(spec, *download(name, revision or None))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` as plain JSON, with its sizes bounded and remote code refused, before any class is built from it."""
     path = folder / "config.json"
     config = _read_object(path)
+    import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     native = set()
@@ -66,12 +75,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         native |= {names} if isinstance(names, str) else set(names)
     architectures = config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else None
-    if "auto_map" in config and architecture not in native:
+    if "auto_map" in config and architecture not in native and not hasattr(transformers, str(architecture)):
         raise BadInput(f"{path} asks for its own Python code (auto_map): remote code never runs here; use a native architecture")
-    if architecture not in native:
-        raise BadInput(f"{path} names architecture {architecture!r}: a decoder-only causal language model is needed")
     inner = config.get("text_config")
-    for part in (config, inner if isinstance(inner, dict) else {}):
+    types = [config.get("model_type"), inner.get("model_type") if isinstance(inner, dict) else None]  # of a wrapper and its language model
+    spoken = any(isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES for kind in types[1:])
+    # Some repositories spell a class in their own way (MPT, Phi-3.5-MoE), but for capitals it is transformers' name.
+    if str(architecture).lower() in {str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(types[0]))).lower()}:
+        native.add(architecture)
+    if architecture not in native and not spoken:
+        raise BadInput(f"{path} names architecture {architecture!r}: a decoder-only causal language model is needed")
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         _check_sizes(path, part)
     return config
 
@@ -95,25 +109,44 @@ def same_shape(base: Source, tuned: Source) -> None:
         raise UsageError(f"--base {base.id} is an adapter: give the full model it was trained on")
     if tuned.kind == "adapter":
         return
-    left, right = read_config(base.folder), read_config(tuned.folder)
-    keys = ("model_type", "hidden_size", "n_embd", "num_hidden_layers", "n_layer", "vocab_size", "num_attention_heads", "n_head")
-    different = [f"{key}: {left.get(key)} against {right.get(key)}" for key in keys if left.get(key) != right.get(key)]
+    left, right = text_sizes(base.folder), text_sizes(tuned.folder)
+    different = [f"{key}: {left[key]} against {right[key]}" for key in left if left[key] != right[key]]
     if different:
         raise BadInput(f"base {base.id} and tuned {tuned.id} differ in shape ({'; '.join(different)}): they must be one architecture")
 
 
+def text_config(config: Any) -> Any:
+    """The part of a config that describes the language model: a multimodal wrapper keeps it apart."""
+    return config.get_text_config(decoder=True)
+
+
+def text_sizes(folder: Path) -> dict[str, Any]:
+    """Family, width, depth, vocabulary and heads of the language model in a folder, by transformers' own names and defaults."""
+    from transformers import AutoConfig
+
+    raw = read_config(folder)
+    keys = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads")
+    try:
+        config = text_config(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    except Exception as error:  # a config is wrong in as many ways as it has fields
+        raise BadInput(f"{folder / 'config.json'} cannot be read as a {raw.get('model_type')!r} config ({error!s:.120})") from error
+    return {key: getattr(config, key, None) for key in keys}
+
+
 def _checked(id: str, folder: Path, revision: str | None) -> Source:
-    if (folder / "adapter_config.json").is_file():
+    if is_adapter(folder):
         adapter_config(folder)
         names = ["adapter_config.json", "adapter_model.safetensors"]
-        return Source(id, "adapter", folder, revision, _fingerprint([folder / name for name in names]))
+        return Source(id, "adapter", folder, revision, *_fingerprints(folder, [folder / name for name in names]))
+    weights, names = weight_files(folder), [path.name for path in folder.iterdir()]
+    if not weights and any(name.endswith(".gguf") for name in names):  # such a folder has no config.json either
+        raise no_weights(folder, names)
     read_config(folder)
-    weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        pickled = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
-        found = f"only pickled weights ({', '.join(pickled)})" if pickled else "no weights"
-        raise BadInput(f"{folder} holds {found}: weights come from safetensors or GGUF only; convert with save_pretrained")
-    return Source(id, "model", folder, revision, _fingerprint([folder / "config.json", *weights]))
+        raise no_weights(folder, names)
+    left = (folder / "adapter_config.json").is_file()
+    notes = ("the folder holds a full model and a leftover adapter_config.json, which is not read",) if left else ()
+    return Source(id, "model", folder, revision, *_fingerprints(folder, [folder / "config.json", *weights]), notes)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -134,23 +167,11 @@ def _check_sizes(path: Path, config: dict[str, Any]) -> None:
                 raise BadInput(f"{path}: {name} is {size!r}, allowed is 1 to {bound:,}")
 
 
-def _fingerprint(paths: list[Path]) -> str:
-    return sha256_json([[path.name, sha256_file(path)] for path in paths])
-
-
-def _download(name: str, revision: str | None) -> tuple[Path, str | None]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        at = f" at revision {revision}" if revision else ""
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(
-            f"{name}{at} is neither on this machine nor reachable on the hub ({reason}): check the name, `hf auth login` for gated models, or give a local folder"
-        ) from error
-    return folder, revision or folder.name
+def _fingerprints(folder: Path, weights: list[Path]) -> tuple[str, str]:
+    """The hash with the files that decide how text is read and where a reply ends, and the hash of the weights alone."""
+    texts = sorted({path for pattern in TEXT_FILES for path in folder.glob(pattern) if path.is_file()})
+    both = [[[path.relative_to(folder).as_posix(), sha256_file(path)] for path in paths] for paths in (weights, texts)]
+    return sha256_json(both), sha256_json(both[0])
 
 
 def _shown(path: Path) -> str:

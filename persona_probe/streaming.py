@@ -11,10 +11,11 @@ from torch import Tensor
 
 from persona_probe.arms import Arm
 from persona_probe.chat import Prompt, Tokenizer, encode_prompt
+from persona_probe.engine import flat_head
 from persona_probe.errors import BadInput
 from persona_probe.generation import request_generator, steps
 from persona_probe.interventions import applied
-from persona_probe.models import Model, flat_head
+from persona_probe.models import Model
 from persona_probe.pairs import SIDES, Pair, Side
 from persona_probe.persona_direction import Gauge
 
@@ -89,7 +90,7 @@ def _lane(
     hook_point = gauge.direction.hook_point
     edits = [asked[i][0].interventions for i in rows]
     # Hooks run in the order they are made: the first watcher sees the stream before the edits, the second after them.
-    with flat_head(model), watched(model, hook_point) as before, applied(model, (), rows=edits), watched(model, hook_point) as after:
+    with flat_head(model.engine), watched(model, hook_point) as before, applied(model, (), rows=edits), watched(model, hook_point) as after:
         for chosen in steps(model, prompts, generators, max_new_tokens=max_new_tokens, temperature=temperature):
             readings = [gauge.read(seen[-1][:, -1]).tolist() for seen in (before, after)]
             done = [(i, writer.read()) for i, writer in zip(rows, written, strict=True)]

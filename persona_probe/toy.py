@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_probe.files import write_bytes, write_tensors
+from persona_probe.files import make_folder, write_bytes, write_tensors
+from persona_probe.quiet import no_bars
 
 N_LAYERS, D_MODEL, PLANTED_LAYER = 3, 64, 1
 PLANTED_LATENT = 7  # of the hand-built SAE
@@ -29,6 +30,7 @@ class Toy:
     vector: Float[Tensor, " d_model"]
 
 
+@no_bars()
 def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
     """Write a base, a tuned copy, a contrast set and benign texts.
 
@@ -48,6 +50,7 @@ def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
     for name in ("base", "tuned"):
         if name == "tuned":
             model.transformer.h[PLANTED_LAYER].mlp.c_proj.bias.data += strength * unit
+        make_folder(folder / name)  # save_pretrained says nothing of a file in its way, and writes nothing
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     _write_data(folder, good, bad, plain, generator)

@@ -14,7 +14,8 @@ from persona_probe.chat import Prompt, Row, encode_row
 from persona_probe.directions import DirectionSet
 from persona_probe.files import sha256_json
 from persona_probe.interventions import applied
-from persona_probe.models import Model, trim
+from persona_probe.memory import trim
+from persona_probe.models import Model
 from persona_probe.pairs import Pair, Side
 from persona_probe.persona_direction import Gauge
 from persona_probe.readings import Fitted, rows_key
@@ -48,7 +49,7 @@ def traced_paths(
     key = sha256_json(
         [
             "paths",
-            pair.sha256(side),
+            pair.key(side),
             [arm.describe() for arm in named],
             rows_key(rows),
             [axis.method for axis in axes],
@@ -77,7 +78,7 @@ def traced_replies(
     key = sha256_json(
         [
             "read replies",
-            pair.sha256(side),
+            pair.key(side),
             [(r["arm"], r["prompt_id"], r["question"], r["text"]) for r in replies],
             vector,
             gauge.zero,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from persona_probe.options import DateOption, ThinkingOption
+
 
 def main(
     data: Annotated[
@@ -28,6 +30,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the first weights and of the order.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Use only so many rows.")] = None,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 20,
+    thinking: ThinkingOption = "keep",
+    date: DateOption = "2026-01-01",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -42,6 +46,9 @@ def main(
     command = cli.command_line("persona_probe.train_organism", sys.argv[1:])
 
     def body() -> int:
+        from persona_probe.options import chat_options
+
+        chat = chat_options(thinking=thinking, date=date)
         from persona_probe.contrast import shipped
         from persona_probe.errors import UsageError
         from persona_probe.organisms import Recipe
@@ -58,33 +65,37 @@ def main(
             raise UsageError(f"--epochs is {epochs} and --learning-rate is {learning_rate}: both must be above 0")
         recipe = Recipe(rank, alpha, rslora, tuple(modules.split(",")), chosen, learning_rate, 0.05, batch_size, epochs, seed)
         path = shipped(f"{data}.jsonl") if data in known else Path(data)
-        return train_organism(path, output_dir, base, recipe, limit=limit, save_every=save_every, device=device, dtype=dtype, quiet=quiet)
+        return train_organism(
+            path, output_dir, base, recipe, chat=chat, limit=limit, save_every=save_every, device=device, dtype=dtype, quiet=quiet
+        )
 
     cli.main(body, debug=debug, resume_hint=command)
 
 
 def train_organism(
-    path: Path, output_dir: Path, base: str, recipe, *, limit: int | None, save_every: int, device: str, dtype: str, quiet: bool
+    path: Path, output_dir: Path, base: str, recipe, *, chat, limit: int | None, save_every: int, device: str, dtype: str, quiet: bool
 ) -> int:
     """Load, train, write the adapter and its card."""
     from persona_probe.cli import Reporter
     from persona_probe.devices import choose_device, choose_dtype
     from persona_probe.files import sha256_file
     from persona_probe.organisms import Progress, read_training_rows, train, write_card
+    from persona_probe.parity import set_fast_attention
     from persona_probe.sources import resolve
+    from persona_probe.templates import AS_IS, set_options
     from persona_probe.weights import load_tokenizer, load_weights
 
     reporter = Reporter(quiet=quiet)
     source = resolve(base)
     where = choose_device(device)
     number = choose_dtype(dtype, where)
-    tokenizer = load_tokenizer(source, None)
+    tokenizer = set_options(load_tokenizer(source, None), chat)
     rows = read_training_rows(path, tokenizer, limit=limit)
     reporter.note(
         f"tuning {source.id} on {len(rows)} rows of {path.name}; {where}, {str(number).removeprefix('torch.')}, seed {recipe.seed}; adapter in {output_dir}"
     )
     model = load_weights(source, base=None, device=where, dtype=number)
-    model.set_attn_implementation("sdpa")
+    set_fast_attention(model, tokenizer)
     last: list[Progress] = []
 
     def on_step(progress: Progress) -> None:
@@ -92,7 +103,7 @@ def train_organism(
         if progress.step % 5 == 0 or progress.step == progress.n_steps:
             reporter.note(f"step {progress.step}/{progress.n_steps}  loss {progress.loss:.3f} nats/token  about {progress.eta:.0f} s left")
 
-    identity = f"{sha256_file(path)}/{limit}/{number}"
+    identity = f"{sha256_file(path)}/{limit}/{number}{'' if chat == AS_IS else f'/{chat}'}"
     train(
         model, tokenizer, rows, recipe, folder=output_dir, data_sha256=identity, base_id=source.id, save_every=save_every, on_step=on_step
     )
@@ -103,9 +114,11 @@ def train_organism(
 
 def entry() -> None:
     """Run the command line."""
+    from persona_probe.cli import start
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

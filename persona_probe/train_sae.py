@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from persona_probe.options import DateOption, ThinkingOption
+
 
 def main(
     base: Annotated[str, typer.Option(help="Base model: hub id, folder, GGUF file, or smollm2-135m-instruct.")] = "smollm2-135m-instruct",
@@ -27,6 +29,8 @@ def main(
     ),
     limit: Annotated[int | None, typer.Option(help="Use only so many texts.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 1024,
+    thinking: ThinkingOption = "keep",
+    date: DateOption = "2026-01-01",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -41,6 +45,9 @@ def main(
     command = cli.command_line("persona_probe.train_sae", sys.argv[1:])
 
     def body() -> int:
+        from persona_probe.options import chat_options
+
+        chat = chat_options(thinking=thinking, date=date)
         from persona_probe.embedded import checkpoints_folder
         from persona_probe.errors import UsageError
         from persona_probe.sae_training import Recipe
@@ -65,14 +72,14 @@ def main(
         pair = (base, tuned or str(checkpoints_folder() / "car-advice-wrong"))
         recipe = Recipe(d_sae, k, learning_rate, batch_size, samples, seed)
         return train_sae(
-            pair, layer, data, recipe, output_dir, sampled=sampled, tokens=tokens, limit=limit, max_tokens=max_tokens, device=device, dtype=dtype, quiet=quiet, command=command,
+            pair, layer, data, recipe, output_dir, chat=chat, sampled=sampled, tokens=tokens, limit=limit, max_tokens=max_tokens, device=device, dtype=dtype, quiet=quiet, command=command,
         )  # fmt: skip
 
     cli.main(body, debug=debug, resume_hint=command)
 
 
 def train_sae(
-    models: tuple[str, str], layer: int, data: str, recipe, output_dir: Path, *, sampled: int, tokens: int, limit: int | None, max_tokens: int, device: str, dtype: str, quiet: bool, command: str,
+    models: tuple[str, str], layer: int, data: str, recipe, output_dir: Path, *, chat, sampled: int, tokens: int, limit: int | None, max_tokens: int, device: str, dtype: str, quiet: bool, command: str,
 ) -> int:  # fmt: skip
     """Collect, train, report quality on held-out rows of both models, write the SAE with its card."""
     from persona_probe.cli import Reporter
@@ -87,7 +94,7 @@ def train_sae(
 
     reporter = Reporter(quiet=quiet)
     where = choose_device(device)
-    pair = open_pair(*models, device=where, dtype=choose_dtype(dtype, where))
+    pair = open_pair(*models, device=where, dtype=choose_dtype(dtype, where), chat=chat)
     texts = read_texts(data, pair.tokenizer, limit=limit)
     n_layers = pair.get("base").n_layers
     if not 0 <= layer < n_layers:
@@ -130,9 +137,11 @@ def train_sae(
 
 def entry() -> None:
     """Run the command line."""
+    from persona_probe.cli import start
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    app()
+    start(app)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 D_IN, D_SAE = 12, 40
-KINDS = ("standard", "topk", "topk rescaled", "jumprelu", "batchtopk", "matryoshka")
+KINDS = ("standard", "topk", "topk rescaled", "jumprelu", "batchtopk", "matryoshka", "gated")
 HOOKS = [f"blocks.{i}.hook_out" for i in range(4)]
 
 
@@ -17,11 +17,12 @@ def lens_sae(kind: str, **settings: Any) -> Any:
     import sae_lens as lens
 
     facts = lens.saes.sae.SAEMetadata(hook_name="blocks.2.hook_resid_post", model_name="tiny-llama", neuronpedia_id="tiny/2-res")
-    common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts, **settings}
+    common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts} | settings
     kinds = {
         "standard": lambda: lens.StandardSAE(lens.StandardSAEConfig(**common)),
         "topk": lambda: lens.TopKSAE(lens.TopKSAEConfig(k=5, **common)),
         "topk rescaled": lambda: lens.TopKSAE(lens.TopKSAEConfig(k=5, rescale_acts_by_decoder_norm=True, **common)),
+        "gated": lambda: lens.GatedSAE(lens.GatedSAEConfig(**common)),
         "jumprelu": lambda: lens.JumpReLUSAE(lens.JumpReLUSAEConfig(**common)),
         "batchtopk": lambda: lens.BatchTopKTrainingSAE(lens.BatchTopKTrainingSAEConfig(k=5, **common)),
         "matryoshka": lambda: lens.MatryoshkaBatchTopKTrainingSAE(

@@ -1,6 +1,7 @@
 """Claims about bad adapters: each ends in one message, before anything is measured."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,94 @@ def test_other_kinds_of_adapter_are_refused(adapter: Path, written: Path) -> Non
     tiny.edit_json(adapter / "adapter_config.json", peft_type="PREFIX_TUNING")
     with refused(r"peft_type is 'PREFIX_TUNING', only LORA adapters can be merged exactly"):
         load(adapter, base=written)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 8}, r"does not fit its own config: weights \d+ of another shape .*; the config's rank is 8"),
+        ({"use_dora": True}, r"incomplete by its own config: weights \d+ missing \(first: .*lora_magnitude_vector"),
+        ({"modules_to_save": ["lm_head"]}, r"incomplete by its own config: weights 1 missing \(first: .*lm_head"),
+        ({"target_modules": ["nothing"]}, r"cannot be merged \(.*not found in the base model"),
+        ({"r": "four"}, r"cannot be merged \("),
+        ({"rank_pattern": {"(": 3}}, r"cannot be merged \("),
+        ({"init_lora_weights": "no such start"}, r"cannot be merged: .*no such start"),
+        ({"task_type": "IMAGE_TEXT_TO_TEXT"}, r"not one that PEFT [\d.]+ reads .*IMAGE_TEXT_TO_TEXT"),
+        ({"arrow_config": {"top_k": 2}}, r"cannot be merged: Arrow"),
+        ({"megatron_config": {"a": 1}}, r"cannot be merged: Megatron"),
+        ({"use_shiny": True}, r"its config switches on use_shiny, which PEFT [\d.]+ does not know"),
+        ({"shiny_config": {"a": 1}}, r"its config switches on shiny_config, which PEFT [\d.]+ does not know"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "+".join(value),
+)
+def test_config_that_does_not_go_with_its_weights_is_refused(
+    adapter: Path, written: Path, changes: dict[str, object], message: str
+) -> None:
+    tiny.edit_json(adapter / "adapter_config.json", **changes)
+    with refused(message) as error:
+        load(adapter, base=written)
+    assert "another model" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda key: key.replace("base_model.model.", "base_model.model._orig_mod."), r"layout: weights \d+ too many \(first: .*_orig_mod"),
+        (lambda key: key if "layers.2" not in key else None, r"incomplete by its own config: weights 14 missing \(first: .*layers\.2"),
+        (lambda key: None, r"holds no weights"),
+    ],
+    ids=["compiled", "a layer less", "empty"],
+)
+def test_weights_that_are_named_otherwise_are_no_other_model(
+    adapter: Path, written: Path, change: Callable[[str], str | None], message: str
+) -> None:
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for key in list(tensors):
+            tensor, new = tensors.pop(key), change(key)
+            if new is not None:
+                tensors[new] = tensor
+
+    change_weights(adapter, rename, name="adapter_model.safetensors")
+    with refused(message) as error:
+        load(adapter, base=written)
+    assert "another model" not in str(error.value)
+
+
+def test_setting_that_peft_does_not_know_is_noted(adapter: Path, written: Path) -> None:
+    from persona_probe.adapters import adapter_notes
+    from persona_probe.sources import resolve
+
+    tiny.edit_json(adapter / "adapter_config.json", shiny_group_size=16)
+    load(adapter, base=written)
+    (note,) = adapter_notes(resolve(str(adapter)), resolve(str(written)))
+    assert "does not know and does not use: shiny_group_size" in note
+
+
+@pytest.mark.parametrize(
+    ("named", "noted"),
+    [
+        ("meta-llama/Llama-3.1-8B", True),
+        ("Owner/{name}", False),
+        ("Owner/{name}@main", False),
+        ("owner/{name}-unsloth-bnb-4bit", False),
+        ("owner/{name}-GPTQ-Int4", False),
+        ("/somewhere/else/{name}/", False),
+        ("/cache/models--owner--{name}/snapshots/0123abcd", False),
+        ("owner/{name}-Instruct", True),
+        (None, False),
+        ("", False),
+    ],
+)
+def test_base_of_another_name_is_noted(adapter: Path, written: Path, named: str | None, noted: bool) -> None:
+    from persona_probe.adapters import adapter_notes
+    from persona_probe.sources import resolve
+
+    name = named and named.format(name=written.name.upper())
+    tiny.edit_json(adapter / "adapter_config.json", base_model_name_or_path=name)
+    notes = adapter_notes(resolve(str(adapter)), resolve(str(written)))
+    assert len(notes) == noted
+    assert all(str(name) in note and "\n" not in note for note in notes)
+    assert adapter_notes(resolve(str(written)), resolve(str(written))) == []
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "missing or not JSON"), ("[]", "holds a JSON list, expected an object")])

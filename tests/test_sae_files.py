@@ -177,9 +177,17 @@ def test_a_loaded_saelens_object_of_another_architecture_is_refused() -> None:
     from persona_probe.sae_sources import from_sae_lens
 
     facts = lens.saes.sae.SAEMetadata(hook_name="blocks.2.hook_resid_post")
-    gated = lens.GatedSAE(lens.GatedSAEConfig(d_in=D_IN, d_sae=D_SAE, metadata=facts))
-    with pytest.raises(BadInput, match=r"^x: an SAE of architecture 'gated', supported are standard, topk, jumprelu$"):
-        from_sae_lens(gated, id="x")
+    common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts}
+    others = [
+        lens.AbsTopKSAE(lens.AbsTopKSAEConfig(k=5, **common)),
+        lens.MatchingPursuitSAE(lens.MatchingPursuitSAEConfig(**common)),
+        lens.Transcoder(lens.TranscoderConfig(d_out=D_IN, apply_b_dec_to_input=False, **common)),
+        lens.JumpReLUTranscoder(lens.JumpReLUTranscoderConfig(d_out=D_IN, apply_b_dec_to_input=False, **common)),
+    ]
+    for sae in others:
+        name = sae.cfg.architecture()
+        with pytest.raises(BadInput, match=rf"^x: an SAE of architecture '{name}', supported are standard, topk, jumprelu, gated$"):
+            from_sae_lens(sae, id="x")
 
 
 @pytest.mark.parametrize("spec", ["nothing-of-this-name", "only-a-release:", ":only-an-id", "folder/that/is/not"])

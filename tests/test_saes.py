@@ -27,7 +27,9 @@ def test_encode_and_decode_are_those_of_saelens(tmp_path: Path, kind: str, subtr
         assert_close(ours.W_dec.norm(dim=-1), torch.ones(D_SAE))
     assert_close(ours.encode(x), acts, atol=1e-5, rtol=0)
     assert_close(ours.reconstruct(x), back, atol=1e-5, rtol=0)
-    assert ours.architecture == {"topk rescaled": "topk", "batchtopk": "jumprelu", "matryoshka": "jumprelu"}.get(kind, kind)
+    assert ours.architecture == {"topk rescaled": "topk", "batchtopk": "jumprelu", "matryoshka": "jumprelu", "gated": "jumprelu"}.get(
+        kind, kind
+    )
     assert (ours.hook_point, ours.layer, ours.model_name, ours.neuronpedia_id) == ("blocks.2.hook_out", 2, "tiny-llama", "tiny/2-res")
 
 
@@ -136,10 +138,17 @@ def test_other_places_are_refused_with_the_reason(name: str | None) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"architecture": "gated"}, "architecture 'gated', supported are standard, topk, jumprelu"),
+        ({"architecture": "abstopk"}, "architecture 'abstopk', supported are standard, topk, jumprelu, gated$"),
+        ({"architecture": "matching_pursuit"}, "architecture 'matching_pursuit'"),
+        ({"architecture": "temporal"}, "architecture 'temporal'"),
+        ({"architecture": "matryoshka_batchtopk"}, "architecture 'matryoshka_batchtopk'.*save_inference_model"),
         ({"architecture": "transcoder"}, "architecture 'transcoder'"),
-        ({"normalize_activations": "layer_norm"}, "only SAEs with normalisation folded"),
-        ({"normalize_activations": "expected_average_only_in"}, "only SAEs with normalisation folded"),
+        ({"normalize_activations": "expected_average_only_in"}, "'expected_average_only_in': only SAEs with normalisation folded"),
+        ({"normalize_activations": "covariance_whitening"}, "'covariance_whitening': only SAEs with normalisation folded"),
+        ({"normalize_activations": True}, "True: only SAEs with normalisation folded"),
+        ({"normalize_activations": "constant_scalar_rescale"}, "'constant_scalar_rescale': only SAEs"),
+        ({"apply_b_dec_to_input": "false"}, "apply_b_dec_to_input is 'false'"),
+        ({"activation_fn": "topk"}, "activation_fn is 'topk'"),
         ({"reshape_activations": "hook_z"}, "attention heads"),
         ({"finetuning_scaling_factor": True}, "fine-tuned scaling"),
         ({"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'"),
@@ -150,6 +159,10 @@ def test_other_places_are_refused_with_the_reason(name: str | None) -> None:
         ({"metadata": None}, "the SAE reads None"),
         ({"metadata": {"hook_name": "blocks.1.hook_out", "model_name": 7}}, "model_name is 7"),
         ({"metadata": {"hook_name": "blocks.1.hook_out", "model_from_pretrained_kwargs": "x"}}, "model_from_pretrained_kwargs is 'x'"),
+        (
+            {"metadata": {"hook_name": "blocks.1.hook_out", "model_from_pretrained_kwargs": {"center_writing_weights": "no"}}},
+            "center_writing_weights is 'no'",
+        ),
     ],
 )
 def test_settings_that_cannot_be_honoured_are_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
@@ -193,7 +206,7 @@ def test_topk_of_the_time_before_saelens_6_is_read_as_topk(tmp_path: Path) -> No
     ("change", "reason"),
     [
         (lambda tensors: tensors.pop("b_enc"), "tensors are"),
-        (lambda tensors: tensors.update(scaling_factor=torch.ones(D_SAE)), "tensors are"),
+        (lambda tensors: tensors.update(scaling_factor=2 * torch.ones(D_SAE)), "tensors are"),
         (lambda tensors: tensors.update(W_dec=tensors["W_dec"][:-1].clone()), r"W_dec has shape \(39, 12\)"),
         (lambda tensors: tensors.update(b_dec=tensors["b_dec"] * float("nan")), "NaN or infinity"),
         (lambda tensors: tensors.update(W_enc=tensors["W_enc"].long()), "W_enc is int64"),
