@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from persona_probe.errors import BadInput
 from persona_probe.quiet import no_bars
+from persona_probe.tensors import say_tied
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -67,10 +68,12 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.architectures, config.dtype = [type(quantised).__name__], torch.bfloat16
+    say_tied(quantised)  # a file may hold a head of its own where its config says that there is none
     with torch.device("meta"):
         plain = type(quantised)(config)
     plain.load_state_dict({name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}, assign=True)
-    plain.tie_weights()
+    if config.tie_word_embeddings:
+        plain.tie_weights()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not (folder / "config.json").is_file():  # else another process was quicker

@@ -185,7 +185,9 @@ def applied(
     fired: Counter[str] = Counter()
     with ExitStack() as stack:
         clock = Positions()
-        for root in {id(module): module for module in (model.twin.base_model, _base_of_bridge(model))}.values():
+        # Not every family's model calls its body as a module (OPT calls the decoder inside it), and passes without logits call the body alone.
+        wholes = (model.twin, model.bridge.original_model)
+        for root in {id(root): root for whole in wholes for root in (whole, whole.base_model)}.values():
             handle = root.register_forward_pre_hook(clock.read, with_kwargs=True)
             stack.callback(handle.remove)
         for hook_point, jobs in plan.items():
@@ -273,7 +275,3 @@ def _edited(
     if not intervention.skip_first:
         return edited
     return torch.where((position >= intervention.skip_first)[..., None], edited, resid)
-
-
-def _base_of_bridge(model: Model) -> nn.Module:
-    return model.bridge.original_model.base_model

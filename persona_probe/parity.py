@@ -18,7 +18,11 @@ TEXTS = ("Have a look at the brakes before you drive.", "It is late.")
 LENGTHS = ((6, 3), (6, 2), (3, 3))  # tokens of prompt and reply; the first two rows share their prompt
 TOLERANCE = {torch.float32: 3e-4}  # relative to the spread of the logits
 BRIDGE = "bridge: "  # how the checks of the bridge begin
-COARSE = 0.3  # the same for numbers of two bytes, whose rounding alone moves the logits of deep models by up to a tenth
+COARSE = (
+    0.5  # the same for numbers of two bytes: rounding moves logits by up to a tenth, and by more where it sends a token to another expert
+)
+# Families whose bridge differs by less than that; float32 shows it, and the test of all families that this list is right.
+BRIDGE_DIFFERS = ("cohere", "cohere2", "hunyuan_v1_dense")
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,17 @@ def bridge_checks(
     def residuals(by_twin: bool) -> float:
         found = streams([site[1 if by_twin else 0] for site in sites], of_twin if by_twin else of_bridge)
         states = known.streams[0]
+        if any(stream.ndim != 2 for stream in found):
+            raise BadInput("its blocks do not pass on one vector per token")
         if len(states) != len(sites) + 1:
             raise BadInput(f"Hugging Face gives {len(states)} hidden states for {len(sites)} blocks")
         # The last entry is behind the final norm; the first is the embedding, but for state-space models, which list only what follows blocks.
         listed = (states[1:-1], states[:-2])
         return min(max((distance(one, other) for one, other in zip(found, some, strict=False)), default=0.0) for some in listed)
 
+    if engine.config.model_type in BRIDGE_DIFFERS and limit >= COARSE:
+        known_to_differ = Check(f"{BRIDGE}logits", None, limit, "differ in float32; two bytes would hide it")
+        return (_check("residual stream", lambda: residuals(True), limit), known_to_differ)
     return (
         _check("residual stream", lambda: residuals(True), limit),
         _check(f"{BRIDGE}logits", lambda: distance(of_bridge()[row.n_prompt - 1 : -1], known.logits[0]), limit),

@@ -33,4 +33,5 @@ class Positions:
         assert self._position is not None, "a hook fired outside the model's own forward pass"
         # GPT-2 looks its position embeddings up once for the whole batch: that one row counts columns.
         position = self._position.amax(0, keepdim=True) if len(resid) == 1 else self._position
-        return position.to(resid.device).expand(len(resid), -1)
+        # Late layers of Gemma 4 run on the last tokens only, where no others are asked for.
+        return position[:, -resid.shape[1] :].to(resid.device).expand(len(resid), -1)

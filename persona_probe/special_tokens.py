@@ -61,11 +61,13 @@ def _end_of_turn(tokenizer: Tokenizer, identity: tuple[str, ...]) -> str:
     except BadInput:  # a template of one turn
         inner = last
     common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, inner, strict=False)))
-    found = re.compile(r"\s*(?:" + "|".join(map(re.escape, control)) + r")+") if control else None
+    run = re.compile(r"\s*(?:" + "|".join(map(re.escape, control)) + r")+") if control else None
     for ending in (common, last):  # a last turn may end in another token than an inner one (gpt-oss)
-        match = found.match(ending) if found else None
+        match = run.match(ending) if run else None
         if match:
-            return match[0]
+            # What starts the next turn may stand right behind (Command A): the eos of the tokenizer comes before it.
+            before, eos, _ = match[0].partition(tokenizer.eos_token or match[0])
+            return before + eos
     if tokenizer.eos_token_id is None:
         raise BadInput("neither the chat template nor the tokenizer has a token that ends a turn: set eos_token, or a reply never ends")
     return ""

@@ -11,7 +11,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # Bottom first. A module imports from lower lines only, wherever in the file the import stands.
 LEVELS = (
     ("errors", "memory", "quiet", "streams"),
-    ("cli", "embedded", "files", "hub", "judged", "printing", "sae_settings", "templates", "tensors"),
+    ("tensors",),
+    ("cli", "embedded", "files", "hub", "judged", "printing", "sae_settings", "templates"),
     ("adapter_keys", "devices", "options", "positions", "saes", "sources", "special_tokens"),
     ("adapter_fields", "chat", "twins", "wrappers"),
     ("adapters", "bridges", "engine"),
@@ -139,6 +140,7 @@ def test_only_the_experiments_and_the_commands_know_the_terminal() -> None:
         "demo",
         "diff_latents",
         "diversity",
+        "doctor",
         "figures",
         "find_direction",
         "notebook",
