@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format bench organisms sae figures clean
+.PHONY: demo talk latents test check format bench families organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
@@ -34,6 +34,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench.py
+
+families: $(STAMP)
+	@echo "== run a tiny model of every family and write docs/families.md (about 2 minutes on 2 cores)"
+	$(BIN)/python tests/family_table.py
 
 figures: $(STAMP)
 	PERSONA_PROBE_PICTURES=$(CURDIR)/figures $(BIN)/python -m pytest tests/test_demo_browser.py -k pictures

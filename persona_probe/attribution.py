@@ -31,7 +31,7 @@ def attribution(model: Model, sae: Sae, rows: Sequence[Row], *, max_tokens: int,
         plain = replace(batch, n_shared=0)
         stream, gradient = _gradient(model, sae.hook_point, plain, weight)
         acted = (plain.mask & (plain.positions >= skip_first)).to(stream.device)
-        acts = sae.encode(stream[acted])
+        acts = sae.encode(stream[acted]) * sae.unit(stream[acted])  # in units of the stream
         along = einsum(gradient[acted], sae.W_dec.to(stream.device), "token d_model, d_sae d_model -> token d_sae")
         total += (acts * along).double().sum(0).cpu()
     return total.float()

@@ -185,7 +185,7 @@ def bridge_checks(
     def residuals(by_twin: bool) -> float:
         found = streams([site[1 if by_twin else 0] for site in sites], of_twin if by_twin else of_bridge)
         states = known.streams[0]
-        if any(stream.ndim != 2 for stream in found):
+        if any(stream.ndim != 2 for stream in found):  # several streams at once (DeepSeek V4)
             raise BadInput("its blocks do not pass on one vector per token")
         if len(states) != len(sites) + 1:
             raise BadInput(f"Hugging Face gives {len(states)} hidden states for {len(sites)} blocks")
@@ -226,7 +226,10 @@ def said(check: Check) -> str:
 
 
 def _tensor(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+    stream = output[0] if isinstance(output, tuple) else output
+    if not isinstance(stream, Tensor):  # GPT-1 puts out a list
+        raise BadInput("its blocks do not pass on one vector per token")
+    return stream
 
 
 def _reply_logits(engine: Engine, batch: Any) -> list[Tensor]:

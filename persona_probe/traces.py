@@ -1,6 +1,7 @@
 """Where arms stand along directions: their path over the layers on given replies, and sampled replies read token by token."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from persona_probe.activations import collect, read_tokens
 from persona_probe.arms import Arm
 from persona_probe.chat import Prompt, Row, encode_row
 from persona_probe.directions import DirectionSet
+from persona_probe.errors import BadInput
 from persona_probe.files import sha256_json
 from persona_probe.interventions import applied
 from persona_probe.memory import trim
@@ -133,13 +135,15 @@ def path(
 def read_replies(model: Model, replies: Sequence[Mapping[str, Any]], gauge: Gauge, *, max_tokens: int) -> list[dict[str, Any]]:
     """The tokens of sampled replies with their readings in the untouched model: what it sees in that text, whoever wrote it.
 
-    First tokens and outliers have no reading. Replies without text are left out.
+    First tokens and outliers have no reading. Replies without text are left out, and those that cannot stand in a conversation:
+    a model may write control tokens, or what its template would change.
     """
     told = [reply for reply in replies if reply["text"].strip()]
-    rows = [
-        encode_row(model.tokenizer, Prompt.user(f"{reply['arm']}/{reply['prompt_id']}", reply["question"]), reply["text"], id=str(i))
-        for i, reply in enumerate(told)
-    ]
+    rows = []
+    for i, reply in enumerate(told):
+        prompt = Prompt.user(f"{reply['arm']}/{reply['prompt_id']}", reply["question"])
+        with suppress(BadInput):
+            rows.append(encode_row(model.tokenizer, prompt, reply["text"], id=str(i)))
     found: dict[str, dict[str, Any]] = {}
     for part in read_tokens(model, rows, hook_point=gauge.direction.hook_point, scope="reply", max_tokens=max_tokens):
         values = gauge.read(part.resid)
