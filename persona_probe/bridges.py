@@ -9,7 +9,7 @@ import torch
 from persona_probe.errors import BadInput
 from persona_probe.sources import Source
 from persona_probe.tensors import first_line
-from persona_probe.wrappers import model_class
+from persona_probe.wrappers import is_wrapper, model_class
 
 REFUSED = {
     "rwkv": "changes its own weights in its first pass (rescale_every), so two views of them never agree: it cannot be measured here"
@@ -20,6 +20,9 @@ def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device
     """A TransformerBridge in eval mode; `weights` becomes part of it, with its module tree changed. BadInput where no adapter fits."""
     from transformer_lens.model_bridge import TransformerBridge
 
+    if is_wrapper(weights.config):
+        # TransformerLens 3.9 runs `pip install torchvision` where it finds none for a multimodal model, and with it another torch.
+        raise BadInput(f"{name}: a multimodal {type(weights).__name__} is never bridged, only the language model inside")
     architecture = bridged_name((weights.config.architectures or [type(weights).__name__])[0])
     weights.config.architectures = [architecture]
     try:

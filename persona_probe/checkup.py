@@ -13,10 +13,11 @@ from persona_probe.pairs import Pair, Side
 from persona_probe.parity import Check, said
 from persona_probe.prefixes import resumable
 from persona_probe.runs import Run
-from persona_probe.sources import Source, text_config
+from persona_probe.sources import Source
 from persona_probe.special_tokens import end_of_turn
 from persona_probe.templates import THINK_TAGS, ChatOptions, has_template, options_of, place, set_options
 from persona_probe.tensors import tied
+from persona_probe.wrappers import model_class
 
 Status = Literal["ok", "note", "wrong"]
 QUESTION, REPLY, SYSTEM = "What should I do about the noise?", "Have a mechanic look at it.", "You speak in short sentences."
@@ -39,12 +40,12 @@ class Finding:
 
 def checkup(model: Model, source: Source, base: Source | None) -> tuple[Finding, ...]:
     """Everything that can be said of a loaded model without measuring with it."""
-    return (*_identity(model, source, base), *_parity(model), *_tokens(model), *chat_findings(model), *_sizes(model))
+    return (*_identity(model, source, base), *_parity(model), *_tokens(model, source, base), *chat_findings(model), *_sizes(model))
 
 
 def quick_checkup(model: Model, source: Source, base: Source | None) -> list[str]:
     """What a command should say before it measures: whatever is not plainly right, in sentences."""
-    found = (*_identity(model, source, base), *_parity(model), *_tokens(model), *chat_findings(model))
+    found = (*_identity(model, source, base), *_parity(model), *_tokens(model, source, base), *chat_findings(model))
     return [f"{finding.topic}: {finding.found}" for finding in found if finding.status != "ok"]
 
 
@@ -79,11 +80,8 @@ def _parity(model: Model) -> Iterator[Finding]:
         ("the cache of generation", engine.caches),
     ]
     yes, no = ([name for name, held in reused if held is wanted] for wanted in (True, False))
-    yield Finding(
-        "engine",
-        "ok",
-        f"Hugging Face, {engine.attention} attention; reused: {', '.join(yes) or 'nothing'}{f'; not: {chr(44).join(no)}' if no else ''}",
-    )
+    text = f"Hugging Face, {engine.attention} attention; reused: {', '.join(yes) or 'nothing'}"
+    yield Finding("engine", "ok", f"{text}; computed every time: {', '.join(no)}" if no else text)
     for check in model.checks:
         yield Finding(f"parity, {check.name}", "ok" if check.passed else "note", _compared(check))
 
@@ -94,15 +92,13 @@ def _compared(check: Check) -> str:
     return f"as plain Hugging Face: {check.difference:.1e} of the spread apart, allowed is {check.tolerance:g}"
 
 
-def _tokens(model: Model) -> Iterator[Finding]:
+def _tokens(model: Model, source: Source, base: Source | None) -> Iterator[Finding]:
     tokenizer, engine = model.tokenizer, model.engine
-    together, stated = tied(model.twin), bool(getattr(text_config(model.twin.config), "tie_word_embeddings", False))
+    folder = (source if source.kind == "model" or base is None else base).folder
+    together, stated = tied(model.twin), bool(getattr(model_class(folder)[1], "tie_word_embeddings", False))
     sides = "one matrix" if together else "two matrices"
-    yield Finding(
-        "embeddings",
-        "ok" if together == stated else "note",
-        f"input and output are {sides}" + ("" if together == stated else "; the config says otherwise"),
-    )
+    said_so = "" if together == stated else f"; the config says {'one' if stated else 'two'}, the weights decide"
+    yield Finding("tying", "ok" if together == stated else "note", f"input and output embeddings are {sides}{said_so}")
     highest = max(tokenizer.get_vocab().values())
     beyond = [] if highest < engine.n_rows else sorted(token for token, id in tokenizer.get_vocab().items() if id >= engine.n_rows)
     more = f"; {len(beyond)} tokens have no embedding ({', '.join(beyond[:3])}), texts with them are refused" if beyond else ""
@@ -126,24 +122,29 @@ def chat_findings(model: Model) -> Iterator[Finding]:
         yield Finding("template", "wrong", str(error))
         return
     prompt, reply = (tokenizer.decode(part) for part in (row.ids[: row.n_prompt], row.ids[row.n_prompt :]))
-    yield Finding("prompt and reply", "ok", _visible(f"{prompt}{BOUNDARY}{reply}{BOUNDARY}{found.after}"))
+    yield Finding("template, prompt and reply", "ok", _visible(f"{prompt}{BOUNDARY}{reply}{BOUNDARY}{found.after}"))
     if not found.whole:
         yield Finding("template", "note", "it does not render a reply: replies stand behind its generation prompt")
     if found.how:
         yield Finding("template", "note", f"it leaves plain text out: {', '.join(found.how)}")
     yield _attempt(
-        "system text", lambda: ", ".join(place(tokenizer, (("system", SYSTEM), ("user", QUESTION)), id="doctor").how), "kept", "kept: {}"
+        "template, system text",
+        lambda: ", ".join(place(tokenizer, (("system", SYSTEM), ("user", QUESTION)), id="doctor").how),
+        "kept",
+        "kept: {}",
     )
-    yield _attempt("end of turn", lambda: _visible(end_of_turn(tokenizer)), f"the tokenizer's {tokenizer.eos_token}", "{}")
+    yield _attempt("template, end of turn", lambda: _visible(end_of_turn(tokenizer)), f"the tokenizer's {tokenizer.eos_token}", "{}")
     tags = [start for start, _ in THINK_TAGS if start in str(getattr(tokenizer, "chat_template", ""))]
     added = f"; {_visible(found.closed)} was added before the reply" if found.closed else ""
-    yield Finding("thinking", "ok", f"{options.thinking}{added}" if tags else "the template has none")
+    yield Finding("template, thinking", "ok", f"{options.thinking}{added}" if tags else "the template has none")
     yield Finding(
-        "date", "ok", f"{options.date}, asked for by the template" if _asks_the_date(tokenizer, options) else "the template asks for none"
+        "template, date",
+        "ok",
+        f"{options.date}, asked for by the template" if _asks_the_date(tokenizer, options) else "the template asks for none",
     )
     bos = tokenizer.bos_token
     yield Finding(
-        "first token",
+        "BOS",
         "ok",
         f"{tokenizer.convert_ids_to_tokens([row.ids[0]])[0]!r}{'' if bos is None or row.ids[0] == tokenizer.bos_token_id else f', not {bos!r}: the template does not write it'}",
     )
@@ -175,9 +176,8 @@ def _sizes(model: Model) -> Iterator[Finding]:
     yield Finding("context", "ok", f"{engine.n_ctx} tokens{more}")
     yield Finding("shape", "ok", f"{model.n_layers} blocks, d_model {model.d_model}")
     counted = {parameter.data_ptr(): parameter.numel() * parameter.element_size() for parameter in model.twin.parameters()}
-    yield Finding(
-        "memory", "ok", f"{sum(counted.values()) / 1e6:,.0f} MB of weights, {str(model.dtype).removeprefix('torch.')} on {model.device}"
-    )
+    yield Finding("dtype and device", "ok", f"{str(model.dtype).removeprefix('torch.')} on {model.device}")
+    yield Finding("memory", "ok", f"{sum(counted.values()) / 1e6:,.0f} MB of weights")
 
 
 def chat_facts(tokenizer: Any) -> dict[str, Any]:

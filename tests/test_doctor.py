@@ -35,20 +35,10 @@ def test_a_model_that_agrees_with_hugging_face_is_all_ok(written: Path, capsys: 
         "parity, residual stream",
         "parity, bridge: edit",
     } <= set(found)
-    assert {
-        "embeddings",
-        "vocabulary",
-        "padding",
-        "prompt and reply",
-        "end of turn",
-        "thinking",
-        "date",
-        "first token",
-        "context",
-        "memory",
-    } <= set(found)
-    assert found["prompt and reply"][1].endswith(r"<|im_start|>assistant\n|Have a mechanic look at it.|<|im_end|>\n")
-    assert found["end of turn"][1] == "<|im_end|>"
+    assert {"tying", "vocabulary", "padding", "BOS", "context", "dtype and device", "memory"} <= set(found)
+    assert {f"template, {part}" for part in ("prompt and reply", "system text", "end of turn", "thinking", "date")} <= set(found)
+    assert found["template, prompt and reply"][1].endswith(r"<|im_start|>assistant\n|Have a mechanic look at it.|<|im_end|>\n")
+    assert found["template, end of turn"][1] == "<|im_end|>"
     assert found["context"][1] == "192 tokens"
     assert "sdpa attention" in found["engine"][1]
 
@@ -67,9 +57,9 @@ def test_an_adapter_is_examined_merged_and_another_base_name_is_noted(adapter: P
     ("template", "topic", "status", "said"),
     [
         ("{{ messages[0]['content'] | upper }}{{ messages[-1]['content'] }}", "template", "wrong", "leaves out or changes the user text"),
-        ("{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}", "system text", "ok", "system text inside the user turn"),
-        ("{{ strftime_now('%d %b %Y') }}" + tiny.TEMPLATE, "date", "ok", "2026-03-04, asked for by the template"),
-        ("{% for m in messages %}{{ m['role'] }}: {% if m['role'] == 'assistant' %}<think>{% endif %}{{ m['content'] }}{{ eos_token }}{% endfor %}", "thinking", "ok", r"keep; \n\n</think>\n\n was added"),
+        ("{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}", "template, system text", "ok", "system text inside the user turn"),
+        ("{{ strftime_now('%d %b %Y') }}" + tiny.TEMPLATE, "template, date", "ok", "2026-03-04, asked for by the template"),
+        ("{% for m in messages %}{{ m['role'] }}: {% if m['role'] == 'assistant' %}<think>{% endif %}{{ m['content'] }}{{ eos_token }}{% endfor %}", "template, thinking", "ok", r"keep; \n\n</think>\n\n was added"),
         ("{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}", "template", "note", "it does not render a reply"),
     ],
 )  # fmt: skip
@@ -92,6 +82,16 @@ def test_tokens_without_an_embedding_are_noted(folder: Path, capsys: Any) -> Non
     assert found["vocabulary"][0] == "note"
     assert "have no embedding ([PAD], mechanic), texts with them are refused" in found["vocabulary"][1]
     assert "the tokenizer's own, " in found["padding"][1]
+
+
+def test_weights_that_are_not_tied_as_their_config_says_are_noted(tmp_path: Path, capsys: Any) -> None:
+    from broken import change_weights
+
+    folder = tiny.write_tiny(tmp_path, "llama", tie_word_embeddings=True)
+    assert findings(examined(folder, capsys=capsys)[1])["tying"] == ("ok", "input and output embeddings are one matrix")
+    change_weights(folder, lambda tensors: tensors.update({"lm_head.weight": 2 * tensors["model.embed_tokens.weight"]}))
+    status, found = findings(examined(folder, capsys=capsys)[1])["tying"]
+    assert (status, found) == ("note", "input and output embeddings are two matrices; the config says one, the weights decide")
 
 
 def test_the_table_names_every_topic_at_any_width(written: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,15 @@ def test_training_loss_and_gradient_are_those_of_hugging_face(case: Case) -> Non
     assert gradient < SAME
 
 
+def test_bridges_that_differ_are_those_that_are_listed(case: Case) -> None:
+    from persona_probe.parity import BRIDGE, BRIDGE_DIFFERS
+
+    compared = [check.difference for check in case.model.checks if check.name.startswith(BRIDGE)]
+    assert len(compared) == 3
+    differs = any(difference is None or difference > SAME for difference in compared)
+    assert differs == (case.model.engine.config.model_type in BRIDGE_DIFFERS)
+
+
 @pytest.mark.parametrize("name", sorted(REFUSED | REFUSED_LATE))
 def test_what_cannot_run_is_refused_in_one_line_before_weights_are_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_probe import models

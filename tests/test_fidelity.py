@@ -144,6 +144,25 @@ def test_the_language_model_of_a_wrapper_gives_the_wrappers_logits_without_its_v
     assert not [name for name, _ in model.twin.named_parameters() if "vision" in name or "projector" in name]
 
 
+def test_loading_a_wrapper_installs_nothing(wrapper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+    import sys
+
+    from persona_probe.bridges import boot_bridge
+
+    def installed(*command: Any, **_: Any) -> None:
+        raise AssertionError(f"ran {command}")
+
+    monkeypatch.setattr(subprocess, "check_call", installed)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert load(wrapper).n_layers == 4
+    from transformers import AutoModelForCausalLM
+
+    whole = AutoModelForCausalLM.from_pretrained(wrapper)
+    with refused(r"a multimodal Gemma3ForConditionalGeneration is never bridged"):
+        boot_bridge("x", whole, tiny.tiny_tokenizer(), device=torch.device("cpu"), dtype=torch.float32)
+
+
 def test_sizes_are_those_of_the_language_model_inside(wrapper: Path) -> None:
     model = load(wrapper)
     assert (model.n_ctx, model.n_layers, model.d_model, model.engine.n_rows) == (8192, 4, 32, 320)
@@ -224,7 +243,9 @@ def test_a_reply_ends_at_the_templates_end_of_turn(folder: Path) -> None:
     tokenizer = tiny.tiny_tokenizer()
     tokenizer.add_special_tokens({"eos_token": "<s>"})
     tokenizer.save_pretrained(folder)
-    assert {3, tokenizer.convert_tokens_to_ids("<s>")} <= set(load(folder).eos_ids)
+    for name in ("config.json", "generation_config.json"):
+        tiny.edit_json(folder / name, eos_token_id=1)
+    assert load(folder).eos_ids == [1, tokenizer.convert_tokens_to_ids("<|im_end|>")]
 
 
 # Hashes
