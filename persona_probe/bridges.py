@@ -1,5 +1,6 @@
 """TransformerLens' bridge over a loaded Hugging Face model. The only file that imports TransformerLens."""
 
+import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ import torch
 
 from persona_probe.errors import BadInput
 from persona_probe.sources import Source
-from persona_probe.tensors import first_line
+from persona_probe.tensors import first_line, shortened
 from persona_probe.wrappers import is_wrapper, model_class
 
 REFUSED = {
-    "rwkv": "changes its own weights in its first pass (rescale_every), so two views of them never agree: it cannot be measured here"
+    "rwkv": "changes its own weights in its first pass (rescale_every), so two views of them never agree: it cannot be measured here",
+    "deepseek_v4": "passes on several residual streams at once: there is no single one to read or edit",
+    "openai-gpt": "has blocks that put out a list, which TransformerLens does not compute rightly",
 }
 
 
@@ -26,10 +29,12 @@ def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device
     architecture = bridged_name((weights.config.architectures or [type(weights).__name__])[0])
     weights.config.architectures = [architecture]
     try:
-        bridge = TransformerBridge.boot_transformers(name, hf_model=weights, tokenizer=tokenizer, device=str(device), dtype=dtype)
+        # TransformerLens gives a tokenizer further special tokens, in place; ours stays as its files have it.
+        own = copy.deepcopy(tokenizer)
+        bridge = TransformerBridge.boot_transformers(name, hf_model=weights, tokenizer=own, device=str(device), dtype=dtype)
         points = {point for layer in range(bridge.cfg.n_layers) if (point := f"blocks.{layer}.hook_out") not in bridge.hook_dict}
     except Exception as error:  # adapters fail in many ways on a config that they were not written for
-        raise BadInput(f"TransformerLens cannot bridge {architecture} ({first_line(error):.160})") from error
+        raise BadInput(f"TransformerLens cannot bridge {architecture} ({shortened(first_line(error), 150)})") from error
     if points:
         raise BadInput(
             f"TransformerLens cannot bridge {architecture}: {len(points)} of its {bridge.cfg.n_layers} blocks have no residual stream"
@@ -50,7 +55,7 @@ def refuse_unbridged(source: Source) -> None:
     """BadInput in one line, from the config and before any weight is read, for a model that TransformerLens cannot bridge."""
     problem = _problem(source.folder, source.weights_sha256)
     if problem:
-        raise BadInput(f"{source.id}: {problem}"[:300])
+        raise BadInput(shortened(f"{source.id}: {problem}", 300))
 
 
 @lru_cache(maxsize=8)
@@ -72,11 +77,14 @@ def _problem(folder: Path, sha256: str) -> str | None:
     try:
         with torch.device("meta"):
             empty = kind._from_config(config, attn_implementation="eager", dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except Exception:  # refused where tokenizers are loaded
+            return None
         boot_bridge(str(folder), empty, tokenizer, device=torch.device("meta"), dtype=torch.float32)
     except BadInput as error:
         # Some adapters work on the values of weights, which a model without any cannot show.
         return None if isinstance(error.__cause__, NotImplementedError) else str(error)
     except Exception as error:  # a config is wrong in as many ways as it has fields
-        return f"a {kind.__name__} of this config cannot be built ({first_line(error):.160})"
+        return f"the weights do not load: a {kind.__name__} of this config cannot be built ({shortened(first_line(error), 150)})"
     return None

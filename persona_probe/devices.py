@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from persona_probe.errors import UsageError
+from persona_probe.errors import BadInput, UsageError
 from persona_probe.files import sha256_json, write_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -50,7 +50,7 @@ def bf16_speedup(cache: Path | None = None) -> float:
         few_kernels()
         seconds = {dtype: _matmul_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
         gain = seconds[torch.float32] / seconds[torch.bfloat16]
-        with suppress(OSError):  # an unwritable home costs one more measurement next time
+        with suppress(OSError, BadInput):  # an unwritable home costs one more measurement next time
             write_json(path, {key: gain})
         return gain
 

@@ -20,7 +20,6 @@ OPTIONAL = ("position_ids", "use_cache", "past_key_values", "logits_to_keep")  #
 ROUNDING_HIDES = {
     "llama4_text": ("shares", "pads_left"),
     "recurrent_gemma": ("shares", "caches", "pads_left"),
-    "deepseek_v4": ("shares", "pads_left"),
 }
 
 

@@ -20,6 +20,7 @@ from persona_probe.parity import BRIDGE, Check, bridge_checks, fitted_engine, pr
 from persona_probe.sources import Source
 from persona_probe.special_tokens import end_ids
 from persona_probe.templates import Turns, place
+from persona_probe.tensors import shortened
 from persona_probe.twins import build_twin
 from persona_probe.weights import base_of, load_tokenizer, load_weights
 
@@ -173,9 +174,8 @@ def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -
     checks += bridge_checks(bridge, engine, known, [model.site(point) for point in model.resids()], dtype=dtype)
     stream = next(check for check in checks if check.name == "residual stream")
     if not stream.passed:
-        raise BadInput(
-            f"{name}: the blocks that TransformerLens names do not give Hugging Face's hidden states ({type(twin).__name__}; {said(stream)}): nothing can be read there"
-        )
+        why = f"do not give Hugging Face's hidden states ({type(twin).__name__}; {said(stream)}): nothing can be read there"
+        raise BadInput(shortened(f"{name}: the blocks that TransformerLens names {why}", 300))
     model = replace(model, checks=checks)
     for note in model.notes:
         warnings.warn(f"{name}: {note}", stacklevel=3)

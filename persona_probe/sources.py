@@ -84,7 +84,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if str(architecture).lower() in {str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(types[0]))).lower()}:
         native.add(architecture)
     if architecture not in native and not spoken:
-        raise BadInput(f"{path} names architecture {architecture!r}: a decoder-only causal language model is needed")
+        inside = f" ({types[1]!r} inside it does not stand alone in transformers)" if types[1] else ""
+        raise BadInput(f"{path} names architecture {architecture!r}{inside}: a decoder-only causal language model is needed")
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         _check_sizes(path, part)
     return config
@@ -117,7 +118,8 @@ def same_shape(base: Source, tuned: Source) -> None:
 
 def text_config(config: Any) -> Any:
     """The part of a config that describes the language model: a multimodal wrapper keeps it apart."""
-    return config.get_text_config(decoder=True)
+    found = config.get_text_config(decoder=True)
+    return found if hasattr(found, "model_type") else config  # a field of that name may hold anything
 
 
 def text_sizes(folder: Path) -> dict[str, Any]:

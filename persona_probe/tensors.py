@@ -50,3 +50,8 @@ def first_line(error: BaseException) -> str:
     """The kind and first line of an error of a library, for a message of one line."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def shortened(text: str, length: int) -> str:
+    """`text` in at most `length` characters, cut between words."""
+    return text if len(text) <= length else text[: length - 2].rsplit(" ", 1)[0] + " …"

@@ -31,7 +31,7 @@ def model_class(folder: Path) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         found = _causal_class(text_config(config) if is_wrapper(config) else config)
     except Exception as error:  # a config is wrong in as many ways as it has fields
-        raise BadInput(f"{folder / 'config.json'} cannot be read ({first_line(error):.160})") from error
+        raise BadInput(f"{folder / 'config.json'} cannot be read, so the weights do not load ({first_line(error):.160})") from error
     if found is None:
         inner = text_config(config).model_type
         raise BadInput(

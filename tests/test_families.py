@@ -27,7 +27,7 @@ from family_table import (
 from tiny_families import NOT_TEXT, uncovered
 
 CLOSE = 1e-5
-NO_ADAPTER, NOT_ALONE = r"TransformerLens cannot bridge {}", r"config.json names architecture '{}': a decoder-only causal language model"
+NO_ADAPTER, NOT_ALONE = r"TransformerLens cannot bridge {}", r"config.json names architecture '{}' .*does not stand alone in transformers"
 REFUSED = {
     "CohereForCausalLM": rf"{NO_ADAPTER}.*did not declare 'q_norm'",
     "Emu3ForConditionalGeneration": NOT_ALONE,
@@ -38,13 +38,11 @@ REFUSED = {
     "Qwen2_5_VLForConditionalGeneration": NOT_ALONE,
     "Qwen3VLForConditionalGeneration": NOT_ALONE,
     "Qwen3VLMoeForConditionalGeneration": NOT_ALONE,
+    "DeepseekV4ForCausalLM": r"{} passes on several residual streams at once",
+    "OpenAIGPTLMHeadModel": r"{} has blocks that put out a list",
     "RwkvForCausalLM": r"{} changes its own weights in its first pass",
 }
-# Refused only when a pass has shown what their blocks pass on: several streams at once, and a list.
-REFUSED_LATE = {
-    name: r"{}; BadInput: its blocks do not pass on one vector per token" for name in ("DeepseekV4ForCausalLM", "OpenAIGPTLMHeadModel")
-}
-RUNNING = [name for name in CASES if name not in REFUSED | REFUSED_LATE]
+RUNNING = [name for name in CASES if name not in REFUSED]
 FOUND: dict[str, dict[str, str]] = {}
 
 
@@ -116,18 +114,17 @@ def test_bridges_that_differ_are_those_that_are_listed(case: Case) -> None:
     assert differs == (case.model.engine.config.model_type in BRIDGE_DIFFERS)
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED | REFUSED_LATE))
+@pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_cannot_run_is_refused_in_one_line_before_weights_are_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_probe import models
     from persona_probe.errors import BadInput
 
-    if name in REFUSED:
-        monkeypatch.setattr(models, "load_weights", lambda *_args, **_options: pytest.fail("weights were read"))
+    monkeypatch.setattr(models, "load_weights", lambda *_args, **_options: pytest.fail("weights were read"))
     folder = written(name, tmp_path)
     with pytest.raises(BadInput) as error:
         loaded(folder)
     message = str(error.value)
-    assert re.search((REFUSED | REFUSED_LATE)[name].format(folder.name), message)
+    assert re.search(REFUSED[name].format(folder.name), message)
     assert len(message) <= 300
     assert "\n" not in message
     refused = Case(name, folder, [], refusal=message)

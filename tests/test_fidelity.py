@@ -93,6 +93,18 @@ def test_blocks_that_are_not_the_residual_stream_are_refused(tmp_path: Path, mon
         load(folder)
 
 
+def test_loading_leaves_the_tokenizer_as_its_files_have_it(folder: Path) -> None:
+    from persona_probe.sources import resolve
+    from persona_probe.templates import identity_of
+    from persona_probe.weights import load_tokenizer
+
+    tokenizer = tiny.tiny_tokenizer()
+    tokenizer.bos_token = tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    model = load(folder)
+    assert identity_of(model.tokenizer) == identity_of(load_tokenizer(resolve(str(folder)), None))
+
+
 # Multimodal wrappers
 
 
