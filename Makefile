@@ -20,7 +20,7 @@ latents: $(STAMP)
 
 test: $(STAMP)
 	@echo "== run every test (about 9 minutes on 2 cores)"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
