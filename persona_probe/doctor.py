@@ -12,7 +12,7 @@ MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 
 def main(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id[@revision], folder, GGUF file, or smollm2-135m-instruct.")],
-    adapter: Annotated[str | None, typer.Argument(metavar="[ADAPTER]", help="LoRA adapter of that model: hub id or folder.")] = None,
+    adapter: Annotated[str | None, typer.Argument(metavar="ADAPTER", help="LoRA adapter of that model: hub id or folder.")] = None,
     thinking: ThinkingOption = "keep",
     date: DateOption = "2026-01-01",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",

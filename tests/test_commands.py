@@ -45,7 +45,11 @@ def outcome(module: str, *arguments: str) -> dict[str, Any]:
             ["--base", "--tuned", "--output-dir", "--resume", "--json", "--quiet", "--seed", "--limit", "--thinking", "--date"],
         ),
         ("persona_probe.train_organism", ["--help"], ["--data", "--base", "--rank", "--seed", "--thinking", "--date"]),
-        ("persona_probe.doctor", ["--help"], ["MODEL [ADAPTER]", "LoRA adapter of that model", "--json", "--thinking", "--date", "--device"]),
+        (
+            "persona_probe.doctor",
+            ["--help"],
+            ["MODEL", "ADAPTER", "LoRA adapter of that model", "--json", "--thinking", "--date", "--device"],
+        ),
         ("persona_probe.diff_latents", ["--help"], ["--base", "--sae", "--n-latents", "--dose", "--json"]),
         ("persona_probe", ["--help"], ["find-direction", "diff-latents", "doctor", "train-organism", "train-sae"]),
         ("persona_probe", ["find-direction", "--help"], ["--base", "--tuned"]),
