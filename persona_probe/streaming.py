@@ -85,6 +85,7 @@ def _lane(
             raise BadInput(
                 f"prompt {asked[i][1].id!r} has {len(ids)} tokens; with {max_new_tokens} new ones it exceeds the {model.n_ctx} of {model.name}"
             )
+    check_together(model, prompts, max_new_tokens=max_new_tokens)
     generators = [request_generator(seed, asked[i][1].id) for i in rows]
     written = [_Writer(model.tokenizer, set(model.eos_ids)) for _ in rows]
     hook_point = gauge.direction.hook_point
@@ -98,6 +99,18 @@ def _lane(
                 writer.write(token)
             yield [Token(i, text, *(_finite(values[k]) for values in readings)) for k, (i, text) in enumerate(done) if text is not None]
     yield [Token(i, text, None, None) for i, writer in zip(rows, written, strict=True) if (text := writer.read()) is not None]
+
+
+def check_together(model: Model, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> None:
+    """BadInput for prompts that this model cannot answer in one batch, as `generate` answers them one by one."""
+    engine, lengths = model.engine, [len(ids) for ids in prompts]
+    for ids in prompts:
+        engine.check_ids(ids, what="a prompt")
+    beyond = engine.window is not None and max(lengths) + max_new_tokens > engine.window
+    if len(set(lengths)) > 1 and (beyond or not engine.pads_left):
+        raise BadInput(
+            f"{model.name} cannot answer prompts of {min(lengths)} and {max(lengths)} tokens side by side: ask one arm at a time"
+        )
 
 
 @contextmanager

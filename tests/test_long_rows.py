@@ -106,3 +106,20 @@ def test_prompts_that_may_cross_the_window_are_generated_alone(models: tuple[Any
     together = generate(model, requests, max_new_tokens=20, temperature=0.0, seed=0, batch_size=8)
     alone = [generate(model, [request], max_new_tokens=20, temperature=0.0, seed=0, batch_size=1)[0] for request in requests]
     assert [found.text for found in together] == [found.text for found in alone]
+
+
+def test_streams_of_prompts_that_cannot_stand_in_one_batch_are_refused(models: tuple[Any, Any]) -> None:
+    from dataclasses import replace
+
+    from persona_probe.errors import BadInput
+    from persona_probe.streaming import check_together
+
+    model, _ = models
+    short, longer = rows()[0].ids[:6], rows()[2].ids[:14]
+    check_together(model, [short, short, longer], max_new_tokens=4)
+    unpadded = replace(model, engine=replace(model.engine, pads_left=False))
+    check_together(unpadded, [short, short], max_new_tokens=4)
+    cannot = [unpadded, model] if model.engine.window is not None else [unpadded]
+    for one in cannot:
+        with pytest.raises(BadInput, match="cannot answer prompts of 6 and 14 tokens side by side"):
+            check_together(one, [short, longer], max_new_tokens=30)
