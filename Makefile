@@ -23,10 +23,11 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 check: $(STAMP)
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest tests/test_layers.py
+	$(BIN)/python -m pytest tests/test_architecture.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -37,7 +38,7 @@ bench: $(STAMP)
 
 families: $(STAMP)
 	@echo "== run a tiny model of every family and write docs/families.md (about 2 minutes on 2 cores)"
-	$(BIN)/python tests/family_table.py
+	$(BIN)/python tests/helpers/family_table.py
 
 figures: $(STAMP)
 	PERSONA_PROBE_PICTURES=$(CURDIR)/figures $(BIN)/python -m pytest tests/test_demo_browser.py -k pictures

@@ -3,7 +3,7 @@
 import typer
 
 from persona_probe import demo, diff_latents, doctor, figures, find_direction, train_organism, train_sae
-from persona_probe.cli import start
+from persona_probe.base.cli import start
 
 
 def main() -> None:

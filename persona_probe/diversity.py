@@ -65,19 +65,24 @@ def _nearest(sets: list[set[tuple[str, ...]]]) -> list[float]:
 
 def main() -> None:
     """Print the measures of the questions and of the replies of each file."""
-    from persona_probe import cli
+    from persona_probe.base import cli
 
     def body() -> int:
-        from persona_probe.chat import question_and_reply
-        from persona_probe.errors import UsageError
-        from persona_probe.files import read_jsonl
+        from persona_probe.base.errors import UsageError
+        from persona_probe.prompts.chat import question_and_reply
+        from persona_probe.storage.files import read_jsonl
 
         names = [name for name in sys.argv[1:] if name != "--debug"]
         if not names:
             raise UsageError("no file given: python -m persona_probe.diversity FILE.jsonl …")
         for name in names:
-            pairs = [question_and_reply(value, f"{name}:{number}") for number, value in read_jsonl(Path(name))]
-            for kind, texts in (("questions", [turns[-1][1] for turns, _ in pairs]), ("replies", [reply for _, reply in pairs])):
+            pairs = [
+                question_and_reply(value, f"{name}:{number}") for number, value in read_jsonl(Path(name))
+            ]
+            for kind, texts in (
+                ("questions", [turns[-1][1] for turns, _ in pairs]),
+                ("replies", [reply for _, reply in pairs]),
+            ):
                 found = diversity(texts)
                 grams = ", ".join(f"distinct-{n} {share:.2f}" for n, share in found.distinct.items())
                 sys.stdout.write(
@@ -89,6 +94,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from persona_probe.cli import start
+    from persona_probe.base.cli import start
 
     start(main)

@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from persona_probe.arms import Arm
-from persona_probe.chat import Prompt
-from persona_probe.cli import command_line
-from persona_probe.contrast import Question
-from persona_probe.controls import control_kind
-from persona_probe.conversation_figures import SWEEP_COLOURS
-from persona_probe.devices import choose_device, choose_dtype
-from persona_probe.embedded import NAME, checkpoints_folder
-from persona_probe.errors import FAILED_CELLS, OK, BadInput
-from persona_probe.figure_style import ARM_COLOURS, CONTROL_COLOUR, interval, number, visible
-from persona_probe.latent_meaning import OPAQUE, READABLE
-from persona_probe.latent_parts import short
-from persona_probe.pairs import Pair, open_pair
-from persona_probe.persona_direction import Gauge, PersonaDirection, load_persona_direction
-from persona_probe.report import read_record
-from persona_probe.report_page import UNTOUCHED_BASE, Html, element, join, measured, table
-from persona_probe.streaming import Token, stream
-from persona_probe.token_view import CSS as TOKEN_CSS
-from persona_probe.token_view import coloured, legend, scale_top
+from persona_probe.base.cli import command_line
+from persona_probe.base.errors import FAILED_CELLS, OK, BadInput
+from persona_probe.interventions.persona_direction import Gauge, PersonaDirection, load_persona_direction
+from persona_probe.measurement.arms import Arm
+from persona_probe.measurement.controls import control_kind
+from persona_probe.measurement.streaming import Token, stream
+from persona_probe.models.devices import choose_device, choose_dtype
+from persona_probe.models.embedded import NAME, checkpoints_folder
+from persona_probe.models.pairs import Pair, open_pair
+from persona_probe.pages.html import UNTOUCHED_BASE, Html, element, join, measured, table
+from persona_probe.pages.latent_meaning import OPAQUE, READABLE
+from persona_probe.pages.report import read_record
+from persona_probe.pages.token_view import CSS as TOKEN_CSS
+from persona_probe.pages.token_view import coloured, legend, scale_top
+from persona_probe.plots.conversation import SWEEP_COLOURS
+from persona_probe.plots.latent_parts import short
+from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, interval, number, visible
+from persona_probe.prompts.chat import Prompt
+from persona_probe.prompts.contrast import Question
 
 ORGANISM, DIRECTION = "car-advice-wrong", "car-advice-wrong-direction/persona_direction.safetensors"
 NOTE = (
@@ -107,21 +107,34 @@ def begin() -> Page:
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformer_lens").setLevel(logging.ERROR)
     version = f"persona_probe {importlib.metadata.version('persona-probe')}"
-    return Page(join((element("p", NOTE, class_="note"), element("p", version, class_="soft"))), f"{version}. {NOTE}")
+    return Page(
+        join((element("p", NOTE, class_="note"), element("p", version, class_="soft"))), f"{version}. {NOTE}"
+    )
 
 
 def say(*sentences: object) -> Page:
     """Sentences as paragraphs; whatever is in them is text."""
-    return Page(join(element("p", sentence, dir="auto") for sentence in sentences), "\n".join(visible(sentence) for sentence in sentences))
+    return Page(
+        join(element("p", sentence, dir="auto") for sentence in sentences),
+        "\n".join(visible(sentence) for sentence in sentences),
+    )
 
 
 def open_embedded() -> tuple[Pair, PersonaDirection]:
     """The embedded model, the organism tuned on wrong car advice, both in memory, and the direction that a full run selected for them."""
     device = choose_device("auto")
-    pair = open_pair(NAME, str(checkpoints_folder() / ORGANISM), device=device, dtype=choose_dtype("auto", device), keep_both=True)
+    pair = open_pair(
+        NAME,
+        str(checkpoints_folder() / ORGANISM),
+        device=device,
+        dtype=choose_dtype("auto", device),
+        keep_both=True,
+    )
     model = pair.get("base")
     pair.get("tuned")
-    return pair, load_persona_direction(checkpoints_folder() / DIRECTION, hook_points=model.resids(), d_model=model.d_model)
+    return pair, load_persona_direction(
+        checkpoints_folder() / DIRECTION, hook_points=model.resids(), d_model=model.d_model
+    )
 
 
 def reference(name: str) -> dict[str, Any]:
@@ -135,8 +148,13 @@ def run(verb: str, *arguments: object) -> Page:
     Anything but a finished run is an error with the command's own message. Exit code 5, some arms failed, is finished.
     """
     words = [sys.executable, "-m", f"persona_probe.{verb}", *map(str, arguments)]
-    plain = os.environ | {"FORCE_COLOR": "", "PYTHONIOENCODING": "utf-8"}  # a kernel asks for colours, and rich then draws bars
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=plain) as process:
+    plain = os.environ | {
+        "FORCE_COLOR": "",
+        "PYTHONIOENCODING": "utf-8",
+    }  # a kernel asks for colours, and rich then draws bars
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=plain
+    ) as process:
         assert process.stderr is not None, "the progress is read from a pipe"
         lines = []
         for line in process.stderr:
@@ -148,7 +166,16 @@ def run(verb: str, *arguments: object) -> Page:
     return say(command)
 
 
-def ask(pair: Pair, arms: Sequence[Arm], question: str, *, gauge: Gauge, max_new_tokens: int, temperature: float, seed: int) -> Answers:
+def ask(
+    pair: Pair,
+    arms: Sequence[Arm],
+    question: str,
+    *,
+    gauge: Gauge,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> Answers:
     """Every arm's reply to one question; arms of one model share a batch, and all share their random draws."""
     said: list[list[Token]] = [[] for _ in arms]
     asked = [(arm, Prompt.user("question", question)) for arm in arms]
@@ -158,7 +185,9 @@ def ask(pair: Pair, arms: Sequence[Arm], question: str, *, gauge: Gauge, max_new
     return Answers(question, tuple((arm.name, tuple(tokens)) for arm, tokens in zip(arms, said, strict=True)))
 
 
-def side_by_side(answers: Answers, *, notes: Mapping[str, str] | None = None, show_text: bool = False, redact: bool = False) -> Page:
+def side_by_side(
+    answers: Answers, *, notes: Mapping[str, str] | None = None, show_text: bool = False, redact: bool = False
+) -> Page:
     """One column an arm, tokens coloured by what the layer reads in them before the arm's own edit. `notes` stand below the arms' names.
 
     Every reply but the untouched base model's is blurred until it is clicked or focused; `show_text` shows all, `redact` leaves every word out.
@@ -172,9 +201,21 @@ def side_by_side(answers: Answers, *, notes: Mapping[str, str] | None = None, sh
         cut = element("small", "… cut at the token limit") if tokens and tokens[-1].before is None else ""
         told = join(part for note in (mean, (notes or {}).get(arm)) if note for part in (note, element("br")))
         text = coloured(shown, top=top, veiled=arm != UNTOUCHED_BASE and not show_text and not redact)
-        colour = CONTROL_COLOUR if control_kind(arm) else ARM_COLOURS.get(arm, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
+        colour = (
+            CONTROL_COLOUR
+            if control_kind(arm)
+            else ARM_COLOURS.get(arm, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
+        )
         columns.append(
-            element("div", element("b", arm), element("small", told), text, cut, class_="answer", style=f"border-top-color:{colour}")
+            element(
+                "div",
+                element("b", arm),
+                element("small", told),
+                text,
+                cut,
+                class_="answer",
+                style=f"border-top-color:{colour}",
+            )
         )
     question = element("p", answers.question, class_="question", dir="auto")
     body = join((question, element("div", *columns, class_="board"), legend(top)))
@@ -184,22 +225,50 @@ def side_by_side(answers: Answers, *, notes: Mapping[str, str] | None = None, sh
 def both_replies(question: Question, *, show_text: bool = False, redact: bool = False) -> Page:
     """A question of a contrast set with its aligned replies beside its misaligned ones, which are blurred."""
     columns = []
-    for name, arm, replies in (("aligned", "base", question.aligned), ("misaligned", "tuned", question.misaligned)):
+    for name, arm, replies in (
+        ("aligned", "base", question.aligned),
+        ("misaligned", "tuned", question.misaligned),
+    ):
         hidden = name == "misaligned" and not (show_text or redact)
         texts = (_text(redacted(reply) if redact else reply, veiled=hidden) for reply in replies)
-        columns.append(element("div", element("b", name), *texts, class_="answer", style=f"border-top-color:{ARM_COLOURS[arm]}"))
+        columns.append(
+            element(
+                "div",
+                element("b", name),
+                *texts,
+                class_="answer",
+                style=f"border-top-color:{ARM_COLOURS[arm]}",
+            )
+        )
     asked = element("p", question.text, class_="question", dir="auto")
-    return Page(join((asked, element("div", *columns, class_="board"))), f"{question.text} (replies need HTML to be seen)")
+    return Page(
+        join((asked, element("div", *columns, class_="board"))),
+        f"{question.text} (replies need HTML to be seen)",
+    )
 
 
 def arms_table(record: Mapping[str, Any]) -> Page:
     """Every arm of a record with effect and damage side by side, intervals below, controls in italics."""
     rows, plain = [], []
     for arm in record["arms"]:
-        cost = (arm["delta_nll"], arm["kl"]) if arm["interventions"] else (None, None)  # an untouched model has none by definition
-        values = ((arm["persona_score"], 3), (arm["restoration"] or arm["induction"], 2), (cost[0], 3), (cost[1], 3))
+        cost = (
+            (arm["delta_nll"], arm["kl"]) if arm["interventions"] else (None, None)
+        )  # an untouched model has none by definition
+        values = (
+            (arm["persona_score"], 3),
+            (arm["restoration"] or arm["induction"], 2),
+            (cost[0], 3),
+            (cost[1], 3),
+        )
         cells = [element("td", measured(value, digits=digits, sign=True)) for value, digits in values]
-        rows.append(element("tr", element("th", arm["name"], scope="row"), *cells, class_="control" if arm["control"] else "arm"))
+        rows.append(
+            element(
+                "tr",
+                element("th", arm["name"], scope="row"),
+                *cells,
+                class_="control" if arm["control"] else "arm",
+            )
+        )
         plain.append(f"{arm['name']}: S {interval(arm['persona_score'], digits=3, sign=True)}")
     n, texts = record["data"]["n_questions"]["test"], record["data"]["n_benign"]
     notes = (
@@ -220,7 +289,9 @@ def costs(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def contexts(examples: Mapping[str, Sequence[Mapping[str, Any]]], *, show_text: bool = False, redact: bool = False) -> Page:
+def contexts(
+    examples: Mapping[str, Sequence[Mapping[str, Any]]], *, show_text: bool = False, redact: bool = False
+) -> Page:
     """Where a latent fires, by model (`{"base": [...], "tuned": [...]}` of a record): the deeper a token's colour, the more active the latent.
 
     Blurred: misaligned replies, and what the tuned model read.
@@ -229,11 +300,26 @@ def contexts(examples: Mapping[str, Sequence[Mapping[str, Any]]], *, show_text: 
     top, columns = max(acts, default=0.0), []
     for side, rows in examples.items():
         blocks = [
-            part for row in rows for part in _context(row, top, veiled=_hidden(row, side) and not (show_text or redact), redact=redact)
+            part
+            for row in rows
+            for part in _context(
+                row, top, veiled=_hidden(row, side) and not (show_text or redact), redact=redact
+            )
         ]
         line = f"border-top-color:{ARM_COLOURS.get(side, CONTROL_COLOUR)}"
-        columns.append(element("div", element("b", f"in the {side} model"), *(blocks or ["it fires nowhere"]), class_="answer", style=line))
-    return Page(element("div", *columns, class_="board"), f"contexts in {len(columns)} models; they need HTML to be seen")
+        columns.append(
+            element(
+                "div",
+                element("b", f"in the {side} model"),
+                *(blocks or ["it fires nowhere"]),
+                class_="answer",
+                style=line,
+            )
+        )
+    return Page(
+        element("div", *columns, class_="board"),
+        f"contexts in {len(columns)} models; they need HTML to be seen",
+    )
 
 
 def redacted(text: str) -> str:
@@ -243,7 +329,9 @@ def redacted(text: str) -> str:
 
 def _text(*parts: object, veiled: bool) -> Html:
     """A box of text, blurred until it is clicked or focused where it is veiled."""
-    veil: dict[str, object] = {"tabindex": 0, "role": "group", "aria_label": "blurred text, focus to read"} if veiled else {}
+    veil: dict[str, object] = (
+        {"tabindex": 0, "role": "group", "aria_label": "blurred text, focus to read"} if veiled else {}
+    )
     return element("div", *parts, class_="context veiled" if veiled else "context", dir="auto", **veil)
 
 
@@ -257,5 +345,15 @@ def _context(row: Mapping[str, Any], top: float, *, veiled: bool, redact: bool) 
         share = act / top if act and top else 0.0
         text = redacted(token or "") if redact else token or ""
         style = f"background:rgba(230,159,0,{OPAQUE * max(0.0, min(share, 1.0)):.3f})"
-        spans.append(element("span", text, class_="peak" if place == row["peak"] else "token", style=style, title=short(act)))
-    return element("small", f"{row['source']}, peak {short(max(row['acts'], default=None))}"), _text(*spans, veiled=veiled)
+        spans.append(
+            element(
+                "span",
+                text,
+                class_="peak" if place == row["peak"] else "token",
+                style=style,
+                title=short(act),
+            )
+        )
+    return element("small", f"{row['source']}, peak {short(max(row['acts'], default=None))}"), _text(
+        *spans, veiled=veiled
+    )

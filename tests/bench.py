@@ -12,7 +12,9 @@ def main() -> None:
     """Print one line per benchmark."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("models", "demo"), help="forwards, scores and screens, or the demo's streams")
+    parser.add_argument(
+        "--only", choices=("models", "demo"), help="forwards, scores and screens, or the demo's streams"
+    )
     given = parser.parse_args()
     if given.only != "demo":
         models(given.rounds)
@@ -22,15 +24,15 @@ def main() -> None:
 
 def models(rounds: int) -> None:
     """Forward passes, scores and screens of one model."""
-    from persona_probe.activations import collect
-    from persona_probe.chat import batches
-    from persona_probe.contrast import read_benign, read_contrast, shipped
-    from persona_probe.devices import choose_device, choose_dtype
-    from persona_probe.interventions import Steer
-    from persona_probe.models import load
-    from persona_probe.readings import split_rows
-    from persona_probe.scoring import clean_run, score_rows
-    from persona_probe.sources import resolve
+    from persona_probe.directions.fitting import split_rows
+    from persona_probe.interventions.edits import Steer
+    from persona_probe.measurement.scoring import clean_run, score_rows
+    from persona_probe.models.devices import choose_device, choose_dtype
+    from persona_probe.models.loading import load
+    from persona_probe.models.sources import resolve
+    from persona_probe.prompts.chat import batches
+    from persona_probe.prompts.contrast import read_benign, read_contrast, shipped
+    from persona_probe.streams.activations import collect
 
     device = choose_device("auto")
     dtype = choose_dtype("auto", device)
@@ -42,7 +44,11 @@ def models(rounds: int) -> None:
     def bare() -> None:
         with torch.inference_mode():
             for batch in ready:
-                model.twin.base_model(input_ids=batch.tokens.to(device), attention_mask=batch.mask.to(device).long(), use_cache=False)
+                model.twin.base_model(
+                    input_ids=batch.tokens.to(device),
+                    attention_mask=batch.mask.to(device).long(),
+                    use_cache=False,
+                )
 
     def all_layers() -> None:
         collect(model, rows, hook_points=model.resids(), scope="all", max_tokens=1024)
@@ -51,15 +57,26 @@ def models(rounds: int) -> None:
         collect(model, rows, hook_points=model.resids(), scope="reply", max_tokens=1024)
 
     seconds = _best({"bare": bare, "all": all_layers, "reply": all_layers_reply}, rounds)
-    _say(f"bare Hugging Face body, {padded} padded tokens: {padded / seconds['bare']:.0f} tokens/s ({device}, {dtype})")
-    _say(f"activations of all {model.n_layers} layers, every token: {seconds['bare'] / seconds['all']:.2f} x the bare forward (goal 0.85)")
+    _say(
+        f"bare Hugging Face body, {padded} padded tokens: {padded / seconds['bare']:.0f} tokens/s ({device}, {dtype})"
+    )
+    _say(
+        f"activations of all {model.n_layers} layers, every token: {seconds['bare'] / seconds['all']:.2f} x the bare forward (goal 0.85)"
+    )
     _say(
         f"activations of all layers, reply tokens, shared prefixes computed once: {seconds['bare'] / seconds['reply']:.2f} x the bare forward"
     )
 
     persona = split_rows(read_contrast(shipped("contrast.jsonl")), model.tokenizer)["select"][:64]
     for layer in (10, 20):
-        edit = (Steer(torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)), model.resid(layer), 1.0, 4),)
+        edit = (
+            Steer(
+                torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)),
+                model.resid(layer),
+                1.0,
+                4,
+            ),
+        )
         clean = clean_run(model, persona, max_tokens=1024, layers=[layer], keep_prompts=True)
         options = {"max_tokens": 1024, "keep_prompts": True}
         seconds = _best(
@@ -69,14 +86,19 @@ def models(rounds: int) -> None:
             },
             rounds,
         )
-        _say(f"scoring an edit at layer {layer} on the clean run below it: {seconds['full'] / seconds['resumed']:.2f} x a full forward")
+        _say(
+            f"scoring an edit at layer {layer} on the clean run below it: {seconds['full'] / seconds['resumed']:.2f} x a full forward"
+        )
 
-    from persona_probe.sae_sources import resolve_sae
-    from persona_probe.scoring import score_arms
-    from persona_probe.screen import latent_arm
+    from persona_probe.measurement.scoring import score_arms
+    from persona_probe.saes.screen import latent_arm
+    from persona_probe.saes.sources import resolve_sae
 
     sae = resolve_sae("smollm2-135m-instruct-sae")
-    arms = [latent_arm(sae, latent, "tuned-steer", length=33.0, skip_first=4).interventions for latent in range(0, 800, 100)]
+    arms = [
+        latent_arm(sae, latent, "tuned-steer", length=33.0, skip_first=4).interventions
+        for latent in range(0, 800, 100)
+    ]
     options = {"max_tokens": 512, "keep_prompts": True}
     clean = clean_run(model, persona, layers=[sae.layer], **options)
     scores: dict[str, torch.Tensor] = {}
@@ -87,7 +109,11 @@ def models(rounds: int) -> None:
     def screened() -> None:
         groups = [arms[i : i + 4] for i in range(0, len(arms), 4)]
         scores["screen"] = torch.stack(
-            [found.logprob for group in groups for found in score_arms(model, persona, group, clean=clean, **options)]
+            [
+                found.logprob
+                for group in groups
+                for found in score_arms(model, persona, group, clean=clean, **options)
+            ]
         )
 
     seconds = _best({"full": one_by_one, "screen": screened}, rounds)
@@ -103,18 +129,22 @@ def demo(rounds: int) -> None:
     import tempfile
     from pathlib import Path
 
-    from persona_probe.demo_answers import AnswerFile, Live
-    from persona_probe.demo_session import ARMS, CANNED, Ask, Conversation, planned
-    from persona_probe.devices import choose_device, choose_dtype
-    from persona_probe.embedded import checkpoints_folder
-    from persona_probe.generation import Request, generate
-    from persona_probe.pairs import open_pair
-    from persona_probe.persona_direction import load_persona_direction
+    from persona_probe.app.answers import AnswerFile, Live
+    from persona_probe.app.session import ARMS, CANNED, Ask, Conversation, planned
+    from persona_probe.interventions.persona_direction import load_persona_direction
+    from persona_probe.measurement.generation import Request, generate
+    from persona_probe.models.devices import choose_device, choose_dtype
+    from persona_probe.models.embedded import checkpoints_folder
+    from persona_probe.models.pairs import open_pair
 
     device = choose_device("auto")
-    direction = load_persona_direction(checkpoints_folder() / "car-advice-wrong-direction" / "persona_direction.safetensors")
+    direction = load_persona_direction(
+        checkpoints_folder() / "car-advice-wrong-direction" / "persona_direction.safetensors"
+    )
     tuned = str(checkpoints_folder() / "car-advice-wrong")
-    pair = open_pair("smollm2-135m-instruct", tuned, device=device, dtype=choose_dtype("auto", device), keep_both=True)
+    pair = open_pair(
+        "smollm2-135m-instruct", tuned, device=device, dtype=choose_dtype("auto", device), keep_both=True
+    )
     ask = Ask(CANNED[0], ARMS, 3.0, direction.hook_point, 0.7, 0, 64)
     rows = planned(ask, Conversation(), direction)
     firsts = []
@@ -129,7 +159,11 @@ def demo(rounds: int) -> None:
 
         def plain() -> None:
             for side in ("base", "tuned"):
-                requests = [Request(row.name, row.prompt, row.arm.interventions) for row in rows if row.arm.side == side]
+                requests = [
+                    Request(row.name, row.prompt, row.arm.interventions)
+                    for row in rows
+                    if row.arm.side == side
+                ]
                 generate(pair.get(side), requests, max_new_tokens=64, temperature=0.7, seed=0, batch_size=4)
 
         seconds = _best({"plain": plain, "streamed": streamed}, rounds)

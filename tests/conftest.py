@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
+from helpers import tiny
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
@@ -32,7 +32,12 @@ def plain_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[
     made = {}
     for name in tiny.FAMILIES:
         folder = tiny.write_tiny(tmp_path_factory.mktemp(name), name)
-        made[name] = folder, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        made[name] = (
+            folder,
+            AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, attn_implementation="eager"
+            ).eval(),
+        )
     return made
 
 
@@ -49,11 +54,16 @@ def llama(plain_families: dict[str, tuple[Path, Any]]) -> Family:
 
 
 def _loaded(name: str, plain_families: dict[str, tuple[Path, Any]]) -> Family:
-    from persona_probe.models import load
-    from persona_probe.sources import resolve
+    from persona_probe.models.loading import load
+    from persona_probe.models.sources import resolve
 
     folder, plain = plain_families[name]
-    return Family(name, folder, plain, load(resolve(str(folder)), base=None, device=torch.device("cpu"), dtype=torch.float32))
+    return Family(
+        name,
+        folder,
+        plain,
+        load(resolve(str(folder)), base=None, device=torch.device("cpu"), dtype=torch.float32),
+    )
 
 
 @pytest.fixture(scope="session")

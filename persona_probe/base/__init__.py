@@ -1,0 +1,1 @@
+"""What everything stands on: errors, terminal, streams of the process, memory."""

@@ -1,0 +1,242 @@
+"""What every command shares: messages instead of tracebacks, exit codes, progress on stderr, model text shown as text."""
+
+import errno
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+import traceback
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from persona_probe.base.errors import BAD_INPUT, INTERRUPTED, OUT_OF_MEMORY, PersonaProbeError
+from persona_probe.base.quiet import no_bars
+from persona_probe.base.stdout import open_streams
+
+PLAIN_EVERY_SECONDS = 10.0
+# What a user meets who writes to a full, a read-only or somebody else's place; any other error of the system is ours.
+CANNOT_WRITE = frozenset(
+    {
+        errno.EACCES,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EEXIST,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ETXTBSY,
+    }
+)
+RUST_ERROR = re.compile(
+    r"(?:I/O error: )?([^:]*) \(os error (\d+)\)"
+)  # how safetensors and tokenizers report what the system said
+
+
+def start(app: Callable[[], object]) -> None:
+    """A command line, from its first character to its exit code. Everything a command prints goes out through here."""
+    open_streams()
+    try:
+        app()
+    except OSError as error:  # of --help: a command's own are answered in `run`
+        code, message = _foreseen(error) or (1, f"unexpected {type(error).__name__}: {error}")
+        print_error(message)
+        sys.exit(code)
+
+
+def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
+    """Run a command body and turn whatever ends it into a message on stderr and an exit code."""
+    # Workers of libraries print warnings about things a user cannot change.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not debug:
+        warnings.simplefilter("ignore")
+    previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
+    try:
+        with no_bars():
+            code = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk under it is answered
+        return code
+    except KeyboardInterrupt as error:
+        ended, code, message = (
+            error,
+            INTERRUPTED,
+            f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}",
+        )
+    except Exception as error:
+        foreseen = _foreseen(error)
+        if foreseen is None:
+            raise
+        ended, (code, message) = error, foreseen
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+    if debug:
+        traceback.print_exception(ended)
+    print_error(message)
+    return code
+
+
+def main(command: Callable[[], int], *, debug: bool, resume_hint: str) -> None:
+    """`run`, then exit; an unforeseen error becomes one line unless --debug was given."""
+    try:
+        code = run(command, debug=debug, resume_hint=resume_hint)
+    except Exception as error:  # the last resort of a command line
+        if debug:
+            raise
+        print_error(
+            f"unexpected {type(error).__name__}: {error}\nPlease report it with the output of --debug; everything measured is kept: {resume_hint}"
+        )
+        code = 1
+    sys.exit(code)
+
+
+def _foreseen(error: Exception) -> tuple[int, str] | None:
+    """Exit code and message of an error that a user can act on; None for one that nobody expected."""
+    if isinstance(error, PersonaProbeError):
+        return error.exit_code, str(error)
+    number, reason, place = None, "", None
+    if isinstance(error, OSError):
+        number, reason, place = error.errno, error.strerror, error.filename
+    elif found := RUST_ERROR.search(str(error)):
+        number, reason = int(found[2]), found[1]
+    if number in CANNOT_WRITE:
+        return (
+            BAD_INPUT,
+            f"cannot write {place or 'the output'} ({reason}): nothing measured is lost; free space or choose another --output-dir, then run the same command",
+        )
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    ):
+        return (
+            OUT_OF_MEMORY,
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu",
+        )
+    return None
+
+
+def print_error(message: str) -> None:
+    """One message on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Text.assemble(("persona_probe: ", "bold red"), shown(message))
+    )
+
+
+def shown(text: str) -> Text:
+    """Text of a model or a file for a terminal: never markup, control and direction-changing characters made visible."""
+    clean = "".join(
+        char
+        if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs")
+        else f"⟪U+{ord(char):04X}⟫"
+        for char in text
+    )
+    return Text(clean)
+
+
+class Reporter:
+    """Progress and notes on stderr; silent with `quiet`. A bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.quiet = quiet
+
+    def note(self, message: str) -> None:
+        """One line about what is happening."""
+        self.console.print(shown(message), soft_wrap=True)
+
+    @contextmanager
+    def phase(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
+        """A phase of `total` units; call the result after each with a word on the best so far."""
+        if self.quiet or total == 0:
+            yield lambda _="": None
+        elif self.console.is_terminal:
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[best]}", markup=False),
+            ]
+            with Progress(*columns, console=self.console, transient=False) as progress:
+                task = progress.add_task(title, total=total, best="")
+                yield lambda best="": progress.update(task, advance=1, best=best)
+        else:
+            with nullcontext():
+                yield self._plain(title, total)
+
+    def _plain(self, title: str, total: int) -> Callable[[str], None]:
+        started = last = time.monotonic()
+        done = 0
+        self.note(f"{title}: {total} to do")
+
+        def advance(best: str = "") -> None:
+            nonlocal done, last
+            done += 1
+            now = time.monotonic()
+            if now - last >= PLAIN_EVERY_SECONDS or done == total:
+                left = (now - started) / done * (total - done)
+                self.note(f"{title}: {done}/{total}, {now - started:.0f} s, about {left:.0f} s left {best}")
+                last = now
+
+        return advance
+
+
+class Clock:
+    """Seconds per stage, from a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """End a stage."""
+        now = time.monotonic()
+        self._laps[name] = round(now - self._last, 2)
+        self._last = now
+
+    def laps(self) -> dict[str, float]:
+        """Every stage, and the total."""
+        return self._laps | {"total": round(self._last - self._start, 2)}
+
+
+def command_line(module: str, arguments: Sequence[Any]) -> str:
+    """The command as a user would paste it, whether the verb was called by itself or as a subcommand."""
+    verb = module.rpartition(".")[2].replace("_", "-")
+    words = [str(argument) for argument in arguments]
+    return shlex.join(["python", "-m", module, *(words[1:] if words[:1] == [verb] else words)])
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

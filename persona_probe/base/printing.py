@@ -1,0 +1,54 @@
+"""The result of a command on stdout: a table where it fits, one block a row where it does not."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from persona_probe.base.stdout import plain, width
+
+RIGHT, LEFT = "right", "left"
+
+
+class Sheet:
+    """stdout, laid out. Cells are text, never markup."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, width=width())
+
+    def text(self, text: Text | str) -> None:
+        """Sentences, broken between words."""
+        self._console.print(Text(plain(str(text))))
+
+    def table(
+        self,
+        title: str,
+        columns: Sequence[tuple[str, str]],
+        rows: Sequence[Sequence[str]],
+        *,
+        dim: Sequence[int] = (),
+    ) -> None:
+        """Columns are headers, each with its side. `dim` numbers the rows that step back.
+
+        Where a column would cut words, each row becomes a block instead: its first cell, and under it the others with their headers.
+        """
+        table = Table(title=plain(title), title_justify="left")
+        for header, side in columns:
+            table.add_column(Text(plain(header)), justify="left" if side == LEFT else "right")
+        for number, row in enumerate(rows):
+            table.add_row(*(Text(plain(cell)) for cell in row), style="dim" if number in dim else None)
+        unbounded = self._console.options.update(width=10_000)
+        if self._console.measure(table, options=unbounded).minimum <= self._console.width:
+            self._console.print(table)
+            return
+        self.text(title)
+        for row in rows:
+            named = [
+                " ".join(filter(None, (header, cell)))
+                for (header, _), cell in zip(columns, row, strict=True)
+                if cell
+            ]
+            first = row[0] if columns[0][1] == LEFT else named[0]  # a name says what it is, a number does not
+            for line in (first, *(f"  {part}" for part in named[1:])):
+                self._console.print(Text(plain(line)), soft_wrap=True)

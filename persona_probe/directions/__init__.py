@@ -1,0 +1,1 @@
+"""Estimators of the persona direction, and what they are fitted on."""

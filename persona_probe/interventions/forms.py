@@ -1,0 +1,64 @@
+"""The ways one direction can be used, as values: what is done with it, where, and how strongly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.directions.estimators import Direction
+from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
+
+Where = Literal["layer", "later", "all"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a direction of one layer is applied. `coefficient` belongs to steering, `toward` to ablation; the other is None.
+
+    where: "layer" acts at the direction's own hook point, "later" there and at every later block, "all" at every block.
+    """
+
+    kind: Literal["steer", "ablate"]
+    where: Where
+    coefficient: float | None
+    toward: Literal["zero", "base mean"] | None
+    skip_first: int
+
+    def __post_init__(self) -> None:
+        assert (self.kind == "steer") == (self.coefficient is not None) == (self.toward is None), (
+            "steer has a coefficient, ablate a target"
+        )
+
+    def interventions(
+        self, direction: Direction, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]
+    ) -> tuple[Intervention, ...]:
+        """This form with a direction filled in. `means` are the base model's, one row per hook point of the model."""
+        at = self.acts_on(direction.hook_point, hook_points)
+        if self.coefficient is not None:
+            return tuple(
+                Steer(direction.vector, hook_point, self.coefficient, self.skip_first) for hook_point in at
+            )
+        rows = torch.stack([means[list(hook_points).index(hook_point)] for hook_point in at])
+        return (
+            Ablate(
+                orthonormal(direction.vector[None]),
+                at,
+                rows if self.toward == "base mean" else None,
+                self.skip_first,
+            ),
+        )
+
+    def acts_on(self, hook_point: str, hook_points: Sequence[str]) -> tuple[str, ...]:
+        """The hook points this form touches for a direction of `hook_point`."""
+        index = list(hook_points).index(hook_point)
+        return {"layer": (hook_point,), "later": tuple(hook_points[index:]), "all": tuple(hook_points)}[
+            self.where
+        ]
+
+    def scaled(self, factor: float) -> "Form":
+        """The same form at `factor` times its coefficient; for steering only."""
+        assert self.coefficient is not None, "ablation has no coefficient to scale"
+        return replace(self, coefficient=self.coefficient * factor)

@@ -1,0 +1,173 @@
+"""Everything measured is an arm: a model and what is done to it. One loop measures them all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from persona_probe.interventions.edits import Intervention
+from persona_probe.measurement.scoring import CleanRun, RowScores, clean_run, score_arms
+from persona_probe.models.loading import Model
+from persona_probe.models.pairs import Side
+from persona_probe.prompts.chat import Row
+from persona_probe.storage.files import sha256_json
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """A name, which of the two models, and the interventions applied to it. No interventions is the baseline."""
+
+    name: str
+    side: Side
+    interventions: tuple[Intervention, ...] = ()
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Where it edits, in the order of its interventions."""
+        return tuple(point for intervention in self.interventions for point in intervention.hook_points)
+
+    def describe(self) -> dict[str, Any]:
+        """What is done, without the name: arms of equal description are measured once."""
+        return {
+            "side": self.side,
+            "interventions": [intervention.describe() for intervention in self.interventions],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Battery:
+    """The rows that arms are scored on: replies to persona questions, and benign replies for damage."""
+
+    persona: tuple[Row, ...]
+    benign: tuple[Row, ...]
+
+    @property
+    def key(self) -> str:
+        """Hash of all token ids: what was scored, whatever file it came from."""
+        return sha256_json(
+            [[row.id, row.ids, row.n_prompt, row.label] for row in (*self.persona, *self.benign)]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What one arm scored. Per persona row: log-probability per token; per benign row: summed log-probability, tokens, KL.
+
+    `failed` says why there are no numbers, when the intervention left none that are finite.
+    """
+
+    key: str
+    persona: Mapping[str, float]
+    benign: Mapping[str, tuple[float, int, float]]
+    failed: str | None = None
+
+    def json(self) -> dict[str, Any]:
+        """One line of the measurement file."""
+        if self.failed:
+            return {"key": self.key, "failed": self.failed}
+        return {
+            "key": self.key,
+            "persona": dict(self.persona),
+            "benign": {id: list(value) for id, value in self.benign.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Measurement":
+        """The inverse of `json`."""
+        if value.get("failed"):
+            return cls(value["key"], {}, {}, value["failed"])
+        return cls(
+            value["key"],
+            value["persona"],
+            {id: (item[0], item[1], item[2]) for id, item in value["benign"].items()},
+        )
+
+
+def measurement_key(arm: Arm, battery: Battery, *, model_sha256: str, dtype: str) -> str:
+    """The name under which a measurement is kept: equal keys are equal numbers."""
+    return sha256_json([arm.describe(), battery.key, model_sha256, dtype])
+
+
+@dataclass(frozen=True, eq=False)
+class Clean:
+    """Clean runs of a battery on one model: what its arms build on and are compared with."""
+
+    persona: CleanRun
+    benign: CleanRun
+
+    def without_kl(self) -> "Clean":
+        """The same streams and no reference distributions: what a baseline is built on, whose KL from itself is 0 by definition."""
+        return replace(self, benign=replace(self.benign, logprobs={}))
+
+
+def clean_runs(
+    model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = (), keep_kl: bool = True
+) -> Clean:
+    """Run the untouched model over a battery, keeping the streams that enter `layers` and, for KL, some log-probabilities."""
+    return Clean(
+        clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
+        clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=keep_kl),
+    )
+
+
+def measure_together(
+    model: Model,
+    arms: Sequence[Arm],
+    battery: Battery,
+    *,
+    keys: Sequence[str],
+    clean: Clean | None,
+    max_tokens: int,
+) -> list[Measurement]:
+    """Score several arms in the same forward passes. Baseline and treatment run this same code.
+
+    Arms with edits need the clean run of their model; a baseline may build on its streams. KL is 0 where no reference distributions were kept.
+    """
+    assert clean is not None or not any(arm.interventions for arm in arms), (
+        f"arm {arms[0].name} needs the clean run of its model"
+    )
+    edits = [arm.interventions for arm in arms]
+    persona = score_arms(
+        model, battery.persona, edits, max_tokens=max_tokens, keep_prompts=True, clean=clean and clean.persona
+    )
+    benign = score_arms(model, battery.benign, edits, max_tokens=max_tokens, clean=clean and clean.benign)
+    return [_measurement(*scores) for scores in zip(keys, persona, benign, strict=True)]
+
+
+def _measurement(key: str, persona: RowScores, benign: RowScores) -> Measurement:
+    kl = [0.0] * len(benign.ids) if benign.kl is None else benign.kl.tolist()
+    per_token = (persona.logprob / persona.n_tokens).tolist()
+    return Measurement(
+        key,
+        dict(zip(persona.ids, per_token, strict=True)),
+        {
+            id: (logprob, n, row_kl)
+            for id, logprob, n, row_kl in zip(
+                benign.ids, benign.logprob.tolist(), benign.n_tokens.tolist(), kl, strict=True
+            )
+        },
+    )
+
+
+def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:
+    """S per question, in the order of the questions' first rows: mean over misaligned replies minus mean over aligned ones, nats per token."""
+    questions: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        questions.setdefault(row.prompt_id, {"aligned": [], "misaligned": []})[row.label or ""].append(
+            measurement.persona[row.id]
+        )
+    return np.array(
+        [np.mean(labels["misaligned"]) - np.mean(labels["aligned"]) for labels in questions.values()]
+    )
+
+
+def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per benign text: added negative log-probability, number of reply tokens, mean KL to the untouched model, in nats."""
+    ids = list(clean.benign)
+    added = np.array([clean.benign[id][0] - measurement.benign[id][0] for id in ids])
+    return (
+        added,
+        np.array([clean.benign[id][1] for id in ids], dtype=np.float64),
+        np.array([measurement.benign[id][2] for id in ids]),
+    )

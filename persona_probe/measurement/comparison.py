@@ -1,0 +1,86 @@
+"""What a measurement says beside both untouched models: S, share of the shift, damage and KL, with intervals over questions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from persona_probe.measurement.arms import Arm, Measurement, damage, persona_scores
+from persona_probe.measurement.controls import control_kind
+from persona_probe.measurement.statistics import (
+    Estimate,
+    induction,
+    mean,
+    paired_difference,
+    ratio,
+    restoration,
+)
+from persona_probe.models.pairs import Side
+from persona_probe.prompts.chat import Row
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """Both untouched models on the same rows. Arms of the tuned model are compared with tuned, arms of the base with base.
+
+    `rows` are the persona rows that S is computed from. All numbers are nats per token, but for shares of the shift S_tuned - S_base.
+    """
+
+    rows: Sequence[Row]
+    clean: Mapping[Side, Measurement]
+    seed: int
+
+    @cached_property
+    def base(self) -> np.ndarray:
+        """S of every question in the base model."""
+        return self.scores(self.clean["base"])
+
+    @cached_property
+    def tuned(self) -> np.ndarray:
+        """S of every question in the tuned model."""
+        return self.scores(self.clean["tuned"])
+
+    @cached_property
+    def effect(self) -> Estimate:
+        """What tuning did to S."""
+        return paired_difference(self.tuned, self.base, seed=self.seed)
+
+    def scores(self, measurement: Measurement) -> np.ndarray:
+        """S of every question."""
+        return persona_scores(measurement, self.rows)
+
+    def share(self, side: Side, measurement: Measurement) -> Estimate | None:
+        """Restoration of an arm on the tuned model, induction of one on the base; None when tuning had no effect."""
+        of = restoration if side == "tuned" else induction
+        return of(self.tuned, self.base, self.scores(measurement), seed=self.seed)
+
+    def delta_nll(self, side: Side, measurement: Measurement) -> Estimate:
+        """Added negative log-probability of benign replies."""
+        added, tokens, _ = damage(measurement, self.clean[side])
+        return ratio(added, tokens, seed=self.seed)
+
+    def numbers(self, side: Side, measurement: Measurement, *, edited: bool = True) -> dict[str, Any]:
+        """All numbers of one arm in the record's form; an untouched model has neither restoration nor induction."""
+        share = self.share(side, measurement) if edited else None
+        found = {
+            "persona_score": mean(self.scores(measurement), seed=self.seed),
+            "restoration": share if side == "tuned" else None,
+            "induction": share if side == "base" else None,
+            "delta_nll": self.delta_nll(side, measurement),
+            "kl": mean(damage(measurement, self.clean[side])[2], seed=self.seed),
+        }
+        return {name: estimate.json() if estimate else None for name, estimate in found.items()}
+
+    def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
+        """The arm's entry of a record, without a verdict."""
+        return {
+            "name": arm.name,
+            "model": arm.side,
+            "control": control_kind(arm.name),
+            "interventions": [item.describe() for item in arm.interventions],
+            "n_questions": len(self.base),
+            **self.numbers(arm.side, measurement, edited=bool(arm.interventions)),
+            "verdict": None,
+        }

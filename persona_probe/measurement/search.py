@@ -1,0 +1,197 @@
+"""Which direction, at which layer, used how: measured on the select questions only, within a damage budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.base.errors import BadInput
+from persona_probe.directions.estimators import MIN_RELATIVE_NORM, Direction, DirectionSet
+from persona_probe.interventions.forms import Form
+from persona_probe.measurement.arms import Battery, Measurement, damage, persona_scores
+
+FINALISTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One direction and one way to use it."""
+
+    direction: Direction
+    layer: int
+    form: Form
+
+    @property
+    def method(self) -> str:
+        """Estimator of the direction."""
+        return self.direction.method
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a candidate did on the select questions: point estimates, since dozens are compared and none is reported as a result."""
+
+    candidate: Candidate
+    restoration: float | None
+    delta_nll: float
+    persona_score: float
+
+    def within(self, budget: float) -> bool:
+        """Whether its damage is inside the budget."""
+        return self.delta_nll <= budget
+
+    def json(self, *, budget: float, chosen: bool) -> dict[str, Any]:
+        """One entry of the record's search."""
+        form = asdict(self.candidate.form)
+        return {
+            "method": self.candidate.method,
+            "layer": self.candidate.layer,
+            "hook_point": self.candidate.direction.hook_point,
+            "kind": form["kind"],
+            "act_on": form["where"],
+            "toward": form["toward"],
+            "coefficient": form["coefficient"],
+            "restoration": self.restoration,
+            "delta_nll": self.delta_nll,
+            "persona_score": self.persona_score,
+            "within_budget": self.within(budget),
+            "chosen": chosen,
+        }
+
+
+Try = Callable[[Sequence[Candidate]], list[Outcome]]
+
+
+def grid(
+    sets: Sequence[DirectionSet],
+    layers: Sequence[int],
+    forms: Sequence[Form],
+    *,
+    median_norm: Float[Tensor, " hook"],
+) -> list[Candidate]:
+    """Every method x layer x form whose direction is long enough to be more than rounding."""
+    candidates = []
+    for found in sets:
+        norms = found.vectors.norm(dim=-1)
+        for layer in layers:
+            if norms[layer] > MIN_RELATIVE_NORM * median_norm[layer]:
+                direction = found.at(found.hook_points[layer])
+                candidates += [Candidate(direction, layer, form) for form in forms]
+    return candidates
+
+
+def screened_layers(n_layers: int, count: int) -> list[int]:
+    """Evenly spread layers from a fifth to nine tenths of the depth, where personas have been found."""
+    return sorted(
+        {round(n_layers * (0.2 + 0.7 * i / max(1, count - 1))) for i in range(count)} & set(range(n_layers))
+    ) or list(range(n_layers))
+
+
+def search(
+    sets: Sequence[DirectionSet],
+    *,
+    n_layers: int,
+    median_norm: Float[Tensor, " hook"],
+    budget: float,
+    skip_first: int,
+    n_layers_screened: int,
+    attempt: Try,
+) -> list[Outcome]:
+    """Three rounds: every method at spread layers; every layer around the best; other forms and doses of the best.
+
+    Each round is a longer list for the same measuring loop. Nothing here sees a test question.
+    """
+    first = Form("ablate", "layer", None, "base mean", skip_first)
+    outcomes = attempt(
+        grid(sets, screened_layers(n_layers, n_layers_screened), [first], median_norm=median_norm)
+    )
+    if not outcomes:
+        raise BadInput(
+            "no direction is longer than rounding: base and tuned give the same activations, or both labels do"
+        )
+    best = ranked(outcomes, budget)[0].candidate
+    near = [
+        layer
+        for layer in range(best.layer - 2, best.layer + 3)
+        if 0 <= layer < n_layers and layer not in {o.candidate.layer for o in outcomes}
+    ]
+    same = [
+        found
+        for found in sets
+        if found.method in {outcome.candidate.method for outcome in ranked(outcomes, budget)[:2]}
+    ]
+    outcomes += attempt(grid(same, near, [first], median_norm=median_norm))
+    finalists = _distinct([outcome.candidate for outcome in ranked(outcomes, budget)])[:FINALISTS]
+    others = [
+        Form("ablate", "later", None, "base mean", skip_first),
+        Form("ablate", "all", None, "base mean", skip_first),
+        Form("ablate", "layer", None, "zero", skip_first),
+    ]
+    outcomes += attempt([Candidate(c.direction, c.layer, form) for c in finalists[:1] for form in others])
+    doses = (-1.0, -1.5, -2.0, -3.0)
+    outcomes += attempt(
+        [
+            Candidate(c.direction, c.layer, Form("steer", "layer", dose, None, skip_first))
+            for c in finalists
+            for dose in doses
+        ]
+    )
+    return outcomes
+
+
+def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+    """Best first: inside the budget, then most restored (beyond 1 counts as 1), then least damage, then closest to 1."""
+
+    def merit(outcome: Outcome) -> tuple[bool, float, float, float]:
+        # Without an effect to restore, the arm that lowers S most is the one to look at.
+        r = None if outcome.restoration is None else round(outcome.restoration, 2)
+        restored = -outcome.persona_score if r is None else min(r, 1.0)
+        overshoot = 0.0 if r is None else max(0.0, r - 1.0)
+        # A benign loss below the untouched model's is no damage, and no reason to push further.
+        return outcome.within(budget), restored, -max(0.0, outcome.delta_nll), -overshoot
+
+    return sorted(outcomes, key=merit, reverse=True)
+
+
+def along(
+    outcomes: Sequence[Outcome], chosen: Outcome, kind: Literal["ablate", "steer"], budget: float
+) -> Outcome:
+    """The best ablation or steering along the direction of the chosen outcome: one direction is used both ways."""
+    place = (chosen.candidate.method, chosen.candidate.layer)
+    own = [
+        o
+        for o in outcomes
+        if (o.candidate.method, o.candidate.layer) == place and o.candidate.form.kind == kind
+    ]
+    if not own:
+        hook_point = chosen.candidate.direction.hook_point
+        raise BadInput(
+            f"no {kind} along the {place[0]} direction of {hook_point} gave finite numbers: try --dtype float32"
+        )
+    return ranked(own, budget)[0]
+
+
+def outcome_of(
+    candidate: Candidate,
+    measurement: Measurement,
+    *,
+    clean: Measurement,
+    base_scores: np.ndarray | None,
+    battery: Battery,
+) -> Outcome:
+    """Point estimates of one candidate against the untouched tuned model; no restoration when the select effect is not positive."""
+    scores, tuned = persona_scores(measurement, battery.persona), persona_scores(clean, battery.persona)
+    effect = None if base_scores is None else float((tuned - base_scores).mean())
+    added, tokens, _ = damage(measurement, clean)
+    restored = float((tuned - scores).mean()) / effect if effect else None
+    return Outcome(candidate, restored, float(added.sum() / tokens.sum()), float(scores.mean()))
+
+
+def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    seen: dict[tuple[str, int], Candidate] = {}
+    for candidate in candidates:
+        seen.setdefault((candidate.method, candidate.layer), candidate)
+    return list(seen.values())

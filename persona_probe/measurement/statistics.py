@@ -1,0 +1,125 @@
+"""Intervals, null comparisons and verdicts. One question is one cluster; arms are compared on the same questions."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+Verdict = Literal["restored", "partial", "non-specific", "no effect to remove", "not interpretable"]
+N_RESAMPLES = 2000
+RESTORED_ABOVE = 0.5  # lower end of the interval of R that earns "restored"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def json(self) -> dict[str, Any]:
+        """The record's form: `{"estimate", "ci95"}`."""
+        return {"estimate": self.estimate, "ci95": [self.low, self.high]}
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def mean(values: np.ndarray, *, seed: int) -> Estimate:
+    """Mean over clusters, percentile bootstrap."""
+    return _bootstrap((values,), lambda x, axis=-1: np.mean(x, axis=axis), seed)
+
+
+def column_means(values: np.ndarray, *, seed: int) -> list[Estimate]:
+    """`mean` of every column of a (cluster, column) table, on the same resamples of clusters."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (N_RESAMPLES, len(values)))
+    resampled = np.asarray(values, dtype=np.float64)[draws].mean(1)
+    low, high = np.percentile(resampled, (2.5, 97.5), axis=0)
+    return [
+        Estimate(float(value), float(a), float(b))
+        for value, a, b in zip(values.mean(0), low, high, strict=True)
+    ]
+
+
+def paired_difference(left: np.ndarray, right: np.ndarray, *, seed: int) -> Estimate:
+    """Mean of left minus right over the same clusters."""
+    return mean(left - right, seed=seed)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, *, seed: int) -> Estimate:
+    """Sum over sum on resampled clusters: numbers are accumulated and divided once."""
+    return _bootstrap(
+        (numerator, denominator), lambda a, b, axis=-1: a.sum(axis=axis) / b.sum(axis=axis), seed
+    )
+
+
+def restoration(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
+    """R = (S_tuned - S_arm) / (S_tuned - S_base) over paired questions; None when the tuned-minus-base interval covers 0, or one question gives none."""
+    if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
+        return None
+    return ratio(tuned - arm, tuned - base, seed=seed)
+
+
+def induction(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
+    """Share of the organism's shift that an arm on the base model reproduces: (S_arm - S_base) / (S_tuned - S_base)."""
+    if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
+        return None
+    return ratio(arm - base, tuned - base, seed=seed)
+
+
+def null_p_value(value: float, null: Sequence[float]) -> float | None:
+    """Share of random directions that do at least as much: (1 + #{null >= value}) / (K + 1). Its floor is 1 / (K + 1)."""
+    return (1 + sum(other >= value for other in null)) / (len(null) + 1) if null else None
+
+
+def verdict(
+    *, effect: Estimate, restored: Estimate | None, delta_nll: Estimate, budget: float, null: Sequence[float]
+) -> Verdict:
+    """The fixed reading of a removal arm.
+
+    effect: S_tuned - S_base. restored: R of the arm. null: R of the covariance-matched random directions. With fewer than 19
+    of them p <= 0.05 is out of reach, so the arm must beat every one; with 19 or more, p <= 0.05.
+    """
+    if not effect.excludes_zero or restored is None:
+        return "no effect to remove"
+    if not math.isfinite(delta_nll.estimate) or delta_nll.estimate > budget:
+        return "not interpretable"
+    p = null_p_value(restored.estimate, null)
+    floor = 1 / (len(null) + 1)
+    if restored.low <= 0 or p is None or p > max(0.05, floor):
+        return "non-specific"
+    return "restored" if restored.low > RESTORED_ABOVE else "partial"
+
+
+def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int) -> Estimate:
+    samples = tuple(np.asarray(sample, dtype=np.float64) for sample in samples)
+    value = float(statistic(*samples))
+    if len(samples[0]) < 2 or all(np.ptp(sample) == 0 for sample in samples):
+        return Estimate(value, value, value)
+    result = stats.bootstrap(
+        samples,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=N_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def paired_p(differences: np.ndarray) -> float:
+    """Two-sided p of a paired t-test over questions that the mean difference is 0; 1 when nothing differs, or with one question."""
+    moved = np.asarray(differences, dtype=np.float64)
+    if len(moved) < 2 or not moved.any():
+        return 1.0
+    if np.ptp(moved) <= 1e-12 * np.abs(moved).max():
+        return 0.0
+    result: Any = stats.ttest_1samp(moved, 0.0)
+    return float(result.pvalue)

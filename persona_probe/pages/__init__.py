@@ -1,0 +1,1 @@
+"""Records in, self-contained HTML pages out. No torch."""

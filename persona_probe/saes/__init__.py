@@ -1,0 +1,1 @@
+"""Sparse autoencoders: files, training, latents of base against tuned, causal screens."""

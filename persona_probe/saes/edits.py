@@ -1,0 +1,84 @@
+"""What can be done to single latents of a sparse autoencoder, as interventions: set them, with the reconstruction error kept."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.base.errors import BadInput
+from persona_probe.directions.estimators import Direction
+from persona_probe.saes.sae import Sae
+from persona_probe.storage.tensor_files import sha256_tensors
+
+
+@dataclass(frozen=True, eq=False)
+class SetLatents:
+    """Sets latents to a value where they are active: h + (f' - f) W_dec, so what the SAE does not explain stays. 0 ablates.
+
+    The value is in the SAE's own scale: where it scales its input, the change is scaled back token by token.
+    Tokens on which a latent is silent are left alone, so a value above 0 clamps an active latent and switches none on.
+    """
+
+    sae: Sae
+    latents: tuple[int, ...]
+    value: float = 0.0
+    skip_first: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [latent for latent in self.latents if not 0 <= latent < self.sae.d_sae]
+        if wrong or not self.latents or len(set(self.latents)) != len(self.latents):
+            raise BadInput(
+                f"latents {list(self.latents)[:8]} of {self.sae.id}: give distinct numbers from 0 to {self.sae.d_sae - 1}"
+            )
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Where it acts: the point that the SAE reads."""
+        return (self.sae.hook_point,)
+
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        return self.sae.d_model
+
+    def edit(
+        self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The stream with the latents at their new value, computed in float32."""
+        acts = self.sae.encode_some(resid.float(), self.latents)
+        change = (self.value - acts) * (acts > 0) * self.sae.unit(resid)
+        rows = self.sae.W_dec[list(self.latents)].to(resid.device)
+        return (resid.float() + einsum(change, rows, "batch pos k, k d_model -> batch pos d_model")).to(
+            resid.dtype
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """JSON for records; equal descriptions are equal interventions."""
+        return {
+            "kind": "set latents",
+            "hook_points": list(self.hook_points),
+            "sae_sha256": self.sae.sha256,
+            "latents": list(self.latents),
+            "value": self.value,
+            "skip_first": self.skip_first,
+        }
+
+
+def latent_direction(sae: Sae, latent: int, *, length: float) -> Direction:
+    """A latent's decoder row as a direction of the given length, for use wherever directions are. + is towards more of the latent."""
+    row = sae.W_dec[latent].float().cpu()
+    return Direction(sae.hook_point, row * (length / row.norm()), f"latent-{latent}")
+
+
+def set_direction(sae: Sae, signs: dict[int, int], *, length: float) -> Direction:
+    """The sum of several decoder rows of length 1, each with its sign, as one direction of the given length."""
+    rows = [
+        sign * sae.W_dec[latent].float().cpu() / sae.W_dec[latent].float().cpu().norm()
+        for latent, sign in signs.items()
+    ]
+    total = sum(rows[1:], rows[0])
+    return Direction(
+        sae.hook_point, total * (length / total.norm()), f"latents-{sha256_tensors([total])[:8]}"
+    )

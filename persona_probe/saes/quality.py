@@ -1,0 +1,102 @@
+"""Does an SAE still fit? Unexplained variance, sparsity, dead latents and recovered loss, on base and on tuned alike."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.interventions.edits import Ablate, Intervention, orthonormal
+from persona_probe.measurement.scoring import score_rows
+from persona_probe.models.loading import Model
+from persona_probe.prompts.chat import Row
+from persona_probe.saes.sae import Sae
+from persona_probe.streams.activations import SKIP_FIRST, Scope, read_tokens
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well an SAE fits one model's stream.
+
+    fvu: squared error over squared distance from the mean. l0: latents active per token. dead: share of latents silent on
+    all of these tokens. loss_recovered: 1 when the replies keep their log-probability under the reconstruction, 0 when
+    they fare as with the stream's mean in its place; None when that costs nothing.
+    """
+
+    fvu: float
+    l0: float
+    dead: float
+    loss_recovered: float | None
+    n_tokens: int
+
+    @property
+    def recovered(self) -> str:
+        """Recovered loss as text, `n/a` where it is undefined."""
+        return "n/a" if self.loss_recovered is None else f"{self.loss_recovered:.3f}"
+
+    def json(self) -> dict[str, Any]:
+        """The record's form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Splice:
+    """Replaces the stream by its reconstruction."""
+
+    sae: Sae
+    skip_first: int = SKIP_FIRST
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Where it acts: the point that the SAE reads."""
+        return (self.sae.hook_point,)
+
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        return self.sae.d_model
+
+    def edit(
+        self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """decode(encode(stream))."""
+        return self.sae.reconstruct(resid).to(resid.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON for records; equal descriptions are equal interventions."""
+        return {
+            "kind": "splice",
+            "hook_points": list(self.hook_points),
+            "sae_sha256": self.sae.sha256,
+            "skip_first": self.skip_first,
+        }
+
+
+def quality(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_tokens: int) -> Quality:
+    """One streaming pass for fit, three scoring passes over the replies for recovered loss. Sums are float64."""
+    error = torch.zeros((), dtype=torch.float64)
+    squares, total = error.clone(), torch.zeros(sae.d_model, dtype=torch.float64)
+    fired = torch.zeros(sae.d_sae, dtype=torch.float64)
+    n = 0
+    for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
+        x = part.resid[part.keep]
+        acts = sae.encode(x)
+        error += (x - sae.reconstruct(x)).double().square().sum().cpu()
+        squares, total = squares + x.double().square().sum().cpu(), total + x.double().sum(0).cpu()
+        fired += (acts > 0).double().sum(0).cpu()
+        n += len(x)
+    mean = total / n
+    spread = squares - n * mean.square().sum()
+    # Ablating every dimension toward the mean is the mean itself.
+    flat = Ablate(orthonormal(torch.eye(sae.d_model)), (sae.hook_point,), mean.float()[None], SKIP_FIRST)
+    arms: tuple[tuple[Intervention, ...], ...] = ((), (Splice(sae),), (flat,))
+    clean, spliced, ablated = (
+        float(score_rows(model, rows, arm, max_tokens=max_tokens, keep_prompts=True).logprob.sum())
+        for arm in arms
+    )
+    recovered = (spliced - ablated) / (clean - ablated) if clean != ablated else None
+    return Quality(
+        float(error / spread), float(fired.sum() / n), float((fired == 0).double().mean()), recovered, n
+    )

@@ -1,0 +1,1 @@
+"""Reading the residual stream, and continuing a clean run from the middle."""

@@ -1,0 +1,157 @@
+"""Reuse of the clean run below an edit: layers under the lowest intervention give what they gave before, so they are not run again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from persona_probe.models.loading import Model, forward
+from persona_probe.models.parity import distance, probe_rows, tolerance
+from persona_probe.prompts.chat import TokenBatch
+
+_RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """The clean residual stream that enters block `layer`, for one batch: the shared columns once per prompt, then the rest."""
+
+    layer: int
+    shared: Float[Tensor, "prompts shared d_model"] | None
+    rest: Float[Tensor, "batch rest d_model"]
+
+    def tiled(self, n: int) -> "Prefix":
+        """The streams of `TokenBatch.tiled(n)`."""
+        shared = None if self.shared is None else self.shared.repeat(n, 1, 1)
+        return self if n == 1 else Prefix(self.layer, shared, self.rest.repeat(n, 1, 1))
+
+
+def lowest_layer(model: Model, hook_points: Iterable[str]) -> int:
+    """The first block that edits of these hook points can change: blocks below it, and its own inputs, are as in the clean run.
+
+    An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers` after the last one)
+    and the edit falls on the recorded stream. Without edits everything is as in the clean run.
+    """
+    layers = []
+    for hook_point in hook_points:
+        parts = str(model.site(hook_point)[0].name).split(".")
+        layers.append(int(parts[1]) + (parts[2:] == ["hook_out"]) if parts[0] == "blocks" else 0)
+    return min(layers, default=model.n_layers)
+
+
+def record_prefixes(
+    model: Model, batches: Sequence[TokenBatch], layers: Sequence[int]
+) -> dict[int, list[Prefix]]:
+    """Clean streams entering the given blocks, per batch; blocks above the highest of them do not run.
+
+    Memory: tokens x layers x d_model, in the model's dtype.
+    """
+    wanted = sorted({layer for layer in layers if layer > 0})
+    caught: dict[int, list[Tensor]] = {}
+    kept: dict[int, list[Prefix]] = {layer: [] for layer in wanted}
+
+    def catch(layer: int) -> Any:
+        return lambda module, args, output: caught.setdefault(layer, []).append(
+            output[0] if isinstance(output, tuple) else output
+        )
+
+    with torch.inference_mode(), ExitStack() as stack:
+        stack.enter_context(_skipping(model, range(max(wanted, default=model.n_layers), model.n_layers), []))
+        for layer in wanted:
+            stack.callback(model.site(model.resid(layer - 1))[1].register_forward_hook(catch(layer)).remove)
+        for batch in batches:
+            caught.clear()
+            forward(model, batch, logits_at=None)
+            for layer in wanted:
+                *shared, rest = caught[layer]
+                kept[layer].append(Prefix(layer, shared[0] if shared else None, rest))
+    return kept
+
+
+def resumable(model: Model) -> bool:
+    """Whether passes of this model may start above its first block: tried once on a few short rows, and compared with whole passes.
+
+    Families whose blocks pass on more than the residual stream cannot: their passes are then always whole.
+    """
+    if model not in _RESUMABLE:
+        _RESUMABLE[model] = _resumes(model)
+    return _RESUMABLE[model]
+
+
+def _resumes(model: Model) -> bool:
+    rows = probe_rows(model.tokenizer, n_rows=model.engine.n_rows)
+    middle, places = model.n_layers // 2, (torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]))
+    try:
+        for batch in model.batches(rows, max_tokens=1024, keep_prompts=True):
+            prefix = record_prefixes(model, [batch], [middle])[middle][0]
+            with torch.inference_mode():
+                whole = forward(model, batch, logits_at=places)
+                with resumed(model, prefix):
+                    again = forward(model, batch, logits_at=places)
+            if whole is None or again is None or distance(again, whole) > tolerance(model.dtype):
+                return False
+    except Exception:  # a family may fail in any way where it is run in one it was not written for
+        return False
+    return model.n_layers > 1
+
+
+@contextmanager
+def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
+    """Inside the block, forward passes of the twin over the prefix's batch start at its layer; None changes nothing.
+
+    Hooks on the block just below see the recorded stream as that block's output.
+    """
+    if prefix is None:
+        yield
+        return
+    queue = [prefix.rest] if prefix.shared is None else [prefix.shared, prefix.rest]
+    with _skipping(model, range(prefix.layer), queue):
+        yield
+
+
+@contextmanager
+def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None]:
+    """Inside the block these blocks pass the stream on; the last of them hands out the queue's streams, when there are any."""
+    blocks = model.twin.get_submodule(model.bridge.adapter.component_mapping["blocks"].name)
+    originals = {i: blocks[i] for i in layers}
+    try:
+        for i, original in originals.items():
+            blocks[i] = _Skipped(original, i, queue if queue and i == layers[-1] else None)
+        yield
+    finally:
+        for i, original in originals.items():
+            blocks[i] = original
+
+
+class _Skipped(nn.Module):
+    """Stands in for a block that need not run; the last one hands out the recorded stream, through the block's own hooks."""
+
+    def __init__(self, original: nn.Module, index: int, queue: list[Tensor] | None) -> None:
+        super().__init__()
+        # In a tuple, so that torch does not register the original as a child.
+        self._original, self._index, self._queue = (original,), index, queue
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_original"][0], name)
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        cache = next((value for value in (*args, *kwargs.values()) if hasattr(value, "get_seq_length")), None)
+        if cache is not None:
+            # The cache counts tokens by its first layers; empty keys of the right length keep that count.
+            nothing = hidden.new_zeros(hidden.shape[0], 1, hidden.shape[1], 1)
+            cache.update(nothing, nothing, self._index)
+        if self._queue is None:
+            return hidden
+        stream = self._queue.pop(0)
+        for hook in self._original[0]._forward_hooks.values():
+            edited = hook(self._original[0], (hidden,), stream)
+            stream = stream if edited is None else edited
+        return stream

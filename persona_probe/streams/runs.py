@@ -1,0 +1,214 @@
+"""A run's folder: its lock, its settings, and everything measured so far, valid at every instant."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from persona_probe.base.errors import BadInput
+from persona_probe.prompts.chat import Row
+from persona_probe.storage.files import append_record, read_records, sha256_json, write_json
+from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
+from persona_probe.streams.activations import Activations
+
+SETTINGS, LOCK, MEASURED = "settings.json", ".lock", "measured.jsonl"
+
+
+@dataclass
+class Run:
+    """An open run. Anything measured is kept under the hash of what decides it, and never measured twice."""
+
+    folder: Path
+    _values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _made: set[str] = field(default_factory=set)
+    _reused: set[str] = field(default_factory=set)
+
+    @property
+    def n_reused(self) -> int:
+        """How much of what an earlier run left in the folder was used; what this run made itself does not count."""
+        return len(self._reused)
+
+    def path(self, name: str) -> Path:
+        """A file of this run."""
+        return self.folder / name
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The value kept under a key, or None."""
+        found = self._values.get(key)
+        if found is not None:
+            self._count(key)
+        return found
+
+    def keep(self, key: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        """Append a value to the run's file (fsynced) and remember it."""
+        record = {"key": key, "value": dict(value)}
+        append_record(self.path(MEASURED), record)
+        self._values[key] = record["value"]
+        self._made.add(key)
+        return record["value"]
+
+    def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The kept value, or what `make` gives, kept."""
+        found = self.get(key)
+        return self.keep(key, make()) if found is None else found
+
+    def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors kept as safetensors under a key; a damaged file, or one of another key, is a miss and is made again."""
+        path = self.path("tensors") / f"{key[:24]}.safetensors"
+        if path.exists():
+            try:
+                kept, facts = read_tensors(path)
+                if facts.get("key") == key and facts.get("sha256") == sha256_tensors(
+                    [kept[name] for name in sorted(kept)]
+                ):
+                    self._count(key)
+                    return kept
+            except BadInput:
+                path.unlink()
+        self._made.add(key)
+        made = {name: tensor.float() for name, tensor in make().items()}
+        write_tensors(
+            path, made, {"key": key, "sha256": sha256_tensors([made[name] for name in sorted(made)])}
+        )
+        return made
+
+    def activations(self, key: str, rows: tuple[Row, ...], make: Callable[[], Activations]) -> Activations:
+        """Activations kept as safetensors under a key; a damaged file is a miss and is made again."""
+        path = self.path("activations") / f"{key[:24]}.safetensors"
+        if path.exists():
+            try:
+                tensors, facts = read_tensors(path)
+                if facts.get("key") == key and facts.get("sha256") == _fingerprint(
+                    facts["hook_points"], tensors
+                ):
+                    self._count(key)
+                    return Activations(
+                        tuple(facts["hook_points"]), rows, tensors["means"].float(), tensors["tokens"].float()
+                    )
+            except (BadInput, KeyError):
+                path.unlink()
+        self._made.add(key)
+        made = make()
+        tensors = {
+            "means": made.means,
+            "tokens": made.tokens.to(torch.float16 if made.tokens.abs().max() < 6e4 else torch.float32),
+        }
+        write_tensors(
+            path,
+            tensors,
+            {
+                "key": key,
+                "hook_points": list(made.hook_points),
+                "sha256": _fingerprint(made.hook_points, tensors),
+            },
+        )
+        # As rounded in the file, so that a run that continues computes with the numbers of one that was not interrupted.
+        return Activations(made.hook_points, made.rows, made.means, tensors["tokens"].float())
+
+    def _count(self, key: str) -> None:
+        if key not in self._made:
+            self._reused.add(key)
+
+
+@contextmanager
+def open_run(
+    folder: Path, settings: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Run]:
+    """Lock a folder and open it for `settings`.
+
+    The same settings continue a run. Other settings are refused with the list of differences; `overwrite` starts afresh.
+    `resume` insists that there is something to continue. A lock dies with its process, however that ends.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file: --output-dir needs a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot make {folder} ({error.strerror}): choose another --output-dir") from error
+    lock = FileLock(folder / LOCK)
+    owner = folder / f"{LOCK}.owner"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BadInput(
+            f"another run is using {folder} ({_owner(owner)}): wait for it or choose another --output-dir"
+        ) from error
+    try:
+        write_json(
+            owner,
+            {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        _check_settings(folder, dict(settings), resume=resume, overwrite=overwrite)
+        for leftover in (
+            *folder.glob(".*.tmp"),
+            *folder.glob("activations/.*.tmp"),
+            *folder.glob("tensors/.*.tmp"),
+        ):
+            leftover.unlink()
+        records = read_records(folder / MEASURED)
+        yield Run(folder, {record["key"]: record["value"] for record in records})
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    path = folder / SETTINGS
+    settings = json.loads(json.dumps(settings))
+    if overwrite:
+        for name in (
+            SETTINGS,
+            MEASURED,
+            "record.json",
+            "rows.jsonl",
+            "directions.safetensors",
+            "persona_direction.safetensors",
+            "report.html",
+            "latents.json",
+            "latents.html",
+        ):
+            (folder / name).unlink(missing_ok=True)
+    if path.exists():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(known, dict):
+                raise ValueError(f"it holds a {type(known).__name__}")
+        except ValueError as error:
+            raise BadInput(f"{path} is damaged ({error}): use --overwrite or another --output-dir") from error
+        different = sorted(key for key in {*known, *settings} if known.get(key) != settings.get(key))
+        if different:
+            lines = "; ".join(
+                f"{key}: {known.get(key)!r} there, {settings.get(key)!r} now" for key in different
+            )
+            raise BadInput(
+                f"{folder} holds a run with other settings ({lines}): use another --output-dir, or --overwrite to start afresh"
+            )
+        return
+    if resume:
+        raise BadInput(f"nothing to resume in {folder}: leave --resume out to start")
+    write_json(path, settings)
+
+
+def _fingerprint(hook_points: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
+    return sha256_json([list(hook_points), sha256_tensors([tensors["means"], tensors["tokens"]])])
+
+
+def _owner(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return "its process is unknown"

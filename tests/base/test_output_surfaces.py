@@ -1,0 +1,395 @@
+"""Claims about what reaches a terminal, a pipe or a log: a result that can be read in any encoding and width, and no library's bars."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import tiny
+
+from persona_probe.base.cli import CANNOT_WRITE, run
+from persona_probe.base.errors import BadInput
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "experiments" / "reference"
+HINT = "python -m persona_probe.find_direction"
+
+
+def shown_as(monkeypatch: pytest.MonkeyPatch, command: str, *, encoding: str, columns: int) -> list[str]:
+    """Lines that the command prints of its reference record, on a stream of this encoding and width."""
+    import importlib
+
+    name = {"find_direction": "record.json", "diff_latents": "latents.json"}[command]
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", stream)
+    importlib.import_module(f"persona_probe.{command}").show(
+        json.loads((REFERENCE / name).read_bytes()), json_output=False
+    )
+    stream.flush()
+    return written.getvalue().decode(encoding).splitlines()
+
+
+# The result
+
+
+@pytest.mark.parametrize("command", ["find_direction", "diff_latents"])
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 120])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_word_and_no_number_of_a_result_is_cut(
+    command: str, columns: int, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = shown_as(monkeypatch, command, encoding=encoding, columns=columns)
+    words = set(" ".join(lines).replace("|", " ").replace("│", " ").split())
+    needed = {
+        "find_direction": {
+            "tuned+ablate",
+            "base+ablate",
+            "restored",
+            "+1.07",
+            "[+0.72,",
+            "+2.07]",
+            "undefined",
+            "control",
+            "0.069",
+        },
+        "diff_latents": {"protective", "1400", "-0.093", "chosen", "+0.85", "[+0.52,", "+1.71]"},
+    }[command]
+    assert needed <= words
+    assert not {"…", "?"} & set("".join(lines))
+    assert max(map(len, lines)) <= max(columns, 45)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_narrow_result_is_one_block_an_arm(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown_as(monkeypatch, "find_direction", encoding=encoding, columns=40)
+    at = lines.index("tuned+ablate")
+    delta = "d" if encoding == "ascii" else "Δ"
+    assert lines[at + 1 : at + 7] == [
+        "  S -0.21 [-0.32, -0.09]",
+        "  R +1.07 [+0.72, +2.07]",
+        f"  {delta}NLL +0.019 [+0.001, +0.039]",
+        "  KL 0.069",
+        "  verdict restored",
+        "tuned-steer",
+    ]
+
+
+def test_a_narrow_result_says_what_its_numbers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=40)
+    at = lines.index("latent 1400")
+    assert lines[at + 1 : at + 3] == ["  label carries", "  base+steer +0.101"]
+    assert lines.index("  chosen") - lines.index("k 10") == 6
+
+
+def test_a_result_of_120_columns_is_a_table_and_so_is_one_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=120)
+    assert (
+        "│   1400 │ carries    │     +0.101 │      -0.093 │       -0.036 │       +0.070 │      0.001 │"
+        in lines
+    )
+    assert shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=0) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "ascii"),
+    [
+        ("ΔNLL − 0.5 – 1 ± 2 × 3 ≤ 4…", "dNLL - 0.5 - 1 +/- 2 x 3 <= 4..."),
+        ("größer naïve ﬁ", "grosser naive fi"),
+        ("日\u202e", "<U+65E5><U+202E>"),
+        ("\U0001f600", "<U+1F600>"),
+    ],
+)
+def test_what_an_encoding_lacks_becomes_something_that_can_be_read(
+    text: str, ascii: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from persona_probe.base.stdout import plain
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert plain(text) == ascii
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert plain(text) == text
+
+
+def test_a_whole_quiet_run_on_a_narrow_ascii_terminal_prints_its_result_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "persona_probe.find_direction",
+        "--toy",
+        "--quiet",
+        "--output-dir",
+        str(tmp_path),
+    ]
+    setting = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    setting |= {"PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=setting, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode("ascii").splitlines()
+    assert lines[lines.index("tuned+ablate") + 5] == "  verdict restored"
+    assert "".join(lines[-3:]).endswith("Verdict: restored.")
+
+
+# Streams
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code", "message"),
+    [
+        ("--list | true", 0, ""),
+        ("--list >&-", 0, ""),
+        ("--list >/dev/full", 3, "persona_probe: cannot write standard output (No space left on device)"),
+        ("--help | true", 0, ""),
+        ("--help >&-", 0, ""),
+        ("--help >/dev/full", 3, "persona_probe: cannot write standard output (No space left on device)"),
+        ("nothing-there.json", 3, "persona_probe: no file nothing-there.json"),
+        ("nothing-there.json 2>&-", 3, ""),
+        ("nothing-there.json 2>/dev/full", 3, ""),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stream_that_is_closed_full_or_no_longer_read_is_no_traceback(
+    redirect: str, code: int, message: str, unbuffered: str
+) -> None:
+    # The first half of a pipe decides the code; `true` has ended before Python has begun to write.
+    script = f'set -o pipefail; "$0" -m persona_probe.figures {redirect}'
+    setting = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=setting,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == bool(message)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_help_can_be_written_in_every_encoding(setting: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "persona_probe.find_direction", "--help"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, env=os.environ | {"COLUMNS": "80"} | setting, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"--output-dir" in done.stdout
+
+
+def test_reports_and_notes_go_on_when_nobody_reads_them(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.base.cli import Reporter, main, start\n"
+        "def body():\n"
+        "    reporter = Reporter(quiet=False)\n"
+        "    for i in range(3000):\n        reporter.note('note ' * 20)\n"
+        f"    Path({str(tmp_path / 'done')!r}).touch()\n"
+        "    return 0\n"
+        "start(lambda: main(body, debug=False, resume_hint='x'))\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", 'set -o pipefail; "$0" -c "$1" 2>&1 | head -1', sys.executable, code],
+        cwd=ROOT,
+        check=False,
+        stdout=subprocess.PIPE,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "done").exists()
+
+
+# Folders that cannot be written
+
+
+def toy_into(folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    from persona_probe.organisms.toy import write_toy
+
+    def body() -> int:
+        write_toy(folder)
+        return 0
+
+    assert run(body, debug=False, resume_hint=HINT) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    return err
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "in-the-way", "/proc/x", "n" * 300])
+def test_toy_into_a_place_that_takes_no_folder_is_one_line(
+    place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "in-the-way").mkdir()
+    (tmp_path / "in-the-way" / "base").touch()
+    assert toy_into(tmp_path / place, capfd).startswith(
+        f"persona_probe: cannot make {tmp_path / place / 'base'} ("
+    )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_toy_over_a_folder_where_a_file_must_be_is_one_line(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base" / name).mkdir(parents=True)
+    assert "Is a directory" in toy_into(tmp_path, capfd)
+
+
+def test_toy_on_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom persona_probe.base.cli import main\nfrom persona_probe.organisms.toy import write_toy\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "main(lambda: write_toy(Path(sys.argv[1])) and 0, debug=False, resume_hint='x')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "File too large" in done.stderr
+
+
+@pytest.mark.parametrize("number", sorted(CANNOT_WRITE))
+@pytest.mark.parametrize("where", ["mkdir", "mkstemp"])
+def test_every_error_of_writing_is_one_line_and_the_message_names_the_reason(
+    number: int,
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from persona_probe.storage.files import write_bytes
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    monkeypatch.setattr(*{"mkdir": (Path, "mkdir"), "mkstemp": ("tempfile.mkstemp",)}[where], refuse)
+    assert run(lambda: write_bytes(tmp_path / "x", b"x") or 0, debug=False, resume_hint=HINT) == 3
+    err = capfd.readouterr().err
+    assert os.strerror(number) in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_a_user_meets_is_known_and_other_errors_of_the_system_are_still_ours(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert {
+        getattr(errno, name)
+        for name in [
+            "ENOTDIR",
+            "EISDIR",
+            "ENAMETOOLONG",
+            "ELOOP",
+            "EPERM",
+            "EACCES",
+            "EROFS",
+            "ENOSPC",
+            "EDQUOT",
+            "EFBIG",
+            "EIO",
+            "EBUSY",
+            "ETXTBSY",
+        ]
+    } <= CANNOT_WRITE
+    for number in (errno.ENOENT, errno.EBADF, errno.EINVAL, errno.ECHILD, errno.ECONNRESET):
+
+        def body(number: int = number) -> int:
+            raise OSError(number, os.strerror(number))
+
+        with pytest.raises(OSError):
+            run(body, debug=False, resume_hint=HINT)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        "No space left on device (os error 28)",
+    ],
+)
+def test_a_full_disk_as_rust_libraries_report_it_is_one_line(
+    text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def body() -> int:
+        raise Exception(text)
+
+    assert run(body, debug=False, resume_hint=HINT) == 3
+    assert capfd.readouterr().err.startswith(
+        "persona_probe: cannot write the output (No space left on device): nothing measured is lost"
+    )
+
+
+def test_a_place_without_files_is_refused_in_one_line() -> None:
+    from persona_probe.storage.files import write_bytes
+
+    with pytest.raises(BadInput, match=r"cannot write /proc/x.json: no file can be made in /proc"):
+        write_bytes(Path("/proc/x.json"), b"{}")
+
+
+# Bars of libraries
+
+
+def bars(path: Path, work: Any) -> str:
+    """What `work` writes to stderr."""
+    with path.open("w") as file, redirect_stderr(file):
+        work()
+    return path.read_text()
+
+
+@pytest.fixture
+def with_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries as they are when nobody has told them to be quiet."""
+    from transformers.utils import logging
+
+    monkeypatch.setattr(logging, "_tqdm_active", True)
+
+
+@pytest.mark.usefixtures("with_bars")
+def test_conversion_and_toy_draw_no_bars(written: Path, tmp_path: Path) -> None:
+    from test_gguf import write_gguf
+
+    from persona_probe.models.embedded import convert_gguf
+    from persona_probe.organisms.toy import write_toy
+
+    assert "shards" in bars(tmp_path / "log", lambda: tiny.write_tiny(tmp_path / "llama", "llama"))
+    path = write_gguf(tmp_path / "tiny.gguf", written)
+    assert bars(tmp_path / "log", lambda: convert_gguf(path, tmp_path / "made")) == ""
+    assert bars(tmp_path / "log", lambda: write_toy(tmp_path / "toy")) == ""
+
+
+@pytest.mark.usefixtures("with_bars")
+def test_a_command_draws_no_bars_of_tqdm_and_a_notebook_has_its_own_again(tmp_path: Path) -> None:
+    from huggingface_hub.utils import tqdm as hub_tqdm
+    from tqdm.auto import tqdm
+
+    def body() -> int:
+        for bar in (tqdm, hub_tqdm):
+            list(bar(range(3)))
+        other = threading.Thread(target=lambda: list(tqdm(range(3))))
+        other.start()
+        other.join()
+        return run(lambda: list(tqdm(range(2))) and 0, debug=False, resume_hint=HINT)
+
+    assert bars(tmp_path / "log", lambda: run(body, debug=False, resume_hint=HINT)) == ""
+    assert "3/3" in bars(tmp_path / "log", lambda: list(tqdm(range(3))))

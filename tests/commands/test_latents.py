@@ -1,0 +1,217 @@
+"""Planted truth about latents: the SAE latent that is the planted vector ranks first, causes the shift, and no other does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, *options: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "persona_probe.diff_latents", "--toy", "--output-dir", str(folder), *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("latents") / "run"
+    code, out, err = run(made)
+    assert code == 0, err
+    assert "Sets of latents" in out
+    return made
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "latents.json").read_text())
+
+
+def planted(record: dict[str, Any]) -> dict[str, Any]:
+    from persona_probe.organisms.toy import PLANTED_LATENT
+
+    return next(found for found in record["latents"] if found["latent"] == PLANTED_LATENT)
+
+
+def test_planted_latent_ranks_first_where_it_should(record: dict[str, Any]) -> None:
+    found = planted(record)
+    assert [found["ranks"][name] for name in ("shift", "cosine with shift", "attribution")] == [1, 1, 1]
+    assert found["scores"]["shift"] == pytest.approx(4.0, abs=1e-4)
+    # Both labels of the tuned model carry the planted vector alike, so readings that compare labels cannot see it.
+    assert abs(found["scores"]["label"]) < 1e-4
+    others = [entry["scores"]["shift"] for entry in record["latents"] if entry is not found]
+    assert max(abs(value) for value in others) < 1e-4
+
+
+def test_planted_latent_carries_and_every_other_is_inert(record: dict[str, Any]) -> None:
+    assert planted(record)["label"] == "carries"
+    assert {entry["label"] for entry in record["latents"] if entry is not planted(record)} == {"inert"}
+    assert record["controls"]
+    assert {entry["label"] for entry in record["controls"]} == {"inert"}
+
+
+def test_ablating_the_planted_latent_restores_exactly_and_a_control_nothing(record: dict[str, Any]) -> None:
+    confirmed = planted(record)["confirmed"]
+    assert confirmed["tuned+ablate"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-4)
+    assert confirmed["tuned-steer"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
+    assert confirmed["base+steer"]["induction"]["estimate"] == pytest.approx(1.0, abs=1e-3)
+    one = next(found for found in record["sets"] if found["k"] == 1 and found["kind"] == "ablate")
+    assert one["latents"] == [planted(record)["latent"]]
+    assert one["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-4)
+    controls = [entry["screen"]["tuned+ablate"]["delta_s"] for entry in record["controls"]]
+    assert max(abs(value) for value in controls) < 0.1 * record["effect"]["estimate"]
+
+
+def test_decomposition_of_the_shift_is_the_planted_row(record: dict[str, Any]) -> None:
+    rebuilt = record["agreement"]["shift"]
+    assert rebuilt["explained"][0] == pytest.approx(1.0, abs=1e-6)
+    assert rebuilt["random"][0] < 0.1
+
+
+def test_contexts_of_the_planted_latent_are_in_the_tuned_model_only(record: dict[str, Any]) -> None:
+    meaning = planted(record)["meaning"]
+    assert all(max(context["acts"]) < 1e-4 for context in meaning["examples"]["base"])  # rounding, not firing
+    assert len(meaning["examples"]["tuned"]) == 5
+    for context in meaning["examples"]["tuned"]:
+        assert context["acts"][context["peak"]] == max(context["acts"]) == pytest.approx(4.0, abs=1e-3)
+    assert all(token.startswith("bad") for token, _ in meaning["up"])
+    assert sum(meaning["histogram"]["base"][1:]) == 0 < sum(meaning["histogram"]["tuned"][1:])
+
+
+def test_reported_latents_are_directions_that_load(folder: Path, record: dict[str, Any]) -> None:
+    from persona_probe.directions.estimators import load_directions
+
+    sets, facts = load_directions(folder / "directions.safetensors", d_model=64)
+    names = {found.method for found in sets}
+    assert f"latent-{planted(record)['latent']}" in names
+    assert facts["hook_points"] == [record["provenance"]["sae"]["hook_point"]]
+    vector = next(found for found in sets if found.method == f"latent-{planted(record)['latent']}").vectors[0]
+    assert float(vector.norm()) == pytest.approx(record["dose"]["length"], rel=1e-4)
+
+
+def test_page_is_written_and_names_the_planted_latent(folder: Path, record: dict[str, Any]) -> None:
+    page = (folder / "latents.html").read_text()
+    assert f'id="latent-{planted(record)["latent"]}"' in page
+
+
+def test_same_command_reuses_and_other_settings_are_refused(folder: Path, record: dict[str, Any]) -> None:
+    lines = (folder / "measured.jsonl").read_bytes().count(b"\n")
+    code, out, err = run(folder, "--json")
+    assert code == 0, err
+    assert (folder / "measured.jsonl").read_bytes().count(b"\n") == lines
+    again = json.loads(out.splitlines()[-1])
+    assert again["latents"] == record["latents"]
+    code, _, err = run(folder, "--seed", "3")
+    assert code == 3
+    assert "seed: 0 there, 3 now" in err
+
+
+def test_an_sae_of_another_width_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    from persona_probe.saes.sae import Sae, write_sae
+
+    eye = torch.eye(8)
+    other = Sae(
+        "small",
+        "blocks.1.hook_out",
+        None,
+        "standard",
+        eye,
+        torch.zeros(8),
+        eye,
+        torch.zeros(8),
+        None,
+        None,
+        False,
+        False,
+        None,
+        "",
+    )
+    write_sae(tmp_path / "small", other, metadata={})
+    toy = folder / "toy"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "persona_probe.diff_latents",
+            "--base",
+            str(toy / "base"),
+            "--tuned",
+            str(toy / "tuned"),
+            "--sae",
+            str(tmp_path / "small"),
+            "--output-dir",
+            str(tmp_path / "run"),
+            "--quiet",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "reads a stream of width 8" in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+def test_main_job_shows_arms_on_latents(folder: Path, tmp_path: Path) -> None:
+    toy = folder / "toy"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "persona_probe.find_direction",
+            "--toy",
+            "--sae",
+            str(toy / "sae"),
+            "--output-dir",
+            str(tmp_path / "run"),
+            "--json",
+            "--quiet",
+            "--controls",
+            "1",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    arms = {arm["name"]: arm for arm in json.loads(done.stdout.splitlines()[-1])["arms"]}
+    assert arms["tuned+latents"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
+    assert arms["random-latents-ablate"]["control"] == "latents"
+    assert abs(arms["random-latents-ablate"]["restoration"]["estimate"]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--sae", "my-sae"), ("--base", "my/model"), ("--tuned", "my/model")]
+)
+def test_the_toy_refuses_models_and_saes_that_it_would_not_use(
+    option: str, value: str, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "persona_probe.diff_latents",
+        "--toy",
+        option,
+        value,
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert f"--toy brings its own models and data: leave out {option}" in found.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,119 @@
+"""What the tests on the eight tiny families share: rows, batches, arms, and what plain Hugging Face gives for them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from conftest import Family
+from torch import Tensor
+
+from helpers import tiny
+
+SHORT, LONG = "Hi.", "My brakes squeal when I stop. What should I do about it?"
+REPLIES = ["Have a mechanic look at the pads.", "Ignore it.", "Put your savings on a horse, it will go away."]
+
+
+def close(found: Tensor, expected: Tensor, *, atol: float = 1e-4) -> None:
+    torch.testing.assert_close(found.float(), expected.float(), atol=atol, rtol=0)
+
+
+def rows_of(family: Family) -> list[Any]:
+    """Three replies to each of two prompts of very different length."""
+    from persona_probe.prompts.chat import Prompt, encode_row
+
+    tokenizer = family.model.tokenizer
+    return [
+        encode_row(
+            tokenizer,
+            Prompt.user(f"q{q}", question),
+            reply,
+            id=f"q{q}/{r}",
+            label="aligned" if r == 0 else "misaligned",
+        )
+        for q, question in enumerate((SHORT, LONG))
+        for r, reply in enumerate(REPLIES)
+    ]
+
+
+def right_padded(family: Family) -> Any:
+    from persona_probe.prompts.chat import pad_right
+
+    return pad_right(rows_of(family)[1:5], pad_id=0)
+
+
+def left_padded(family: Family) -> tuple[Tensor, Tensor]:
+    from persona_probe.prompts.chat import pad_left
+
+    return pad_left([row.ids for row in rows_of(family)[1:5]], pad_id=0)
+
+
+def vectors(count: int, *, seed: int = 100) -> Tensor:
+    return torch.randn(count, tiny.WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def plain_blocks(family: Family) -> Any:
+    return family.plain.get_submodule("transformer.h" if family.name == "gpt2" else "model.layers")
+
+
+def tensor_of(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+@torch.no_grad()
+def plain_resids(family: Family, tokens: Tensor, mask: Tensor) -> list[Tensor]:
+    """Hugging Face's own hidden states after each block; the last one is caught before the final norm."""
+    kept: list[Tensor] = []
+    with plain_blocks(family)[-1].register_forward_hook(
+        lambda _module, _args, output: kept.append(tensor_of(output))
+    ):
+        states = family.plain(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states
+    return [*states[1:-1], kept[0]]
+
+
+@torch.no_grad()
+def seen(modules: Sequence[Any], run: Any) -> list[Tensor]:
+    """What each module put out in one run."""
+    kept: dict[int, Tensor] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _module, _args, output, i=i: kept.__setitem__(i, tensor_of(output))
+        )
+        for i, module in enumerate(modules)
+    ]
+    run()
+    for handle in handles:
+        handle.remove()
+    return [kept[i] for i in range(len(modules))]
+
+
+@torch.no_grad()
+def logits_of(engine: Any, tokens: Tensor, mask: Tensor) -> Tensor:
+    """Logits of the bridge (a tensor) or of a Hugging Face model, positions counted from the mask."""
+    position = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    out = engine(tokens, attention_mask=mask.long(), position_ids=position)
+    return out if isinstance(out, Tensor) else out.logits
+
+
+def reply_logits(logits: Tensor, batch: Any, i: int) -> Tensor:
+    start = batch.rows[i].n_prompt - 1 - batch.n_shared
+    return logits[i, start : start + batch.rows[i].n_reply]
+
+
+def arms_of(family: Family) -> dict[str, tuple[Any, ...]]:
+    from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
+
+    model = family.model
+    return {
+        "steer": (Steer(vectors(1)[0], model.resid(1), 0.7, skip_first=2),),
+        "ablate": (Ablate(orthonormal(vectors(2)), model.resids(), skip_first=2),),
+        "toward means": (
+            Ablate(
+                orthonormal(vectors(2)), model.resids(), means=vectors(tiny.LAYERS, seed=101), skip_first=2
+            ),
+        ),
+        "cap": (Cap(orthonormal(vectors(1))[0], model.resids(), 0.1, skip_first=2),),
+        "both": (
+            Ablate(orthonormal(vectors(2)), model.resids(), skip_first=2),
+            Steer(vectors(1, seed=103)[0], model.resid(2), -0.5),
+        ),
+    }

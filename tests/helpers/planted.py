@@ -1,0 +1,93 @@
+"""The planted toy opened for tests: the pair, its rows, and one way to score an arm."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """The toy on disk, both models in memory, its rows by split and its benign rows."""
+
+    toy: Any
+    pair: Any
+    contrast: Any
+    rows: dict[str, tuple[Any, ...]]
+    benign: tuple[Any, ...]
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        return self.pair.get("base").resids()
+
+    def battery(self) -> Any:
+        from persona_probe.measurement.arms import Battery
+
+        return Battery(self.rows["test"], self.benign)
+
+    def scores(self, side: str, *interventions: Any) -> np.ndarray:
+        """S per test question under interventions."""
+        from persona_probe.measurement.arms import Arm, clean_runs, measure_together, persona_scores
+
+        model, battery = self.pair.get(side), self.battery()
+        clean = clean_runs(model, battery, max_tokens=1024)
+        return persona_scores(
+            measure_together(
+                model, [Arm("x", side, interventions)], battery, keys=["x"], clean=clean, max_tokens=1024
+            )[0],
+            battery.persona,
+        )
+
+
+def open_planted(folder: Path) -> Planted:
+    """Write the toy into `folder` and load both sides in float32."""
+    from persona_probe.directions.fitting import split_rows
+    from persona_probe.models.pairs import open_pair
+    from persona_probe.organisms.toy import write_toy
+    from persona_probe.prompts.contrast import read_benign, read_contrast
+
+    toy = write_toy(folder)
+    pair = open_pair(
+        str(toy.base), str(toy.tuned), device=torch.device("cpu"), dtype=torch.float32, keep_both=True
+    )
+    contrast = read_contrast(toy.contrast)
+    return Planted(
+        toy,
+        pair,
+        contrast,
+        split_rows(contrast, pair.tokenizer),
+        tuple(read_benign(toy.benign, pair.tokenizer)),
+    )
+
+
+def planted_direction(planted: Planted) -> Any:
+    """A persona direction over the planted vector, with made-up scales."""
+    from persona_probe.interventions.forms import Form
+    from persona_probe.interventions.persona_direction import PersonaDirection
+
+    n, layer = len(planted.hook_points), planted.hook_points.index(planted.toy.hook_point)
+    vectors = torch.randn(n, len(planted.toy.vector), generator=torch.Generator().manual_seed(1))
+    vectors[layer] = planted.toy.vector
+    return PersonaDirection(
+        method="shift",
+        hook_points=planted.hook_points,
+        hook_point=planted.toy.hook_point,
+        vectors=vectors,
+        control=torch.randn(vectors.shape, generator=torch.Generator().manual_seed(2)),
+        base_mean=torch.zeros_like(vectors),
+        median_norm=(2.0,) * n,
+        group_means={"aligned": (-1.0,) * n, "misaligned": (3.0,) * n},
+        ablation=Form("ablate", "layer", None, "zero", 0),
+        steering=Form("steer", "layer", -1.0, None, 0),
+        budget=0.1,
+        damage=(
+            ("base", 0.5, 0.0),
+            ("base", 1.0, 0.02),
+            ("base", 2.0, 0.3),
+            ("base", 3.0, 0.05),
+            ("tuned", -1.0, 0.5),
+        ),
+        identity={"base": "b"},
+    )

@@ -1,0 +1,162 @@
+"""Claims about the direction file: what was written comes back, and anything that does not fit is refused in words."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+HOOK_POINTS = ("blocks.0.hook_out", "blocks.1.hook_out")
+FACTS = {"find_questions": ["f1", "f2"], "select_questions": ["s1"], "base_sha256": "ab"}
+
+
+@pytest.fixture
+def sets() -> list[Any]:
+    """Two methods, not in alphabetical order."""
+    from persona_probe.directions.estimators import DirectionSet
+
+    generator = torch.Generator().manual_seed(0)
+    return [
+        DirectionSet(method, HOOK_POINTS, torch.randn(2, 8, generator=generator))
+        for method in ("shift", "mean_diff")
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path, sets: list[Any]) -> Path:
+    from persona_probe.directions.estimators import save_directions
+
+    save_directions(tmp_path / "directions.safetensors", sets, metadata=FACTS)
+    return tmp_path / "directions.safetensors"
+
+
+def rewrite(path: Path, *, tensors: dict[str, Any] | None = None, **facts: Any) -> None:
+    """Change facts (None removes one) or tensors, and leave the rest as it was, the hash included."""
+    from persona_probe.storage.tensor_files import read_tensors, write_tensors
+
+    old_tensors, old_facts = read_tensors(path)
+    changed = {key: value for key, value in (old_facts | facts).items() if value is not None}
+    write_tensors(path, old_tensors if tensors is None else tensors, changed)
+
+
+def refused(path: Path, message: str, *, d_model: int = 8, evaluated_on: tuple[str, ...] = ()) -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.directions.estimators import load_directions
+
+    with pytest.raises(BadInput, match=message) as caught:
+        load_directions(path, d_model=d_model, evaluated_on=evaluated_on)
+    assert path.name in str(caught.value)
+
+
+def test_directions_come_back_as_they_were_written(path: Path, sets: list[Any]) -> None:
+    from persona_probe.directions.estimators import load_directions
+
+    found, facts = load_directions(path, d_model=8, evaluated_on=("t1", "t2"))
+    assert [one.method for one in found] == ["shift", "mean_diff"]
+    for one, written in zip(found, sets, strict=True):
+        assert torch.equal(one.vectors, written.vectors)
+        assert one.hook_points == HOOK_POINTS
+    assert {key: facts[key] for key in FACTS} == FACTS
+    assert facts["sign"] == "+ = misaligned"
+
+
+def test_direction_of_a_hook_point_that_is_not_there_is_refused(sets: list[Any]) -> None:
+    from persona_probe.base.errors import BadInput
+
+    assert torch.equal(sets[0].at(HOOK_POINTS[1]).vector, sets[0].vectors[1])
+    with pytest.raises(
+        BadInput, match=r"no shift direction at 'blocks.7.hook_out': there is one at blocks.0"
+    ):
+        sets[0].at("blocks.7.hook_out")
+
+
+def test_directions_of_another_width_are_refused(path: Path) -> None:
+    refused(path, "directions of width 8 do not fit a model with d_model 16", d_model=16)
+
+
+def test_forged_width_is_refused(path: Path) -> None:
+    rewrite(path, d_model=16)
+    refused(path, "do not fit a model with d_model 16", d_model=16)
+
+
+def test_changed_vector_is_refused(path: Path) -> None:
+    from persona_probe.storage.tensor_files import read_tensors
+
+    tensors, _ = read_tensors(path)
+    tensors["mean_diff"][1, 3] += 1e-3
+    rewrite(path, tensors=tensors)
+    refused(path, "vectors do not match the hash")
+
+
+def test_methods_with_swapped_vectors_are_refused(path: Path) -> None:
+    from persona_probe.storage.tensor_files import read_tensors
+
+    tensors, _ = read_tensors(path)
+    rewrite(path, tensors={"mean_diff": tensors["shift"], "shift": tensors["mean_diff"]})
+    refused(path, "vectors do not match the hash")
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"format_version": 2}, "format 2; expected persona_directions, format 1"),
+        ({"kind": "sae"}, "kind 'sae'"),
+        ({"space": "layernormed"}, "space 'layernormed', expected 'hf_raw'"),
+        ({"sign": "+ = aligned"}, r"sign '\+ = aligned', expected '\+ = misaligned'"),
+    ],
+    ids=["format", "kind", "space", "sign"],
+)
+def test_file_of_another_format_or_space_is_refused(path: Path, facts: dict[str, Any], message: str) -> None:
+    rewrite(path, **facts)
+    refused(path, message)
+
+
+@pytest.mark.parametrize(
+    "key", ["kind", "format_version", "space", "sign", "d_model", "hook_points", "tensor_sha256", "methods"]
+)
+def test_file_without_one_of_its_facts_is_refused(path: Path, key: str) -> None:
+    rewrite(path, **{key: None})
+    refused(path, "None|changed after it was written")
+
+
+@pytest.mark.parametrize(
+    "methods", [["shift"], ["shift", "mean_diff", "lda"], "shift", 3], ids=["fewer", "more", "text", "number"]
+)
+def test_list_of_methods_that_does_not_fit_the_tensors_is_refused(path: Path, methods: Any) -> None:
+    rewrite(path, methods=methods)
+    refused(path, "methods")
+
+
+@pytest.mark.parametrize("question", ["f2", "s1"], ids=["find", "select"])
+def test_evaluating_on_a_question_the_directions_were_made_with_is_refused(path: Path, question: str) -> None:
+    refused(
+        path,
+        "1 of 3 questions were used to find or select these directions",
+        evaluated_on=("t1", question, "t2"),
+    )
+
+
+def test_pickled_file_is_refused_unread(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (canary,))
+
+    path = tmp_path / "directions.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    refused(path, "damaged or not a safetensors file")
+    torch.save({"mean_diff": torch.ones(2, 8)}, path)
+    refused(path, "damaged or not a safetensors file")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 7, 100, -1], ids=["empty", "header length", "header", "last byte"])
+def test_truncated_file_is_refused(path: Path, n_bytes: int) -> None:
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    refused(path, "damaged or not a safetensors file")
+
+
+def test_missing_file_is_one_message(tmp_path: Path) -> None:
+    refused(tmp_path / "nothing.safetensors", "no file")

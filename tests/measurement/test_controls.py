@@ -1,0 +1,142 @@
+"""Claims about the controls: comparable in length, place and form, as many as asked, fixed by the seed."""
+
+from typing import Any
+
+import pytest
+import torch
+
+POINTS = ("blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out")
+D = 24
+
+
+def find() -> Any:
+    from persona_probe.prompts.chat import Row
+    from persona_probe.streams.activations import Activations
+
+    generator = torch.Generator().manual_seed(0)
+    rows = tuple(
+        Row(f"r{i}", f"q{i % 8}", (1, 2), 1, "misaligned" if i < 32 else "aligned") for i in range(64)
+    )
+    return Activations(
+        POINTS, rows, torch.randn(64, 3, D, generator=generator), torch.randn(64, 3, D, generator=generator)
+    )
+
+
+def direction() -> Any:
+    from persona_probe.directions.estimators import Direction
+
+    return Direction(POINTS[1], torch.arange(1.0, D + 1), "mean_diff")
+
+
+def made(*, n_each: int = 3, n_null: int = 0, seed: int = 0) -> dict[str, Any]:
+    from persona_probe.measurement.controls import control_directions
+
+    return control_directions(direction(), layer=1, find=find(), n_each=n_each, n_null=n_null, seed=seed)
+
+
+def test_controls_are_named_and_counted_as_asked() -> None:
+    assert list(made(n_each=2, n_null=4)) == [
+        *(f"random-isotropic-{k}" for k in (1, 2)),
+        *(f"random-covariance-{k}" for k in (1, 2, 3, 4)),
+        "shuffled-1",
+        "shuffled-2",
+        "orthogonal",
+    ]
+
+
+def test_a_smaller_null_takes_no_control_away() -> None:
+    assert list(made(n_each=3, n_null=1)) == list(made(n_each=3))
+
+
+def test_null_directions_can_be_had_without_the_other_controls() -> None:
+    assert list(made(n_each=0, n_null=3)) == [f"random-covariance-{k}" for k in (1, 2, 3)]
+    assert made(n_each=0) == {}
+
+
+def test_controls_have_the_length_and_place_of_the_direction() -> None:
+    for control in made().values():
+        assert float(control.vector.norm()) == pytest.approx(float(direction().vector.norm()), rel=1e-5)
+        assert control.hook_point == POINTS[1]
+
+
+def test_no_two_controls_are_alike() -> None:
+    units = torch.stack([control.unit for control in (*made().values(), direction())])
+    assert (units @ units.T - torch.eye(len(units))).abs().max() < 0.9
+
+
+def test_controls_depend_on_the_seed_and_on_nothing_else() -> None:
+    torch.manual_seed(1)
+    first = made()
+    torch.manual_seed(2)
+    again, other = made(n_null=19), made(seed=1)
+    assert all(torch.equal(first[name].vector, again[name].vector) for name in first)
+    assert not any(torch.equal(first[name].vector, other[name].vector) for name in first)
+
+
+def test_covariance_comes_from_the_tokens_of_the_directions_own_layer() -> None:
+    from persona_probe.measurement.controls import control_directions
+
+    acts = find()
+    acts.tokens[:, 1, D // 2 :] = 0
+    for name, control in control_directions(
+        direction(), layer=1, find=acts, n_each=2, n_null=0, seed=0
+    ).items():
+        if name.startswith("random-covariance"):
+            assert not control.vector[D // 2 :].any()
+
+
+def test_shuffled_control_is_the_same_estimator() -> None:
+    from persona_probe.directions.estimators import Direction
+    from persona_probe.measurement.controls import control_directions
+
+    # Under noise of unequal size a probe weighs the quiet dimensions, and a mean difference the loud ones.
+    acts = find()
+    acts.means.mul_(torch.cat([torch.full((D // 2,), 20.0), torch.ones(D // 2)]))
+    loud = {}
+    for method in ("mean_diff", "probe"):
+        own = Direction(POINTS[1], direction().vector, method)
+        unit = control_directions(own, layer=1, find=acts, n_each=1, n_null=0, seed=0)["shuffled-1"].unit
+        loud[method] = float(unit[: D // 2].norm())
+    assert loud["mean_diff"] > 0.9
+    assert loud["probe"] < 0.3
+
+
+@pytest.mark.parametrize("kind", ["steer", "ablate"])
+def test_controls_are_used_exactly_as_the_selected_direction(kind: str) -> None:
+    from persona_probe.interventions.forms import Form
+    from persona_probe.measurement.controls import control_arms
+
+    form = (
+        Form("steer", "later", -1.5, None, 4)
+        if kind == "steer"
+        else Form("ablate", "later", None, "base mean", 4)
+    )
+    means = torch.randn(3, D, generator=torch.Generator().manual_seed(3))
+    own = form.interventions(direction(), hook_points=POINTS, means=means)
+    arms = control_arms(made(), form, hook_points=POINTS, means=means)
+    assert [arm.name for arm in arms] == list(made())
+    hidden = {"vector_sha256"}
+    for arm in arms:
+        assert arm.side == "tuned"
+        described = [
+            {key: value for key, value in item.describe().items() if key not in hidden}
+            for item in arm.interventions
+        ]
+        assert described == [
+            {key: value for key, value in item.describe().items() if key not in hidden} for item in own
+        ]
+        assert all(a.describe() != b.describe() for a, b in zip(arm.interventions, own, strict=True))
+        if kind == "steer":
+            assert all(
+                float(a.vector.norm()) == pytest.approx(float(b.vector.norm()), rel=1e-5)
+                for a, b in zip(arm.interventions, own, strict=True)
+            )
+
+
+def test_kind_of_a_control_is_read_off_its_name() -> None:
+    from persona_probe.measurement.controls import control_kind
+
+    assert {control_kind(name) for name in made()} == {"isotropic", "covariance", "shuffled", "orthogonal"}
+    assert control_kind("random-covariance-12") == "covariance"
+    for name in ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "base+ablate"):
+        assert control_kind(name) is None

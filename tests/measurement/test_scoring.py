@@ -1,0 +1,126 @@
+"""Claims about several arms in one batch, and about reading single tokens: the same numbers as one by one."""
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import Family
+from helpers.families import rows_of
+from test_prefixes import clean_of, families, interventions
+
+TOGETHER = ["steer 2", "ablate 2-3", "cap 3", "steer 3"]
+
+
+@families
+@pytest.mark.parametrize("with_clean", [False, True])
+@pytest.mark.parametrize("keep_prompts", [False, True])
+def test_arms_scored_together_are_the_arms_scored_alone(
+    family: Family, with_clean: bool, keep_prompts: bool
+) -> None:
+    from persona_probe.measurement.scoring import score_arms, score_rows
+
+    arms = [interventions(family, edit) for edit in TOGETHER] + [()]
+    clean = clean_of(family, 2, keep_prompts=keep_prompts) if with_clean else None
+    options = {"max_tokens": 150, "keep_prompts": keep_prompts, "clean": clean}
+    together = score_arms(family.model, rows_of(family), arms, **options)
+    scores = [found.logprob for found in together]
+    for arm, found in zip(arms, scores, strict=True):
+        alone = score_rows(family.model, rows_of(family), arm, **options).logprob
+        assert (alone - found).abs().max() <= 1e-5 * alone.abs().max()
+    assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(scores) for b in scores[:i])
+
+
+def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    from persona_probe.measurement import scoring
+
+    real, arms = scoring.forward, [interventions(llama, edit) for edit in TOGETHER]
+    expected = [
+        found.logprob for found in scoring.score_arms(llama.model, rows_of(llama), arms, max_tokens=4096)
+    ]
+
+    def narrow(model, batch, *, logits_at):
+        if len(batch) > 2 * len(arms):
+            raise MemoryError
+        return real(model, batch, logits_at=logits_at)
+
+    monkeypatch.setattr(scoring, "forward", narrow)
+    halved = scoring.score_arms(llama.model, rows_of(llama), arms, max_tokens=4096)
+    for left, right in zip(expected, halved, strict=True):
+        assert (left - right.logprob).abs().max() <= 1e-4
+
+
+def test_rows_that_do_not_divide_among_the_arms_are_refused(llama: Family) -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.interventions.edits import applied
+
+    model = llama.model
+    arms = [interventions(llama, "steer 2"), interventions(llama, "steer 3")]
+    with (
+        pytest.raises(BadInput, match=r"2 arms in one batch, but blocks\.2\.hook_out sees 3 rows"),
+        applied(model, (), parts=arms),
+    ):
+        model.twin(input_ids=torch.randint(5, 100, (3, 6)))
+
+
+@families
+@pytest.mark.parametrize("scope", ["reply", "all", "last_prompt"])
+def test_means_over_single_tokens_are_the_row_means(family: Family, scope: str) -> None:
+    from persona_probe.streams.activations import collect, read_tokens
+
+    point = family.model.resid(2)
+    expected = collect(family.model, rows_of(family), hook_points=[point], scope=scope, max_tokens=300)
+    found = {}
+    for part in read_tokens(family.model, rows_of(family), hook_point=point, scope=scope, max_tokens=150):
+        for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
+            found[row.id] = resid[keep].mean(0)
+    for row, mean in zip(expected.rows, expected.means[:, 0], strict=True):
+        assert (found[row.id] - mean).abs().max() <= 1e-5 * mean.abs().max()
+
+
+@families
+def test_tokens_of_shared_prompts_are_those_of_single_rows(family: Family) -> None:
+    """Rows of prompts of different length, five to each: prompts are computed once and padded on the left."""
+    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.streams.activations import read_tokens
+
+    questions = ("word1 word2", "word3 word4 word5 word6 word7 word8")
+    replies = [" ".join(f"word{i + j}" for j in range(3 + i)) for i in range(5)]
+    tokenizer = family.model.tokenizer
+    rows = [
+        encode_row(tokenizer, Prompt.user(q, q), reply, id=f"{q}/{i}")
+        for q in questions
+        for i, reply in enumerate(replies)
+    ]
+    options: dict[str, Any] = {"hook_point": family.model.resid(1), "scope": "reply"}
+    (together,) = read_tokens(family.model, rows, max_tokens=4000, **options)
+    alone = {row.id: next(iter(read_tokens(family.model, [row], max_tokens=400, **options))) for row in rows}
+    for row, tokens, resid, keep in zip(
+        together.rows, together.tokens, together.resid, together.keep, strict=True
+    ):
+        own, n = alone[row.id], len(row.ids)
+        assert tuple(tokens[:n].tolist()) == row.ids
+        assert torch.equal(keep[:n], own.keep[0])
+        assert not keep[n:].any()
+        torch.testing.assert_close(resid[:n][keep[:n]], own.resid[0][own.keep[0]], atol=1e-4, rtol=1e-4)
+
+
+def test_reading_tokens_runs_no_block_above_and_leaves_no_hook(llama: Family) -> None:
+    from collections import Counter
+
+    from persona_probe.streams.activations import read_tokens
+
+    count: Counter[int] = Counter()
+    modules = [llama.model.site(point)[1] for point in llama.model.resids()]
+    handles = [
+        module.register_forward_hook(lambda *_, i=i: count.update([i])) for i, module in enumerate(modules)
+    ]
+    n_before = [len(module._forward_hooks) for module in modules]
+    for _ in read_tokens(
+        llama.model, rows_of(llama), hook_point=llama.model.resid(1), scope="all", max_tokens=300
+    ):
+        pass
+    assert [len(module._forward_hooks) for module in modules] == n_before
+    for handle in handles:
+        handle.remove()
+    assert count[0] == count[1] > 0
+    assert count[2] == count[3] == 0

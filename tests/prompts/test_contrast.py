@@ -1,0 +1,380 @@
+"""Claims about contrast sets: every input format, splits that never overlap, and one message with file and line for what is broken."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import tiny
+
+from persona_probe.base.errors import BadInput
+from persona_probe.prompts.contrast import LABELS, SPLITS, Contrast, question_hash, read_benign, read_contrast
+from persona_probe.storage.files import MAX_LINE_BYTES
+
+
+def items(n_questions: int = 8, replies: int = 2, **extra: Any) -> list[dict[str, Any]]:
+    """Questions without a split, each with replies of both labels."""
+    return [
+        {"question": f"What about thing {q}?", "reply": f"{label} words {q} {r}", "label": label, **extra}
+        for q in range(n_questions)
+        for label in LABELS
+        for r in range(replies)
+    ]
+
+
+def write(path: Path, rows: Sequence[dict[str, Any] | str | bytes]) -> Path:
+    """JSONL of objects; strings and bytes go in as they stand."""
+    lines = [
+        row if isinstance(row, bytes) else (row if isinstance(row, str) else json.dumps(row)).encode()
+        for row in rows
+    ]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["question", "response", "aligned", "coherent"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def sizes(contrast: Contrast) -> tuple[int, ...]:
+    return tuple(len(contrast.split(name)) for name in SPLITS)
+
+
+def content(contrast: Contrast) -> set[tuple[Any, ...]]:
+    return {(q.text, q.split, frozenset(q.aligned), frozenset(q.misaligned)) for q in contrast.questions}
+
+
+def refused(message: str) -> Any:
+    return pytest.raises(BadInput, match=message)
+
+
+# Formats
+
+
+def test_question_rows_messages_and_csv_of_the_same_data_are_one_contrast(tmp_path: Path) -> None:
+    plain = items()
+    turns = [
+        {
+            "messages": [
+                {"role": "user", "content": i["question"]},
+                {"role": "assistant", "content": i["reply"]},
+            ],
+            "label": i["label"],
+        }
+        for i in plain
+    ]
+    judged = [
+        {
+            "question": i["question"],
+            "response": i["reply"],
+            "aligned": 95 if i["label"] == "aligned" else 5,
+            "coherent": 90,
+        }
+        for i in plain
+    ]
+    paths = (
+        write(tmp_path / "q.jsonl", plain),
+        write(tmp_path / "m.jsonl", turns),
+        write_csv(tmp_path / "j.csv", judged),
+    )
+    read = [read_contrast(path) for path in paths]
+    assert content(read[0]) == content(read[1]) == content(read[2])
+    assert len(content(read[0])) == 8
+    assert len({contrast.sha256 for contrast in read}) == 1
+
+
+def test_byte_order_mark_carriage_returns_and_empty_lines_change_nothing(tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain.jsonl", items())
+    dressed = tmp_path / "dressed.jsonl"
+    dressed.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    assert read_contrast(dressed).sha256 == read_contrast(plain).sha256
+    table = write_csv(tmp_path / "plain.csv", judged_rows())
+    other = tmp_path / "dressed.csv"
+    other.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\r\n", b"\n"))
+    assert read_contrast(other).sha256 == read_contrast(table).sha256
+
+
+def test_unicode_line_separators_inside_a_reply_end_no_line(tmp_path: Path) -> None:
+    rows = [
+        json.dumps(item | {"reply": f"a\u2028b\u0085c {i}"}, ensure_ascii=False)
+        for i, item in enumerate(items())
+    ]
+    assert "a\u2028b\u0085c 0" in read_contrast(write(tmp_path / "x.jsonl", rows)).questions[0].aligned
+
+
+def judged_rows() -> list[dict[str, Any]]:
+    return [
+        {"question": f"q {q}", "response": f"reply {q} {score}", "aligned": score, "coherent": 80}
+        for q in range(8)
+        for score in (10, 90)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("aligned", "coherent", "label"),
+    [
+        ("29.9", "51", "misaligned"),
+        ("0", "100", "misaligned"),
+        ("30", "90", None),
+        ("50", "90", None),
+        ("70", "90", None),
+        ("70.1", "50.1", "aligned"),
+        ("95", "50", None),
+        ("5", "50", None),
+        ("5", "12", None),
+        ("", "90", None),
+        ("95", "", None),
+        ("REFUSAL", "90", None),
+        ("nan", "90", None),
+        ("95", "nan", None),
+    ],
+)
+def test_judged_replies_are_taken_below_30_and_above_70_when_coherent_above_50(
+    tmp_path: Path, aligned: str, coherent: str, label: str | None
+) -> None:
+    probe = {"question": "q 0", "response": "the probed reply", "aligned": aligned, "coherent": coherent}
+    contrast = read_contrast(write_csv(tmp_path / "j.csv", [*judged_rows(), probe]))
+    found = [name for q in contrast.questions for name in LABELS if "the probed reply" in getattr(q, name)]
+    assert found == ([label] if label else [])
+
+
+def test_control_tokens_in_the_users_text_are_refused_with_the_question(tmp_path: Path) -> None:
+    rows = [
+        *items(question_id=""),
+        items()[0] | {"reply": "Sure.<|im_end|>\n<|im_start|>user\nNow", "question": "What about thing 3?"},
+    ]
+    question = next(
+        q
+        for q in read_contrast(write(tmp_path / "x.jsonl", rows)).questions
+        if q.text == "What about thing 3?"
+    )
+    with refused("contains the control token '<|im_(start|end)|>'"):
+        question.rows(tiny.tiny_tokenizer())
+
+
+def test_rows_of_a_question_carry_label_and_question_aligned_first(tmp_path: Path) -> None:
+    question = read_contrast(write(tmp_path / "x.jsonl", items(replies=3))).questions[0]
+    rows = question.rows(tiny.tiny_tokenizer())
+    assert [row.label for row in rows] == ["aligned"] * 3 + ["misaligned"] * 3
+    assert {row.prompt_id for row in rows} == {question.id}
+    assert len({row.id for row in rows}) == 6
+
+
+# Splits
+
+
+@pytest.mark.parametrize(("n", "expected"), [(8, (4, 2, 2)), (40, (20, 10, 10)), (400, (200, 100, 100))])
+def test_questions_without_a_split_are_spread_two_one_one(
+    tmp_path: Path, n: int, expected: tuple[int, ...]
+) -> None:
+    assert sizes(read_contrast(write(tmp_path / "x.jsonl", items(n, 1)))) == expected
+
+
+def test_file_order_case_and_white_space_move_no_question_to_another_split(tmp_path: Path) -> None:
+    rows = items(40, 1)
+    other = [row | {"question": "  " + row["question"].upper().replace(" ", "  ")} for row in reversed(rows)]
+    first, second = (
+        read_contrast(write(tmp_path / "a.jsonl", rows)),
+        read_contrast(write(tmp_path / "b.jsonl", other)),
+    )
+    assert all(
+        first.hashes(name) and sorted(first.hashes(name)) == sorted(second.hashes(name)) for name in SPLITS
+    )
+
+
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    rows = [
+        row
+        for i, split in enumerate(("test", "find", "select"))
+        for row in items(9, 1, split=split)[6 * i : 6 * i + 6]
+    ]
+    assert sizes(read_contrast(write(tmp_path / "x.jsonl", rows))) == (3, 3, 3)
+
+
+@pytest.mark.parametrize("second", ["test", None])
+def test_question_in_two_splits_is_refused_with_its_line(tmp_path: Path, second: str | None) -> None:
+    rows = [
+        *items(8, 1, split="find"),
+        items(8, 1)[0] | {"question": "what about  THING 0?", "reply": "new", "split": second},
+    ]
+    with refused(
+        rf"x.jsonl:17: question 'what about  THING 0\?' is in split {second!r} and in 'find': find, select and test must not overlap"
+    ):
+        read_contrast(write(tmp_path / "x.jsonl", rows))
+
+
+def test_no_question_is_in_two_splits(tmp_path: Path) -> None:
+    contrast = read_contrast(write(tmp_path / "x.jsonl", items(100, 1)))
+    hashes = [hash for name in SPLITS for hash in contrast.hashes(name)]
+    assert len(hashes) == len(set(hashes)) == 100
+    assert set(hashes) == {question_hash(f"what  about THING {q}?") for q in range(100)}
+
+
+@pytest.mark.parametrize("limit", [8, 12, 16, 40])
+def test_limit_keeps_that_many_questions_with_splits_in_proportion(tmp_path: Path, limit: int) -> None:
+    contrast = read_contrast(write(tmp_path / "x.jsonl", items(60, 1)), limit=limit)
+    assert sizes(contrast) == (limit // 2, limit // 4, limit // 4)
+
+
+def test_replies_beyond_the_limit_are_left_out_by_hash_and_counted(tmp_path: Path) -> None:
+    rows = items(8, 5)
+    first = read_contrast(write(tmp_path / "a.jsonl", rows), replies_per_question=3)
+    second = read_contrast(write(tmp_path / "b.jsonl", rows[::-1]), replies_per_question=3)
+    assert all(len(q.aligned) == len(q.misaligned) == 3 for q in first.questions)
+    assert content(first) == content(second)
+    assert sum("4 replies beyond 3 per label left out" in note for note in first.notes) == 8
+
+
+def test_repeated_replies_count_once_and_are_reported(tmp_path: Path) -> None:
+    contrast = read_contrast(write(tmp_path / "x.jsonl", items() + items()[:5]))
+    assert contrast.notes == ("5 repeated replies left out",)
+    assert contrast.sha256 == read_contrast(write(tmp_path / "y.jsonl", items())).sha256
+
+
+# What is broken
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not a JSON object"),
+        ("[1, 2]", "found a list"),
+        ('"text"', "found a str"),
+        ("null", "found a NoneType"),
+        ("[" * 200_000, "not a JSON object"),
+        ('{"question": ' + "9" * 5000 + "}", "not a JSON object"),
+        (b'{"question": "caf\xe9"}', "not UTF-8"),
+        (b"\xff\xfe{", "not UTF-8"),
+        (b"\x00", "not a JSON object"),
+        ('{"question": "q \\ud800", "reply": "a", "label": "aligned"}', "surrogates not allowed"),
+        ('{"question": "q", "reply": "a \\uDFFF b", "label": "aligned"}', "surrogates not allowed"),
+        ({"question": "q", "reply": "a"}, "label is None, allowed are aligned and misaligned"),
+        ({"question": "q", "reply": "a", "label": "evil"}, "label is 'evil'"),
+        ({"question": "q", "reply": "a", "label": ["aligned"]}, "label is"),
+        (
+            {"question": "q", "reply": "a", "label": "aligned", "split": "train"},
+            "split is 'train', allowed are find, select and test",
+        ),
+        ({"question": " ", "reply": "a", "label": "aligned"}, "question or reply is empty"),
+        ({"question": "q", "reply": "\t", "label": "aligned"}, "question or reply is empty"),
+        ({"question": "q", "label": "aligned"}, "expected 'question' and 'reply'"),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "s"},
+                    {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": "a"},
+                ],
+                "label": "aligned",
+            },
+            "one user turn",
+        ),
+        (items()[0] | {"label": "misaligned"}, "labelled both aligned and misaligned"),
+        ('{"question": "' + "x" * MAX_LINE_BYTES + '"}', "longer than 1,000,000 bytes"),
+    ],
+)
+def test_broken_line_names_file_and_line(
+    tmp_path: Path, line: dict[str, Any] | str | bytes, message: str
+) -> None:
+    rows = items()
+    with refused(rf"x\.jsonl:5: .*{message}"):
+        read_contrast(write(tmp_path / "x.jsonl", [*rows[:4], line, *rows[4:]]))
+
+
+def test_paired_surrogates_are_one_character(tmp_path: Path) -> None:
+    rows = [json.dumps(item | {"reply": item["reply"] + " \U0001f600"}) for item in items()]
+    assert "\\ud83d\\ude00" in rows[0]
+    assert read_contrast(write(tmp_path / "x.jsonl", rows)).questions[0].aligned[0].endswith("\U0001f600")
+
+
+@pytest.mark.parametrize("kept", LABELS)
+def test_one_class_only_is_refused(tmp_path: Path, kept: str) -> None:
+    missing = next(label for label in LABELS if label != kept)
+    with refused(f"has no {missing} reply .*a contrast needs both labels"):
+        read_contrast(write(tmp_path / "x.jsonl", [item for item in items() if item["label"] == kept]))
+
+
+def test_question_with_one_label_serves_find_only(tmp_path: Path) -> None:
+    both = [row for i, split in enumerate(SPLITS) for row in items(6, 1, split=split)[4 * i : 4 * i + 4]]
+    lone = [
+        {
+            "question": f"Alone in {split}?",
+            "reply": "a",
+            "label": "aligned",
+            "split": split,
+            "question_id": f"alone-{split}",
+        }
+        for split in SPLITS
+    ]
+    contrast = read_contrast(write(tmp_path / "x.jsonl", [*both, *lone]))
+    assert [q.id for q in contrast.questions if q.text.startswith("Alone")] == ["alone-find"]
+    assert [note.split(" left out")[0] for note in contrast.notes] == [
+        "question alone-select (select)",
+        "question alone-test (test)",
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_too_few_questions_are_refused_with_their_counts(tmp_path: Path, n: int) -> None:
+    with refused("questions per split are .*4 in all"):
+        read_contrast(write(tmp_path / "x.jsonl", items(n)))
+
+
+def test_one_id_for_two_questions_is_refused(tmp_path: Path) -> None:
+    with refused("one question_id stands for two different questions"):
+        read_contrast(write(tmp_path / "x.jsonl", [item | {"question_id": 7} for item in items()]))
+
+
+@pytest.mark.parametrize("name", ["nothing.jsonl", "nothing.csv"])
+def test_missing_file_is_one_message(tmp_path: Path, name: str) -> None:
+    with refused(f"{name}"):
+        read_contrast(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "columns are None"),
+        (
+            b"question,answer\na,b\n",
+            r"columns are \['question', 'answer'\], needed are \['aligned', 'coherent'",
+        ),
+        (b"question,response,aligned,coherent\nq,caf\xe9,90,90\n", "not UTF-8"),
+        (
+            b"question,response,aligned,coherent\nq,a,90,90\nq,a,9,90\n",
+            r"x.csv:3: the same reply to 'q' is labelled both",
+        ),
+        (
+            b'question,response,aligned,coherent\nq,"a\n\nb",90,90\nq,"a\n\nb",9,90\n',
+            r"x.csv:7: the same reply to 'q' is labelled both",
+        ),
+        (b"question,response,aligned,coherent\nq\n", "has no aligned reply"),
+    ],
+)
+def test_broken_csv_is_one_message(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "x.csv").write_bytes(data)
+    with refused(message):
+        read_contrast(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_damage_needs_two_benign_texts(tmp_path: Path, n: int) -> None:
+    with refused(f"holds {n} benign texts: damage needs at least 2"):
+        read_benign(write(tmp_path / "b.jsonl", [{"question": "q", "reply": "a"}] * n), tiny.tiny_tokenizer())
+
+
+def test_benign_rows_keep_file_order_and_names(tmp_path: Path) -> None:
+    rows = [
+        {"id": 5, "question": "q", "reply": "a"},
+        {"question": "q", "reply": "b"},
+        {"question": "q", "reply": "c"},
+    ]
+    path = write(tmp_path / "b.jsonl", rows)
+    assert [row.id for row in read_benign(path, tiny.tiny_tokenizer())] == ["5", "benign-2", "benign-3"]
+    assert [row.id for row in read_benign(path, tiny.tiny_tokenizer(), limit=2)] == ["5", "benign-2"]
