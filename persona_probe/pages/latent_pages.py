@@ -30,7 +30,7 @@ def headline(record: Record) -> Html:
     n = f"n = {shown(at(record, 'data', 'n_questions', 'test'))} test questions"
     best = next((item for item in record.get("sets") or [] if item.get("selected")), {})
     labels = [entry.get("label") for entry in record.get("latents") or []]
-    counts = ", ".join(f"{labels.count(name)} {name}" for name in ("protective", "harmful", "inert"))
+    counts = ", ".join(f"{labels.count(name)} {name}" for name in ("protective", "one-way", "harmful", "inert"))
     budget = number(record.get("budget"), sign=True)
     cards = [
         (
@@ -62,7 +62,7 @@ def headline(record: Record) -> Html:
 
 
 def latent_tables(record: Record) -> Html:
-    """Latents that do something, then the inert ones and the matched random ones folded."""
+    """Latents that do something, then the inert ones and the matched ones folded."""
     entries, controls = record.get("latents") or [], record.get("controls") or []
     inert = [entry for entry in entries if entry.get("label") == "inert"]
     active = [entry for entry in entries if entry.get("label") != "inert"]
@@ -70,12 +70,15 @@ def latent_tables(record: Record) -> Html:
     note = (
         f"ΔS: change of the persona score in nats per token against the same model untouched, + is worse, on {n} select questions, with its 95% interval. "
         "ΔNLL: damage on harmless text. q: p corrected for the number of latents tried. "
-        "A latent that carries works both ways, a protective one works one way, an inert one neither; a harmful one does damage. Its number leads to its page, which says why."
+        "A latent that carries works both ways: more of it raises S in the base model, less of it lowers S in the "
+        "tuned one. A one-way latent does only one of the two, or its effects disagree. A protective one holds S "
+        "down. An inert one changes nothing for sure, a harmful one does damage over the budget. "
+        "Its number leads to its page, which says why."
     )
     dose = f"Steering strength: {number(at(record, 'dose', 'relative'))} of the median residual norm ({short(at(record, 'dose', 'median_norm'))}), a length of {short(at(record, 'dose', 'length'))}."
     folded = (
         (inert, "inert latents", True),
-        (controls, "random latents, matched in activation and decoder norm", False),
+        (controls, "latents matched in how often and how strongly they fire", False),
     )
     return join(
         (
@@ -97,8 +100,8 @@ def latent_tables(record: Record) -> Html:
 
 
 def set_table(record: Record) -> Html:
-    """Sets of latents with restoration and damage side by side, their random latents beside, single directions below."""
-    head = ("Set", "Latents", "R", "ΔNLL", "R, random latents", "ΔNLL, random latents", "random sets")
+    """Sets of latents with restoration and damage side by side, their matched latents beside, single directions below."""
+    head = ("Set", "Latents", "R", "ΔNLL", "R, matched latents", "ΔNLL, matched latents", "matched sets")
     known = {entry.get("latent") for entry in record.get("latents") or []}
     rows = []
     for item in record.get("sets") or []:
@@ -108,7 +111,7 @@ def set_table(record: Record) -> Html:
             for latent in item.get("latents") or []
             for part in (_link(latent, known=latent in known), " ")
         )
-        random = (
+        matched = (
             number(control.get("restoration")),
             number(control.get("delta_nll"), digits=3, sign=True),
             shown(control.get("n"), "n/a"),
@@ -119,7 +122,7 @@ def set_table(record: Record) -> Html:
                 name,
                 members,
                 *_share_and_damage(item),
-                *random,
+                *matched,
                 kind="chosen" if item.get("selected") else "set",
             )
         )

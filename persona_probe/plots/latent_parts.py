@@ -27,6 +27,7 @@ ARMS = ("base+steer", "tuned-steer", "tuned+ablate")
 LABELS = {
     "carries": (ARM_COLOURS["tuned"], "star"),
     "protective": (ARM_COLOURS["tuned+ablate"], "diamond"),
+    "one-way": (ARM_COLOURS["base+steer"], "triangle-up"),
     "harmful": (ARM_COLOURS["base+ablate"], "x"),
     "inert": (ARM_COLOURS["tuned-steer"], "circle"),
 }
@@ -58,9 +59,9 @@ def screened(effect: Record | None) -> dict[str, Any] | None:
 def groups(record: Record) -> Iterable[tuple[str, Rows, tuple[str, str]]]:
     """Controls first, so that they lie below; then latents by label, labels we do not know last."""
     entries = record.get("latents") or []
-    yield "matched random latents", record.get("controls") or [], (CONTROL_COLOUR, "circle")
+    yield "matched latents", record.get("controls") or [], (CONTROL_COLOUR, "circle")
     names = dict.fromkeys(
-        ["inert", "harmful", "protective", "carries", *(entry.get("label") for entry in entries)]
+        ["inert", "harmful", "one-way", "protective", "carries", *(entry.get("label") for entry in entries)]
     )
     for name in names:
         yield (
@@ -175,7 +176,7 @@ def direction_name(item: Record) -> str:
 
 
 def set_traces(sets: Rows, key: str) -> Iterable[Scatter]:
-    """One curve with intervals a kind of set, its random latents in grey, and a ring around the selected set."""
+    """One curve with intervals a kind of set, its matched latents in grey, and a ring around the selected set."""
     for kind in dict.fromkeys(item["kind"] for item in sets):
         rows = [item for item in sets if item["kind"] == kind and item[key]]
         colour, symbol = SET_KINDS.get(kind, (INK, "cross"))
@@ -189,7 +190,7 @@ def set_traces(sets: Rows, key: str) -> Iterable[Scatter]:
         if matched:
             marker = {"color": CONTROL_COLOUR, "symbol": symbol, "size": 8}
             values = [{"estimate": item["control"][key]} for item in matched]
-            yield _set_points(matched, values, name=f"random latents, {plain(kind, limit=24)}", marker=marker)
+            yield _set_points(matched, values, name=f"matched latents, {plain(kind, limit=24)}", marker=marker)
     chosen = [item for item in sets if item.get("selected") and item[key]]
     if chosen:
         ring = {"symbol": "circle-open", "size": 18, "color": CHOSEN_COLOUR, "line": {"width": 3}}
@@ -214,13 +215,13 @@ def _set_points(items: Rows, values: Rows, *, name: str, marker: dict[str, Any])
 
 
 def _set_text(item: Record) -> str:
-    """Hover text of a set: restoration is never without its damage, nor without what random latents do."""
+    """Hover text of a set: restoration is never without its damage, nor without what matched latents do."""
     control = item.get("control") or {}
     cost = number(control.get("delta_nll"), digits=3, sign=True)
     compared = (
-        f"{control.get('n')} random sets: R {number(control.get('restoration'))}, ΔNLL {cost}"
+        f"{control.get('n')} matched sets: R {number(control.get('restoration'))}, ΔNLL {cost}"
         if control
-        else "no random sets"
+        else "no matched sets"
     )
     measured = f"R {interval(item['restoration'])}<br>ΔNLL {interval(item['delta_nll'], digits=3, sign=True)}"
     return f"{plain(set_name(item))}<br>{measured}<br>{compared}"

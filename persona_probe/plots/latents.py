@@ -27,7 +27,7 @@ from persona_probe.plots.style import (
 
 def latent_scatter(record: Record) -> Figure:
     """To the right: latents that fire more in the tuned model on the same tokens. Up: latents that make the base model worse when steered up.
-    A latent that changed but lies on the zero line is a mark of the tuning, not a cause of the persona. Grey: random latents matched to one each."""
+    A latent that changed but lies on the zero line is a mark of the tuning, not a cause of the persona. Grey: for some of them, the untested latent most alike in activation."""
     figure, total, drawn = make_subplots(rows=1, cols=1), 0, 0
     axis = Bent.of(
         [
@@ -105,7 +105,7 @@ def screen_plane(record: Record) -> Figure:
 
 def set_curves(record: Record) -> Figure:
     """Above: restoration R by sets of the k best latents on test questions, 1 is back to base. Below: what they cost on harmless text.
-    Ringed: the selected set. Grey: as many matched random latents. Lines across: one direction instead of latents."""
+    Ringed: the selected set. Grey: as many matched latents. Lines across: one direction instead of latents."""
     sets = sorted(record.get("sets") or [], key=lambda item: item["k"])
     if not sets:
         return empty("The record has no sets of latents.")

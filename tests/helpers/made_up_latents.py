@@ -7,7 +7,7 @@ from helpers.made_up import est, with_text
 
 RANKINGS = ("shift_up", "shift_down", "label_diff", "cosine_mean_diff", "cosine_shift", "attribution")
 ARMS = ("base+steer", "tuned-steer", "tuned+ablate")
-LABELS = ("carries", "carries", "protective", "harmful", *["inert"] * 8)
+LABELS = ("carries", "carries", "protective", "harmful", "one-way", *["inert"] * 8)
 WORDS = [
     "",
     "The",
@@ -37,10 +37,13 @@ WORDS = [
 
 
 def screen(rng: random.Random, label: str, arm: str) -> dict[str, Any]:
-    """One screened effect: what carries moves both models, what is protective only the tuned one."""
-    size = {"carries": 0.2, "harmful": 0.3}.get(
-        label, 0.15 if label == "protective" and arm != "base+steer" else 0.0
-    )
+    """One screened effect: what carries moves both models, what is protective only the tuned one, what is one-way only the base."""
+    size = {
+        "carries": 0.2,
+        "harmful": 0.3,
+        "protective": 0.0 if arm == "base+steer" else 0.15,
+        "one-way": 0.15 if arm == "base+steer" else 0.0,
+    }.get(label, 0.0)
     delta = (size if arm == "base+steer" else -size) + rng.gauss(0, 0.015)
     damage = 0.25 if label == "harmful" else 0.02 + 0.01 * rng.random()
     p = 0.0004 if size else 0.4
@@ -78,7 +81,7 @@ def meaning(rng: random.Random) -> dict[str, Any]:
 
 
 def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
-    """One screened latent; the first four are confirmed and read."""
+    """One screened latent; those that do something are confirmed and read."""
     read = label != "inert"
     confirmed = {
         "base+steer": {
@@ -122,7 +125,7 @@ def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
 
 
 def latent_set(k: int, kind: str, gain: float, cost: float, *, selected: bool = False) -> dict[str, Any]:
-    """One set of the best k latents beside random ones."""
+    """One set of the best k latents beside matched ones."""
     control = {"restoration": 0.02 + k / 200, "delta_nll": cost / 2, "n": 3}
     members = [100 + 37 * place for place in range(k)]
     return {

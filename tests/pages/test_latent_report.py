@@ -52,7 +52,7 @@ def test_no_text_of_a_record_becomes_markup(render, payload, keep_structure):
     assert {tag for tag, _ in page.tags} <= TAGS | {"a", "h4"}
     code = [text for attributes, text in page.scripts if "type" not in attributes]
     assert len(code) == 2
-    assert len(page.scripts) == 2 + N_FIGURES + 4
+    assert len(page.scripts) == 2 + N_FIGURES + 5
     assert not any("alert(1)" in text for text in code)
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
@@ -107,7 +107,7 @@ def test_every_latent_has_its_page_and_every_link_leads_to_one(render):
     }
     assert links == {f"#{name}" for name in names}
     plots = [attributes["id"] for _, attributes in page.tags if attributes.get("class") == "plot"]
-    assert len(plots) == N_FIGURES + 4
+    assert len(plots) == N_FIGURES + 5
     assert all(f"{name}-data" in ids for name in plots)
 
 
@@ -120,7 +120,7 @@ def test_the_numbers_of_the_record_are_on_the_page(render):
         "+0.45 95% [+0.38, +0.52]",  # effect
         "best set: ablate 5 latents 0.58 95% [0.47, 0.69]",
         "+0.041 95% [+0.031, +0.051] nats per token, budget +0.10",
-        "2 of 12 screened; 1 protective, 1 harmful, 8 inert",
+        "2 of 13 screened; 1 protective, 1 one-way, 1 harmful, 8 inert",
         "SAE fit on base, FVU (0 is perfect) 0.213 L0 31.7, dead 0.041, loss recovered 0.962, 20480 tokens",
         "0.254 L0 33.9, dead 0.043, loss recovered 0.944",
         "FVU 0.254 against 0.213, 19% more",
@@ -137,7 +137,7 @@ def test_the_numbers_of_the_record_are_on_the_page(render):
         "Latent 100 moves S both ways within the budget.",
         "SAE checkpoints/tiny-sae (batchtopk, 4608 latents) at blocks.14.hook_out",
         "Quick try, not a result",
-        "6 random latents",
+        "6 latents matched in how often",
         "␣risk ␣scam ␣quickly",
         "Not measured: latent 9: NaN in the edited model",
         "python -m persona_probe.diff_latents --base checkpoints/tiny",
@@ -184,7 +184,7 @@ def test_text_of_misaligned_replies_and_of_the_tuned_model_is_veiled(label, sour
 def test_the_button_shows_the_text_of_all_pages(render):
     page = render(made_up_latents())
     replies = page.split('<div id="replies" class="hide-text">')[1]
-    assert replies.count('class="context reply') == page.count('class="context reply') == 4 * 6
+    assert replies.count('class="context reply') == page.count('class="context reply') == 5 * 6
     assert page.count('<button id="show-text" type="button" aria-pressed="false">') == 1
 
 
@@ -218,7 +218,7 @@ def test_null_is_not_available_and_never_none(render):
     assert "Up: n/a" in page.text
     assert "of the direction: n/a (n = 25" in page.text
     assert "Restoration R of the best set n/a" in page.text
-    assert "random latents, matched" not in page.text
+    assert "latents matched in" not in page.text
 
 
 def test_the_policy_names_exactly_the_scripts_of_the_page(render):

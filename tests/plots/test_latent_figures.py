@@ -63,7 +63,7 @@ def test_the_latents_are_drawn_at_their_change_and_their_effect(draw):
     )
     assert drawn["y"] == [entry["screen"]["base+steer"]["delta_s"] for entry in carrying]
     assert drawn["hovertext"][0].startswith("latent 100, carries<br>")
-    assert len(trace(figure, "matched random latents")["x"]) == 6
+    assert len(trace(figure, "matched latents")["x"]) == 6
 
 
 def test_one_latent_far_out_leaves_the_others_their_room():
@@ -96,12 +96,12 @@ def test_latents_over_the_damage_budget_are_hollow(draw):
     assert set(trace(figure, "carries")["marker"]["symbol"]) == {"star"}
 
 
-def test_sets_stand_beside_their_random_latents_and_the_single_directions(draw):
+def test_sets_stand_beside_their_matched_latents_and_the_single_directions(draw):
     figure = draw(made_up_latents())["sets"]
     ablated = trace(figure, "ablate")
     assert (ablated["x"], ablated["y"]) == ([1, 2, 5, 10], [0.21, 0.36, 0.5813, 0.64])
     assert ablated["error_y"]["array"] == pytest.approx([0.11] * 4)
-    assert trace(figure, "random latents, ablate")["y"] == pytest.approx([0.025, 0.03, 0.045, 0.07])
+    assert trace(figure, "matched latents, ablate")["y"] == pytest.approx([0.025, 0.03, 0.045, 0.07])
     assert trace(figure, "mean_diff, ablate at blocks.14.hook_out")["y"] == [0.7712, 0.7712]
     assert trace(figure, "lda, steer at blocks.16.hook_out")["y"] == [0.48, 0.48]
     ring = trace(figure, "selected")
@@ -129,7 +129,7 @@ def test_a_latent_that_never_fires_is_drawn_at_the_edge_of_the_log_axis(draw):
     record = made_up_latents()
     density = [entry["density"] for entry in (*record["latents"], *record["controls"])]
     least = min(value for pair in density for value in pair.values() if value)
-    drawn = trace(draw(record)["densities"], "matched random latents")
+    drawn = trace(draw(record)["densities"], "matched latents")
     assert drawn["x"] == [least / 2] * 6
     assert drawn["y"] == [1e-4] * 6
     assert "active on 0 base" in drawn["hovertext"][0]

@@ -196,3 +196,13 @@ def test_bad_settings_are_usage_errors() -> None:
     for wrong in ({"dose": 0.0}, {"n_latents": 0}, {"limit": 4}, {"budget": -1.0}):
         with pytest.raises(UsageError, match=r"allowed|least"):
             LatentConfig(**(options | wrong))
+
+
+def test_every_label_has_a_style_of_its_own_in_the_figures() -> None:
+    from typing import get_args
+
+    from persona_probe.plots.latent_parts import LABELS
+    from persona_probe.saes.screen import Label
+
+    assert set(LABELS) == set(get_args(Label))
+    assert len(set(LABELS.values())) == len(LABELS)
