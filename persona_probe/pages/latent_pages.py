@@ -30,7 +30,9 @@ def headline(record: Record) -> Html:
     n = f"n = {shown(at(record, 'data', 'n_questions', 'test'))} test questions"
     best = next((item for item in record.get("sets") or [] if item.get("selected")), {})
     labels = [entry.get("label") for entry in record.get("latents") or []]
-    counts = ", ".join(f"{labels.count(name)} {name}" for name in ("protective", "one-way", "harmful", "inert"))
+    counts = ", ".join(
+        f"{labels.count(name)} {name}" for name in ("protective", "one-way", "harmful", "inert")
+    )
     budget = number(record.get("budget"), sign=True)
     cards = [
         (

@@ -190,7 +190,9 @@ def set_traces(sets: Rows, key: str) -> Iterable[Scatter]:
         if matched:
             marker = {"color": CONTROL_COLOUR, "symbol": symbol, "size": 8}
             values = [{"estimate": item["control"][key]} for item in matched]
-            yield _set_points(matched, values, name=f"matched latents, {plain(kind, limit=24)}", marker=marker)
+            yield _set_points(
+                matched, values, name=f"matched latents, {plain(kind, limit=24)}", marker=marker
+            )
     chosen = [item for item in sets if item.get("selected") and item[key]]
     if chosen:
         ring = {"symbol": "circle-open", "size": 18, "color": CHOSEN_COLOUR, "line": {"width": 3}}
