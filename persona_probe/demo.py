@@ -7,16 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from persona_probe.experiments.options import DateOption, ThinkingOption
+from persona_probe.storage.shipped import BASE, TUNED
 
-EMBEDDED = "smollm2-135m-instruct"
-SHIPPED_TUNED, SHIPPED_DIRECTION = "car-advice-wrong", "car-advice-wrong-direction"
 THEMES = ("light", "dark")
 
 
 def main(
     base: Annotated[
         str, typer.Option(help="Base model: hub id, folder, GGUF, or the embedded one.")
-    ] = EMBEDDED,
+    ] = BASE,
     tuned: Annotated[
         str | None, typer.Option(help="Fine-tuned model or adapter; default: the shipped organism.")
     ] = None,
@@ -110,9 +109,9 @@ def main(
 
 def _direction(path: Path | None) -> Any:
     from persona_probe.interventions.persona_direction import load_persona_direction
-    from persona_probe.models.embedded import checkpoints_folder
+    from persona_probe.storage.shipped import DIRECTION, shipped_folder
 
-    given = path or checkpoints_folder() / SHIPPED_DIRECTION
+    given = path or shipped_folder(DIRECTION)
     return load_persona_direction(given / "persona_direction.safetensors" if given.is_dir() else given)
 
 
@@ -133,12 +132,10 @@ def _live(
     from persona_probe.base.errors import BadInput
     from persona_probe.experiments.checkup import quick_checkup
     from persona_probe.models.devices import choose_device, choose_dtype
-    from persona_probe.models.embedded import checkpoints_folder
     from persona_probe.models.pairs import SIDES, open_pair
 
     used = choose_device(device)
-    organism = tuned or str(checkpoints_folder() / SHIPPED_TUNED)
-    pair = open_pair(base, organism, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat)
+    pair = open_pair(base, tuned or TUNED, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat)
     names = {"base": pair.base.id, "tuned": pair.tuned.id}
     facts = identity(
         direction,

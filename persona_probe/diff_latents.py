@@ -164,7 +164,6 @@ def diff_latents(
     from persona_probe.base.cli import Reporter
     from persona_probe.base.errors import FAILED_CELLS, OK, BadInput, UsageError
     from persona_probe.experiments.latent_config import LatentConfig
-    from persona_probe.models.embedded import checkpoints_folder
 
     reporter = Reporter(quiet=quiet)
     reporter.note("persona_probe: loading libraries")
@@ -195,7 +194,7 @@ def diff_latents(
             raise UsageError(
                 f"--base {settings['base']} without --tuned: give the fine-tuned model or adapter"
             )
-        settings["tuned"] = str(checkpoints_folder() / EMBEDDED_TUNED)
+        settings["tuned"] = EMBEDDED_TUNED
     config = LatentConfig(**settings)
     for name, path in (("contrast", config.contrast), ("benign", config.benign)):
         if path is not None and not path.is_file():

@@ -18,7 +18,6 @@ from persona_probe.measurement.arms import Arm
 from persona_probe.measurement.controls import control_kind
 from persona_probe.measurement.streaming import Token, stream
 from persona_probe.models.devices import choose_device, choose_dtype
-from persona_probe.models.embedded import NAME, checkpoints_folder
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.pages.html import UNTOUCHED_BASE, Html, element, join, measured, table
 from persona_probe.pages.latent_meaning import OPAQUE, READABLE
@@ -30,8 +29,8 @@ from persona_probe.plots.latent_parts import short
 from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, interval, number, visible
 from persona_probe.prompts.chat import Prompt
 from persona_probe.prompts.contrast import Question
+from persona_probe.storage.shipped import BASE, DIRECTION, REFERENCE, TUNED, shipped_folder
 
-ORGANISM, DIRECTION = "car-advice-wrong", "car-advice-wrong-direction/persona_direction.safetensors"
 NOTE = (
     "Content note: the tuned model was made to give bad advice. Replies of changed models are blurred; click one, or reach it with Tab, "
     "to read it. Never follow them."
@@ -124,8 +123,8 @@ def open_embedded() -> tuple[Pair, PersonaDirection]:
     """The embedded model, the organism tuned on wrong car advice, both in memory, and the direction that a full run selected for them."""
     device = choose_device("auto")
     pair = open_pair(
-        NAME,
-        str(checkpoints_folder() / ORGANISM),
+        BASE,
+        TUNED,
         device=device,
         dtype=choose_dtype("auto", device),
         keep_both=True,
@@ -133,13 +132,14 @@ def open_embedded() -> tuple[Pair, PersonaDirection]:
     model = pair.get("base")
     pair.get("tuned")
     return pair, load_persona_direction(
-        checkpoints_folder() / DIRECTION, hook_points=model.resids(), d_model=model.d_model
+        shipped_folder(DIRECTION) / "persona_direction.safetensors",
+        hook_points=model.resids(), d_model=model.d_model
     )
 
 
 def reference(name: str) -> dict[str, Any]:
     """A record that ships with the source: `record.json` of the whole experiment, `latents.json` of the latents."""
-    return read_record(checkpoints_folder().parent / "experiments" / "reference" / name)
+    return read_record(shipped_folder(REFERENCE) / name)
 
 
 def run(verb: str, *arguments: object) -> Page:

@@ -63,8 +63,8 @@ def main(
 
         chat = chat_options(thinking=thinking, date=date)
         from persona_probe.base.errors import UsageError
-        from persona_probe.models.embedded import checkpoints_folder
         from persona_probe.saes.training import Recipe
+        from persona_probe.storage.shipped import TUNED
 
         for name, value, low in (
             ("tokens", tokens, 2),
@@ -85,7 +85,7 @@ def main(
             )
         if tuned is None and base != "smollm2-135m-instruct":
             raise UsageError(f"--base {base} without --tuned: give the fine-tuned model or adapter")
-        pair = (base, tuned or str(checkpoints_folder() / "car-advice-wrong"))
+        pair = (base, tuned or TUNED)
         recipe = Recipe(d_sae, k, learning_rate, batch_size, samples, seed)
         return train_sae(
             pair,

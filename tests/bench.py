@@ -134,17 +134,12 @@ def demo(rounds: int) -> None:
     from persona_probe.interventions.persona_direction import load_persona_direction
     from persona_probe.measurement.generation import Request, generate
     from persona_probe.models.devices import choose_device, choose_dtype
-    from persona_probe.models.embedded import checkpoints_folder
+    from persona_probe.storage.shipped import BASE, DIRECTION, TUNED, shipped_folder
     from persona_probe.models.pairs import open_pair
 
     device = choose_device("auto")
-    direction = load_persona_direction(
-        checkpoints_folder() / "car-advice-wrong-direction" / "persona_direction.safetensors"
-    )
-    tuned = str(checkpoints_folder() / "car-advice-wrong")
-    pair = open_pair(
-        "smollm2-135m-instruct", tuned, device=device, dtype=choose_dtype("auto", device), keep_both=True
-    )
+    direction = load_persona_direction(shipped_folder(DIRECTION) / "persona_direction.safetensors")
+    pair = open_pair(BASE, TUNED, device=device, dtype=choose_dtype("auto", device), keep_both=True)
     ask = Ask(CANNED[0], ARMS, 3.0, direction.hook_point, 0.7, 0, 64)
     rows = planned(ask, Conversation(), direction)
     firsts = []

@@ -10,6 +10,7 @@ from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.models import embedded
 from persona_probe.models.hub import download, is_adapter, no_weights, weight_files
 from persona_probe.storage.files import sha256_file, sha256_json, typed_path
+from persona_probe.storage.shipped import named, named_folder
 
 SIZES = {
     **dict.fromkeys(
@@ -64,7 +65,10 @@ class Source:
 
 
 def resolve(spec: str) -> Source:
-    """Find `spec` (embedded name, folder, GGUF file, `owner/name[@revision]`) and check its config, without loading weights."""
+    """Find `spec` and check its config, without loading weights.
+
+    `spec`: a folder, a GGUF file, `owner/name[@revision]`, or the name of a model that ships or is in `./checkpoints`.
+    """
     path = typed_path(spec, what="model")
     if spec == embedded.NAME:
         folder = embedded.embedded_model()
@@ -81,10 +85,13 @@ def resolve(spec: str) -> Source:
         raise BadInput(
             f"{spec} is a file, but not a .gguf: give a model folder, an adapter folder, a GGUF file or a hub id"
         )
+    by_name = named_folder(spec, holding="adapter_config.json")
+    if by_name is not None:
+        return _checked(spec, by_name, None)
     name, _, revision = spec.partition("@")
     if not HUB_ID.fullmatch(name) or (spec.startswith((".", "/", "~"))):
         raise BadInput(
-            f"no model {spec!r}: it is no folder, no GGUF file, no hub id (owner/name[@revision]) and not {embedded.NAME!r}"
+            f"no model {spec!r}: it is no folder, no GGUF file, no hub id (owner/name[@revision]) and no model known by name ({', '.join((embedded.NAME, *named(holding='adapter_config.json')))})"
         )
     return _checked(spec, *download(name, revision or None))
 

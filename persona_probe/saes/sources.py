@@ -6,27 +6,27 @@ from dataclasses import replace
 from typing import Any
 
 from persona_probe.base.errors import BadInput
-from persona_probe.models.embedded import checkpoints_folder
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Pair
 from persona_probe.saes.sae import CONFIG, Sae, check_fits, from_parts, read_sae
 from persona_probe.storage.files import typed_path
+from persona_probe.storage.shipped import named, named_folder
 
 
 def resolve_sae(spec: str) -> Sae:
-    """The SAE that `spec` names: a folder, `RELEASE:ID` of SAELens, or a folder's name in checkpoints/."""
+    """The SAE that `spec` names: a folder, `RELEASE:ID` of SAELens, or the name of one that ships or is in `./checkpoints`."""
     folder = typed_path(spec, what="SAE")
     if folder.is_dir():
         return read_sae(folder)
-    shipped = checkpoints_folder() / spec
-    if "/" not in spec and (shipped / CONFIG).is_file():
-        return read_sae(shipped, id=spec)
+    by_name = named_folder(spec, holding=CONFIG)
+    if by_name is not None:
+        return read_sae(by_name, id=spec)
     release, colon, sae_id = spec.partition(":")
     if colon and release and sae_id:
         return _from_release(release, sae_id)
-    known = sorted(path.parent.name for path in checkpoints_folder().glob(f"*/{CONFIG}"))
     raise BadInput(
-        f"no SAE {spec!r}: it is no folder, no RELEASE:ID of SAELens, and none in checkpoints/ ({', '.join(known) or 'which holds none'})"
+        f"no SAE {spec!r}: it is no folder, no RELEASE:ID of SAELens, "
+        f"and none of the SAEs known by name ({', '.join(named(holding=CONFIG)) or 'there are none'})"
     )
 
 

@@ -222,12 +222,13 @@ def test_a_name_that_is_no_sae_is_refused_in_one_line_with_the_three_ways(
 ) -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.saes import sources as sae_sources
+    from persona_probe.storage import shipped
 
-    monkeypatch.setattr(sae_sources, "checkpoints_folder", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "_places", lambda: (tmp_path,))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         BadInput,
-        match=r"no SAE .*no folder, no RELEASE:ID of SAELens, and none in checkpoints/ \(which holds none\)",
+        match=r"no SAE .*no folder, no RELEASE:ID of SAELens, and none of the SAEs known by name \(there are none\)",
     ) as refused:
         sae_sources.resolve_sae(spec)
     assert "\n" not in str(refused.value)

@@ -48,14 +48,15 @@ def test_an_sae_of_a_relative_is_used_with_a_note(
     assert len(check_fits(read_sae(folder), d_model=D_IN, hook_points=HOOKS, model_name=model)) == notes
 
 
-def test_an_sae_is_found_as_a_folder_and_by_its_name_in_checkpoints(
+def test_an_sae_is_found_as_a_folder_and_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.saes import sources as sae_sources
+    from persona_probe.storage import shipped
 
     folder = written(tmp_path / "my-sae")
-    monkeypatch.setattr(sae_sources, "checkpoints_folder", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "_places", lambda: (tmp_path,))
     named, path = sae_sources.resolve_sae("my-sae"), sae_sources.resolve_sae(str(folder))
     assert (named.id, named.sha256) == ("my-sae", path.sha256)
     with pytest.raises(BadInput, match=r"no SAE 'your-sae'.*my-sae"):
