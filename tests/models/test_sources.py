@@ -236,14 +236,14 @@ def test_name_that_is_no_hub_id_never_reaches_the_hub(name: str, monkeypatch: py
 
 @pytest.mark.parametrize("typed", ["~no-such-user-here/model", "m" * 5000, "m" * 300 + "/x"])
 @pytest.mark.parametrize(
-    ("reader", "what"), [("sources.resolve", "model"), ("sae_sources.resolve_sae", "SAE")]
+    ("reader", "what"), [("models.sources.resolve", "model"), ("saes.sources.resolve_sae", "SAE")]
 )
 def test_a_path_that_cannot_be_looked_up_is_refused_in_one_short_line(
     reader: str, what: str, typed: str
 ) -> None:
     import importlib
 
-    module, name = reader.split(".")
+    module, _, name = reader.rpartition(".")
     with refused(f"no {what} {typed[:20]}.*the path cannot be looked up") as caught:
         getattr(importlib.import_module(f"persona_probe.{module}"), name)(typed)
     assert len(str(caught.value)) < 250
