@@ -13,9 +13,7 @@ THEMES = ("light", "dark")
 
 
 def main(
-    base: Annotated[
-        str, typer.Option(help="Base model: hub id, folder, GGUF, or the embedded one.")
-    ] = BASE,
+    base: Annotated[str, typer.Option(help="Base model: hub id, folder, GGUF, or the embedded one.")] = BASE,
     tuned: Annotated[
         str | None, typer.Option(help="Fine-tuned model or adapter; default: the shipped organism.")
     ] = None,
@@ -71,7 +69,7 @@ def main(
             raise UsageError("--show-text and --redact exclude each other: give one of them")
         if replay and self_test:
             raise UsageError("--self-test asks the models, --replay has none: give one of them")
-        if base != EMBEDDED and (tuned is None or direction is None):
+        if base != BASE and (tuned is None or direction is None):
             raise UsageError(
                 f"--base {base} needs --tuned and --direction: the persona_direction.safetensors of a find_direction run"
             )
@@ -135,7 +133,9 @@ def _live(
     from persona_probe.models.pairs import SIDES, open_pair
 
     used = choose_device(device)
-    pair = open_pair(base, tuned or TUNED, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat)
+    pair = open_pair(
+        base, tuned or TUNED, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat
+    )
     names = {"base": pair.base.id, "tuned": pair.tuned.id}
     facts = identity(
         direction,

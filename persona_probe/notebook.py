@@ -122,18 +122,13 @@ def say(*sentences: object) -> Page:
 def open_embedded() -> tuple[Pair, PersonaDirection]:
     """The embedded model, the organism tuned on wrong car advice, both in memory, and the direction that a full run selected for them."""
     device = choose_device("auto")
-    pair = open_pair(
-        BASE,
-        TUNED,
-        device=device,
-        dtype=choose_dtype("auto", device),
-        keep_both=True,
-    )
+    pair = open_pair(BASE, TUNED, device=device, dtype=choose_dtype("auto", device), keep_both=True)
     model = pair.get("base")
     pair.get("tuned")
     return pair, load_persona_direction(
         shipped_folder(DIRECTION) / "persona_direction.safetensors",
-        hook_points=model.resids(), d_model=model.d_model
+        hook_points=model.resids(),
+        d_model=model.d_model,
     )
 
 

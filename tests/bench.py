@@ -134,8 +134,8 @@ def demo(rounds: int) -> None:
     from persona_probe.interventions.persona_direction import load_persona_direction
     from persona_probe.measurement.generation import Request, generate
     from persona_probe.models.devices import choose_device, choose_dtype
-    from persona_probe.storage.shipped import BASE, DIRECTION, TUNED, shipped_folder
     from persona_probe.models.pairs import open_pair
+    from persona_probe.storage.shipped import BASE, DIRECTION, TUNED, shipped_folder
 
     device = choose_device("auto")
     direction = load_persona_direction(shipped_folder(DIRECTION) / "persona_direction.safetensors")

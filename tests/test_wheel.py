@@ -41,7 +41,16 @@ class Installed:
         venv.create(folder / "venv", with_pip=False, symlinks=True)
         self.python, self.elsewhere = folder / "venv" / "bin" / "python", folder / "elsewhere"
         self.elsewhere.mkdir()
-        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--no-deps", "--no-index"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(self.python),
+            "install",
+            "--no-deps",
+            "--no-index",
+        ]
         subprocess.run([*pip, "--quiet", str(wheel)], check=True)
         (self.site,) = (folder / "venv" / "lib").glob("python*/site-packages")
         # A line of a .pth file adds a folder, but reads no .pth file in it: not that of an editable install.

@@ -48,9 +48,7 @@ def test_an_sae_of_a_relative_is_used_with_a_note(
     assert len(check_fits(read_sae(folder), d_model=D_IN, hook_points=HOOKS, model_name=model)) == notes
 
 
-def test_an_sae_is_found_as_a_folder_and_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_sae_is_found_as_a_folder_and_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.saes import sources as sae_sources
     from persona_probe.storage import shipped
