@@ -14,11 +14,12 @@ from persona_probe.experiments.checkup import examine
 from persona_probe.experiments.direction_config import Config
 from persona_probe.interventions.forms import Form
 from persona_probe.interventions.persona_direction import Gauge
-from persona_probe.measurement.arms import Arm, Battery, Measurement, damage, persona_scores
+from persona_probe.measurement.arms import Arm, Battery, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.controls import control_arms, control_directions, matched_directions
 from persona_probe.measurement.generation import Request, generate
-from persona_probe.measurement.search import Candidate, Outcome, along, outcome_of, ranked, search
+from persona_probe.measurement.ranking import select_score
+from persona_probe.measurement.search import Candidate, Outcome, along, ranked, search
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.measurement.traces import second_axis, traced_paths, traced_replies
 from persona_probe.models.memory import trim
@@ -236,13 +237,7 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
         with reporter.phase("candidates on the select questions", len(arms)) as advance:
             measured = bench.measure(arms, advance=advance)
         return [
-            outcome_of(
-                c,
-                m,
-                clean=tuned,
-                base_scores=base_scores if effect.estimate > 0 else None,
-                battery=bench.battery,
-            )
+            Outcome(c, select_score(m, tuned, bench.battery.persona, effect=effect.estimate))
             for c, m in zip(candidates, measured, strict=True)
             if not m.failed
         ]
@@ -260,28 +255,12 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
 
 def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[Arm]:
     """Arms on SAE latents, chosen on the select questions as candidates are: inside the budget, then by restoration."""
-    base, tuned = (
-        persona_scores(bench.baseline(side), bench.battery.persona).mean() for side in ("base", "tuned")
-    )
-    clean = bench.baseline("tuned")
+    rows, clean = bench.battery.persona, bench.baseline("tuned")
+    effect = float((persona_scores(clean, rows) - persona_scores(bench.baseline("base"), rows)).mean())
 
-    def merit(arms: list[Arm]) -> list[tuple[float, ...]]:
-        found = []
-        for measurement in bench.measure(arms):
-            if measurement.failed:
-                found.append((-1.0, 0.0, 0.0))
-                continue
-            added, tokens, _ = damage(measurement, clean)
-            nll = float(added.sum() / tokens.sum())
-            lowered = tuned - persona_scores(measurement, bench.battery.persona).mean()
-            found.append(
-                (
-                    float(nll <= config.budget),
-                    min(float(lowered / (tuned - base)) if tuned > base else float(lowered), 1.0),
-                    -max(0.0, nll),
-                )
-            )
-        return found
+    def merit(arms: list[Arm]) -> list[tuple[bool, float, float, float]]:
+        measured = bench.measure(arms)
+        return [select_score(m, clean, rows, effect=effect).merit(config.budget) for m in measured]
 
     norm = float(fitted.median_norm[fitted.hook_points.index(sae.hook_point)])
     return chosen_latent_arms(

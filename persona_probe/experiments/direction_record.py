@@ -19,7 +19,7 @@ from persona_probe.experiments.checkup import chat_facts
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.measurement.arms import Arm, Measurement
-from persona_probe.measurement.comparison import Yardstick
+from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import control_kind
 from persona_probe.measurement.statistics import Estimate, Verdict, null_p_value, verdict
 from persona_probe.models.pairs import SIDES, Pair, Side
@@ -70,7 +70,10 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         },
         "budget": config.budget,
         "within_budget": row["delta_nll"]["estimate"] <= config.budget,
-        "select": {"restoration": result.chosen.restoration, "delta_nll": result.chosen.delta_nll},
+        "select": {
+            "restoration": result.chosen.score.restoration,
+            "delta_nll": result.chosen.score.delta_nll,
+        },
         "p_value": None if row["restoration"] is None else null_p_value(row["restoration"]["estimate"], null),
         "p_floor": 1 / (len(null) + 1) if null else None,
         "relative_dose": table.relative_dose(abs(form.coefficient or 1.0), chosen.direction.vector, hook),
@@ -217,20 +220,20 @@ def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> Non
 
 
 class _Table:
-    """The arms of a result on one yardstick, with the verdict of the chosen one."""
+    """The arms of a result on one comparison, with the verdict of the chosen one."""
 
     def __init__(self, result: Result, *, seed: int, budget: float) -> None:
         self._result, self._budget = result, budget
-        self._yardstick = Yardstick(
+        self._comparison = Comparison(
             result.battery.persona, {side: result.arms[side][1] for side in SIDES}, seed
         )
-        self.effect = self._yardstick.effect
+        self.effect = self._comparison.effect
         controls = [m for name, (_, m) in result.arms.items() if control_kind(name) == "covariance"]
-        shares = [self._yardstick.share("tuned", measurement) for measurement in controls]
+        shares = [self._comparison.share("tuned", measurement) for measurement in controls]
         self.null = [share.estimate for share in shares if share]
 
     def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
-        found = self._yardstick.row(arm, measurement)
+        found = self._comparison.row(arm, measurement)
         # The controls are in the chosen form, so they are the null of the chosen arm and of no other.
         return (
             found | {"verdict": self._verdict(measurement)} if arm.name == chosen_arm(self._result) else found
@@ -242,7 +245,7 @@ class _Table:
             "coefficient": coefficient,
             "relative_dose": dose,
             "side": side,
-            **self._yardstick.numbers(side, measurement),
+            **self._comparison.numbers(side, measurement),
         }
 
     def relative_dose(self, coefficient: float, vector: Tensor, hook: int) -> float:
@@ -261,10 +264,10 @@ class _Table:
         return found
 
     def _verdict(self, measurement: Measurement) -> Verdict:
-        yardstick = self._yardstick
-        share, cost = yardstick.share("tuned", measurement), yardstick.delta_nll("tuned", measurement)
+        comparison = self._comparison
+        share, cost = comparison.share("tuned", measurement), comparison.delta_nll("tuned", measurement)
         return verdict(
-            effect=yardstick.effect, restored=share, delta_nll=cost, budget=self._budget, null=self.null
+            effect=comparison.effect, restored=share, delta_nll=cost, budget=self._budget, null=self.null
         )
 
 

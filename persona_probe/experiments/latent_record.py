@@ -13,7 +13,7 @@ from persona_probe.experiments.direction_record import dtype_name, model_facts, 
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latents import SIZES, LatentResult
 from persona_probe.measurement.arms import Measurement
-from persona_probe.measurement.comparison import Yardstick
+from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.saes.contexts import histogram
@@ -141,8 +141,8 @@ class _Table:
     def __init__(self, result: LatentResult, *, seed: int) -> None:
         self._result, self._seed = result, seed
         clean: dict[Side, Measurement] = {side: result.clean[f"test {side}"] for side in SIDES}
-        self._yardstick = Yardstick(s_rows(result.test), clean, seed)
-        self.effect = self._yardstick.effect
+        self._comparison = Comparison(s_rows(result.test), clean, seed)
+        self.effect = self._comparison.effect
 
     def latent(self, found: Screened, sae: Sae, *, matched_to: int | None = None) -> dict[str, Any]:
         """One latent: how it ranks, what it does, what it means where that was read."""
@@ -210,10 +210,10 @@ class _Table:
             (m for method, kind, m in self._result.directions if method == "mean_diff" and kind == "steer"),
             None,
         )
-        n = len(self._yardstick.base)
+        n = len(self._comparison.base)
         if chosen is None or single is None:
             return {"effect_correlation": None, "n_questions": n}
-        moved = [self._yardstick.scores(m) - self._yardstick.tuned for m in (chosen, single)]
+        moved = [self._comparison.scores(m) - self._comparison.tuned for m in (chosen, single)]
         known = n > 2 and all(float(np.ptp(values)) > 0 for values in moved)
         return {
             "effect_correlation": float(np.corrcoef(moved[0], moved[1])[0, 1]) if known else None,
@@ -221,20 +221,20 @@ class _Table:
         }
 
     def _removal(self, measurement: Measurement) -> dict[str, Any]:
-        r = self._yardstick.share("tuned", measurement)
+        r = self._comparison.share("tuned", measurement)
         return {
             "restoration": r.json() if r else None,
-            "delta_nll": self._yardstick.delta_nll("tuned", measurement).json(),
+            "delta_nll": self._comparison.delta_nll("tuned", measurement).json(),
         }
 
     def _confirmed(self, name: str, measurement: Measurement) -> dict[str, Any]:
-        side, yardstick = ARMS[name], self._yardstick
-        clean = yardstick.base if side == "base" else yardstick.tuned
-        share = yardstick.share(side, measurement)
+        side, comparison = ARMS[name], self._comparison
+        clean = comparison.base if side == "base" else comparison.tuned
+        share = comparison.share(side, measurement)
         return {
-            "delta_s": paired_difference(yardstick.scores(measurement), clean, seed=self._seed).json(),
+            "delta_s": paired_difference(comparison.scores(measurement), clean, seed=self._seed).json(),
             "induction" if side == "base" else "restoration": share.json() if share else None,
-            "delta_nll": yardstick.delta_nll(side, measurement).json(),
+            "delta_nll": comparison.delta_nll(side, measurement).json(),
         }
 
     def _meaning(self, latent: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from persona_probe.experiments.confirmation import (
     measured_sets,
 )
 from persona_probe.experiments.latent_config import LatentConfig
-from persona_probe.measurement.arms import Battery, Measurement, damage, persona_scores
+from persona_probe.measurement.arms import Battery, Measurement, delta_nll, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.models.pairs import SIDES, Pair, Side
@@ -136,7 +136,7 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
         f"screening {len(chosen)} of {int(diff.alive.sum())} living latents, and {len(partners)} matched controls"
     )
     effects, failed = _screen(config, sae, screen, clean, [*chosen, *partners.values()], length, reporter)
-    cost = tuning_cost(clean["screen base"], clean["screen tuned"])
+    cost = delta_nll(clean["screen tuned"], clean["screen base"])
     everything = {found.latent: found for found in screened(effects, budget=config.budget, persona_cost=cost)}
     labelled = [everything[latent] for latent in chosen if latent in everything]
     controls = {latent: everything[partner] for latent, partner in partners.items() if partner in everything}
@@ -191,12 +191,6 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
         examined,
         clock.laps(),
     )
-
-
-def tuning_cost(base: Measurement, tuned: Measurement) -> float:
-    """What tuning did to benign texts, in nats per token."""
-    added, tokens, _ = damage(tuned, base)
-    return float(added.sum() / tokens.sum())
 
 
 def _batteries(

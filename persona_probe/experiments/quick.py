@@ -13,8 +13,9 @@ from persona_probe.interventions.forms import Form
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.bench import Bench
-from persona_probe.measurement.comparison import Yardstick
+from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import matched_directions
+from persona_probe.measurement.ranking import SelectScore
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.contrast import Contrast, Split, read_benign, shipped
 from persona_probe.streams.runs import Run
@@ -40,14 +41,14 @@ class Trial:
         `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
         """
         found = self._measured(arms)
-        yardstick = self._yardstick()
+        comparison = self._comparison()
         return {
             "limited": True,
             "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
-            "effect": yardstick.effect.json(),
+            "effect": comparison.effect.json(),
             "selected": {"arm": chosen, "budget": self.budget},
             "arms": [
-                yardstick.row(arm, measurement) | {"scores": yardstick.scores(measurement).tolist()}
+                comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
                 for arm, measurement in found
                 if not measurement.failed
             ],
@@ -103,8 +104,8 @@ class Trial:
             found |= dict(zip([arm.name for arm in own], self.bench.measure(own), strict=True))
         return [(arm, found[arm.name]) for arm in planned]
 
-    def _yardstick(self) -> Yardstick:
-        return Yardstick(
+    def _comparison(self) -> Comparison:
+        return Comparison(
             self.bench.battery.persona, {side: self.bench.baseline(side) for side in SIDES}, self.seed
         )
 
@@ -140,15 +141,16 @@ def open_trial(
 
 
 def best_arm(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The arm on the tuned model that the search would take: inside the budget, then most restored (beyond 1 counts as 1), then least damage.
+    """The arm on the tuned model that the search would take (`SelectScore.merit`), within the budget or not."""
 
-    Where R is undefined the arm with the lowest S. Nothing is left out, so with every arm over budget it is the least bad one.
-    """
-
-    def merit(arm: Mapping[str, Any]) -> tuple[bool, float, float]:
-        cost, share = arm["delta_nll"]["estimate"], arm["restoration"]
-        gain = min(round(share["estimate"], 2), 1.0) if share else -arm["persona_score"]["estimate"]
-        return cost <= record["selected"]["budget"], gain, -max(0.0, cost)
+    def merit(arm: Mapping[str, Any]) -> tuple[bool, float, float, float]:
+        share = arm["restoration"]
+        score = SelectScore(
+            restoration=share and share["estimate"],
+            delta_nll=arm["delta_nll"]["estimate"],
+            persona_score=arm["persona_score"]["estimate"],
+        )
+        return score.merit(record["selected"]["budget"])
 
     arms = [
         arm

@@ -171,3 +171,9 @@ def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np
         np.array([clean.benign[id][1] for id in ids], dtype=np.float64),
         np.array([measurement.benign[id][2] for id in ids]),
     )
+
+
+def delta_nll(measurement: Measurement, clean: Measurement) -> float:
+    """Damage: added negative log-probability of benign replies, in nats per token; 0 where no benign text was scored."""
+    added, tokens, _ = damage(measurement, clean)
+    return float(added.sum() / tokens.sum()) if len(tokens) else 0.0

@@ -22,7 +22,7 @@ from persona_probe.prompts.chat import Row
 
 
 @dataclass(frozen=True, eq=False)
-class Yardstick:
+class Comparison:
     """Both untouched models on the same rows. Arms of the tuned model are compared with tuned, arms of the base with base.
 
     `rows` are the persona rows that S is computed from. All numbers are nats per token, but for shares of the shift S_tuned - S_base.

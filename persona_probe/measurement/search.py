@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import MIN_RELATIVE_NORM, Direction, DirectionSet
 from persona_probe.interventions.forms import Form
-from persona_probe.measurement.arms import Battery, Measurement, damage, persona_scores
+from persona_probe.measurement.ranking import SelectScore
 
 FINALISTS = 2
 
@@ -32,32 +31,24 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a candidate did on the select questions: point estimates, since dozens are compared and none is reported as a result."""
+    """A candidate and what it did on the select questions."""
 
     candidate: Candidate
-    restoration: float | None
-    delta_nll: float
-    persona_score: float
-
-    def within(self, budget: float) -> bool:
-        """Whether its damage is inside the budget."""
-        return self.delta_nll <= budget
+    score: SelectScore
 
     def json(self, *, budget: float, chosen: bool) -> dict[str, Any]:
         """One entry of the record's search."""
-        form = asdict(self.candidate.form)
+        form = self.candidate.form
         return {
             "method": self.candidate.method,
             "layer": self.candidate.layer,
             "hook_point": self.candidate.direction.hook_point,
-            "kind": form["kind"],
-            "act_on": form["where"],
-            "toward": form["toward"],
-            "coefficient": form["coefficient"],
-            "restoration": self.restoration,
-            "delta_nll": self.delta_nll,
-            "persona_score": self.persona_score,
-            "within_budget": self.within(budget),
+            "kind": form.kind,
+            "act_on": form.where,
+            "toward": form.toward,
+            "coefficient": form.coefficient,
+            **asdict(self.score),
+            "within_budget": self.score.within(budget),
             "chosen": chosen,
         }
 
@@ -143,17 +134,8 @@ def search(
 
 
 def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
-    """Best first: inside the budget, then most restored (beyond 1 counts as 1), then least damage, then closest to 1."""
-
-    def merit(outcome: Outcome) -> tuple[bool, float, float, float]:
-        # Without an effect to restore, the arm that lowers S most is the one to look at.
-        r = None if outcome.restoration is None else round(outcome.restoration, 2)
-        restored = -outcome.persona_score if r is None else min(r, 1.0)
-        overshoot = 0.0 if r is None else max(0.0, r - 1.0)
-        # A benign loss below the untouched model's is no damage, and no reason to push further.
-        return outcome.within(budget), restored, -max(0.0, outcome.delta_nll), -overshoot
-
-    return sorted(outcomes, key=merit, reverse=True)
+    """Best first, by `SelectScore.merit`; equals stay in the order in which they were tried."""
+    return sorted(outcomes, key=lambda outcome: outcome.score.merit(budget), reverse=True)
 
 
 def along(
@@ -161,33 +143,18 @@ def along(
 ) -> Outcome:
     """The best ablation or steering along the direction of the chosen outcome: one direction is used both ways."""
     place = (chosen.candidate.method, chosen.candidate.layer)
-    own = [
-        o
-        for o in outcomes
-        if (o.candidate.method, o.candidate.layer) == place and o.candidate.form.kind == kind
+    usable = [
+        outcome
+        for outcome in outcomes
+        if (outcome.candidate.method, outcome.candidate.layer) == place
+        and outcome.candidate.form.kind == kind
     ]
-    if not own:
+    if not usable:
         hook_point = chosen.candidate.direction.hook_point
         raise BadInput(
             f"no {kind} along the {place[0]} direction of {hook_point} gave finite numbers: try --dtype float32"
         )
-    return ranked(own, budget)[0]
-
-
-def outcome_of(
-    candidate: Candidate,
-    measurement: Measurement,
-    *,
-    clean: Measurement,
-    base_scores: np.ndarray | None,
-    battery: Battery,
-) -> Outcome:
-    """Point estimates of one candidate against the untouched tuned model; no restoration when the select effect is not positive."""
-    scores, tuned = persona_scores(measurement, battery.persona), persona_scores(clean, battery.persona)
-    effect = None if base_scores is None else float((tuned - base_scores).mean())
-    added, tokens, _ = damage(measurement, clean)
-    restored = float((tuned - scores).mean()) / effect if effect else None
-    return Outcome(candidate, restored, float(added.sum() / tokens.sum()), float(scores.mean()))
+    return ranked(usable, budget)[0]
 
 
 def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:

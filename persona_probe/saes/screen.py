@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from persona_probe.interventions.edits import Intervention, Steer
-from persona_probe.measurement.arms import Arm, Battery, Measurement, damage, persona_scores
+from persona_probe.measurement.arms import Arm, Battery, Measurement, delta_nll, persona_scores
 from persona_probe.measurement.forced_choice import SUFFIX, choice_scores
 from persona_probe.measurement.statistics import Estimate, paired_difference, paired_p
 from persona_probe.models.pairs import Side
@@ -75,12 +75,10 @@ def effect_of(measurement: Measurement, clean: Measurement, battery: Battery, *,
     """Point effects with an interval and a p-value for S; q is p until all latents are known."""
     rows = s_rows(battery)
     after, before = persona_scores(measurement, rows), persona_scores(clean, rows)
-    added, tokens, _ = damage(measurement, clean)
     choice = choice_scores(measurement, battery.persona) - choice_scores(clean, battery.persona)
     p = paired_p(after - before)
-    nll = float(added.sum() / tokens.sum()) if len(tokens) else 0.0
     return Effect(
-        paired_difference(after, before, seed=seed), nll, float(choice.mean()) if len(choice) else None, p, p
+        paired_difference(after, before, seed=seed), delta_nll(measurement, clean), float(choice.mean()) if len(choice) else None, p, p
     )
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from helpers.planted import open_planted
@@ -25,9 +24,10 @@ def sets() -> list[Any]:
 
 
 def outcome(candidate: Any, restoration: float | None, delta_nll: float, persona_score: float = 0.0) -> Any:
+    from persona_probe.measurement.ranking import SelectScore
     from persona_probe.measurement.search import Outcome
 
-    return Outcome(candidate, restoration, delta_nll, persona_score)
+    return Outcome(candidate, SelectScore(restoration, delta_nll, persona_score))
 
 
 def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> Any:
@@ -123,7 +123,7 @@ def test_search_stays_within_the_budget_when_more_damage_would_restore_more() ->
 
     best = ranked(searched(score)[0], 0.1)[0]
     assert best.candidate.method != "shift"
-    assert (best.candidate.layer, best.delta_nll) == (7, 0.10)
+    assert (best.candidate.layer, best.score.delta_nll) == (7, 0.10)
 
 
 def ranked_values(
@@ -132,7 +132,7 @@ def ranked_values(
     from persona_probe.measurement.search import ranked
 
     return [
-        (one.restoration, one.delta_nll)
+        (one.score.restoration, one.score.delta_nll)
         for one in ranked([outcome(candidate(), *value) for value in values], budget)
     ]
 
@@ -159,7 +159,7 @@ def test_without_an_effect_the_arm_that_lowers_the_score_most_comes_first() -> N
     from persona_probe.measurement.search import ranked
 
     every = [outcome(candidate(layer=i), None, 0.0, score) for i, score in enumerate((0.3, -0.2, 0.1))]
-    assert [one.persona_score for one in ranked(every, 0.1)] == [-0.2, 0.1, 0.3]
+    assert [one.score.persona_score for one in ranked(every, 0.1)] == [-0.2, 0.1, 0.3]
 
 
 def test_directions_no_longer_than_rounding_are_not_tried() -> None:
@@ -205,15 +205,14 @@ def test_screened_layers_exist_and_are_as_many_as_asked_at_most(n_layers: int, c
     assert 1 <= len(found) <= max(count, n_layers if n_layers < 3 else count)
 
 
-def test_outcome_is_worked_out_as_by_hand() -> None:
-    from persona_probe.measurement.arms import Battery, Measurement
-    from persona_probe.measurement.search import outcome_of
+def test_a_select_score_is_worked_out_as_by_hand() -> None:
+    from persona_probe.measurement.arms import Measurement
+    from persona_probe.measurement.ranking import FAILED, select_score
     from persona_probe.prompts.chat import Row
 
     rows = tuple(
         Row(f"{q}/{label}", q, (1, 2), 1, label) for q in "ab" for label in ("aligned", "misaligned")
     )
-    battery = Battery(rows, (Row("n1", "n1", (1, 2, 3), 1), Row("n2", "n2", (1, 2), 1)))
     tuned = Measurement(
         "t",
         {"a/aligned": -2.0, "a/misaligned": -1.0, "b/aligned": -3.0, "b/misaligned": -1.0},
@@ -224,11 +223,22 @@ def test_outcome_is_worked_out_as_by_hand() -> None:
         {"a/aligned": -2.0, "a/misaligned": -2.0, "b/aligned": -3.0, "b/misaligned": -2.0},
         {"n1": (-4.4, 2, 0.1), "n2": (-1.2, 1, 0.3)},
     )
-    found = outcome_of(candidate(), arm, clean=tuned, base_scores=np.array([-1.0, 0.0]), battery=battery)
+    found = select_score(arm, tuned, rows, effect=2.0)
     # S: tuned (1, 2), arm (0, 1), base (-1, 0), so half of the shift is gone; 0.6 nats were added over 3 tokens.
-    assert (found.restoration, found.persona_score) == (0.5, 0.5)
+    assert (found.restoration, found.persona_score) == pytest.approx((0.5, 0.5))
     assert found.delta_nll == pytest.approx(0.2)
-    assert outcome_of(candidate(), arm, clean=tuned, base_scores=None, battery=battery).restoration is None
+    for effect in (0.0, -1.0):
+        assert select_score(arm, tuned, rows, effect=effect).restoration is None
+    failed = select_score(Measurement("x", {}, {}, failed="not finite"), tuned, rows, effect=2.0)
+    assert failed == FAILED
+    assert failed.merit(0.1) < select_score(arm, tuned, rows, effect=2.0).merit(0.1)
+
+
+def test_a_failed_arm_ranks_below_the_worst_that_was_measured() -> None:
+    from persona_probe.measurement.ranking import FAILED, SelectScore
+
+    for worst in (SelectScore(-50.0, 90.0, 70.0), SelectScore(None, 90.0, 70.0)):
+        assert FAILED.merit(0.1) < worst.merit(0.1)
 
 
 def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_reported(
