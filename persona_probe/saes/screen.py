@@ -78,7 +78,11 @@ def effect_of(measurement: Measurement, clean: Measurement, battery: Battery, *,
     choice = choice_scores(measurement, battery.persona) - choice_scores(clean, battery.persona)
     p = paired_p(after - before)
     return Effect(
-        paired_difference(after, before, seed=seed), delta_nll(measurement, clean), float(choice.mean()) if len(choice) else None, p, p
+        paired_difference(after, before, seed=seed),
+        delta_nll(measurement, clean),
+        float(choice.mean()) if len(choice) else None,
+        p,
+        p,
     )
 
 
