@@ -2,26 +2,18 @@
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import tiny
+from helpers.families import Family
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
-
-
-@dataclass(frozen=True, eq=False)
-class Family:
-    """A tiny model three times: its folder, plain Hugging Face over it (never bridged), and ours."""
-
-    name: str
-    folder: Path
-    plain: Any
-    model: Any
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +80,11 @@ def adapter_written(written: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def adapter(adapter_written: Path, tmp_path: Path) -> Path:
     """A copy of it to break."""
     return Path(shutil.copytree(adapter_written, tmp_path / "adapter"))
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny random model by its name in `helpers.adapter_forms.CONFIGS`; written once, never changed."""
+    from helpers.adapter_forms import write_base
+
+    return cache(lambda name: write_base(name, tmp_path_factory.mktemp("base")))

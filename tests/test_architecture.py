@@ -116,3 +116,11 @@ def test_code_that_could_run_a_file_or_hide_an_error_is_nowhere(pattern: str) ->
         for match in re.finditer(pattern, text, re.M)
     ]
     assert found == []
+
+
+TESTS = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_tests_import_helpers_and_never_other_tests(name: str) -> None:
+    assert not [library for library in imported(TESTS[name]) if re.match(r"test_|conftest$|bench$", library)]

@@ -367,7 +367,7 @@ def with_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("with_bars")
 def test_conversion_and_toy_draw_no_bars(written: Path, tmp_path: Path) -> None:
-    from test_gguf import write_gguf
+    from helpers.tiny_gguf import write_gguf
 
     from persona_probe.models.embedded import convert_gguf
     from persona_probe.organisms.toy import write_toy

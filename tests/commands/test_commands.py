@@ -1,39 +1,12 @@
 """Claims about the commands: help and usage errors answer before torch is loaded, and what cannot be done makes no folder."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import MISSING, fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-def outcome(module: str, *arguments: str) -> dict[str, Any]:
-    """Exit code, output and loaded libraries of `python -m module arguments` in a fresh process."""
-    code = (
-        "import json, runpy, sys\n"
-        f"sys.argv = {[module, *arguments]!r}\n"
-        f"try:\n    runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n    code = 0\n"
-        "except SystemExit as end:\n    code = end.code or 0\n"
-        "heavy = sorted({'torch', 'transformers', 'numpy', 'transformer_lens', 'plotly'} & set(sys.modules))\n"
-        "sys.stdout.write('\\n' + json.dumps({'code': code, 'heavy': heavy}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
-        check=True,
-    )
-    *out, last = done.stdout.split("\n")
-    return {"out": "\n".join(out), "err": done.stderr, **json.loads(last)}
+from helpers.processes import outcome
 
 
 @pytest.mark.parametrize(

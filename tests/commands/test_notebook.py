@@ -2,13 +2,13 @@
 
 import json
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.made_up import PAYLOADS, arm, made_up
 from helpers.made_up_latents import made_up_latents
+from helpers.markup import Shown
 from helpers.planted import open_planted, planted_direction
 
 TAGS = {"div", "style", "p", "b", "br", "small", "span", "table", "thead", "tbody", "tr", "th", "td"}
@@ -20,40 +20,6 @@ HOSTILE = (
     "a\nb\tc",
     "' onclick='x",
 )
-
-
-class Shown(HTMLParser):
-    """What a browser would see of one output."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, bool]] = []
-        self._open: list[tuple[str, bool]] = []
-        self.feed(html)
-        self.close()
-        assert not self._open, f"not closed: {self._open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag != "br":
-            self._open.append((tag, "veiled" in (dict(attrs).get("class") or "").split()))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag != "br":
-            assert self._open, f"closes what was never opened: {tag}"
-            assert self._open.pop()[0] == tag
-
-    def handle_comment(self, data: str) -> None:
-        raise AssertionError(f"a comment we did not write: {data[:60]!r}")
-
-    def handle_data(self, data: str) -> None:
-        if not self._open or self._open[-1][0] != "style":
-            self.texts.append((data, any(veiled for _, veiled in self._open)))
-
-    def text(self, *, veiled: bool | None = None) -> str:
-        """All text, or only the blurred or the plain part."""
-        return "".join(text for text, hidden in self.texts if veiled is None or hidden == veiled)
 
 
 def ours(page: Any) -> Shown:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_notebook import Shown
+from helpers.markup import Shown
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 NAMES = (

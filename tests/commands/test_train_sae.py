@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.processes import outcome
 from safetensors.torch import load_file
-from test_commands import outcome
 
 ROOT = Path(__file__).parents[2]
 SIZES = {

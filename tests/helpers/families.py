@@ -1,16 +1,28 @@
 """What the tests on the eight tiny families share: rows, batches, arms, and what plain Hugging Face gives for them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from conftest import Family
 from torch import Tensor
 
 from helpers import tiny
 
 SHORT, LONG = "Hi.", "My brakes squeal when I stop. What should I do about it?"
 REPLIES = ["Have a mechanic look at the pads.", "Ignore it.", "Put your savings on a horse, it will go away."]
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A tiny model three times: its folder, plain Hugging Face over it (never bridged), and ours."""
+
+    name: str
+    folder: Path
+    plain: Any
+    model: Any
 
 
 def close(found: Tensor, expected: Tensor, *, atol: float = 1e-4) -> None:
@@ -117,3 +129,55 @@ def arms_of(family: Family) -> dict[str, tuple[Any, ...]]:
             Steer(vectors(1, seed=103)[0], model.resid(2), -0.5),
         ),
     }
+
+
+families = pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "qwen2"], indirect=True)
+
+
+EDITS = [
+    "steer 0",
+    "steer 1",
+    "steer 2",
+    "steer 3",
+    "ablate 2-3",
+    "ablate all",
+    "cap 3",
+    "steer 1 and 3",
+    "mlp 2",
+    "embed",
+]
+
+
+def vector(seed: int = 100) -> torch.Tensor:
+    return torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def edited(family: Family, edit: str) -> tuple[str, ...]:
+    """The hook points that an edit changes."""
+    from persona_probe.measurement.arms import Arm
+
+    return Arm(edit, "base", interventions(family, edit)).hook_points
+
+
+def interventions(family: Family, edit: str) -> tuple[Any, ...]:
+    from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
+
+    points = family.model.resids()
+    unit = orthonormal(vector()[None])
+    return {
+        **{f"steer {i}": (Steer(vector(), points[i], 0.5),) for i in range(tiny.LAYERS)},
+        "ablate 2-3": (Ablate(unit, points[2:], skip_first=4),),
+        "ablate all": (Ablate(unit, points),),
+        "cap 3": (Cap(unit[0], points[3:], 0.0),),
+        "steer 1 and 3": (Steer(vector(), points[3], 0.5), Steer(vector(7), points[1], -0.5)),
+        "mlp 2": (Steer(vector(), "blocks.2.mlp.hook_out", 0.5),),
+        "embed": (Steer(vector(), "embed.hook_out", 0.5),),
+    }[edit]
+
+
+def clean_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: bool = True) -> Any:
+    from persona_probe.measurement.scoring import clean_run
+
+    return clean_run(
+        family.model, rows_of(family), max_tokens=max_tokens, layers=layers, keep_prompts=keep_prompts
+    )

@@ -99,7 +99,7 @@ def write_tiny(
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(tiny_config(family, **changes), dtype=torch.float32)
-    _randomise(model, torch.Generator().manual_seed(seed))
+    randomise(model, torch.Generator().manual_seed(seed))
     model.save_pretrained(folder)
     tiny_tokenizer(template=template, text=text).save_pretrained(folder)
     return folder
@@ -152,7 +152,7 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
 
 
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+def randomise(model: nn.Module, generator: torch.Generator) -> None:
     """Weights large enough that every part of the model moves the logits: biases and norms too, which start at 0 and 1."""
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)

@@ -63,7 +63,7 @@ def write_family(folder: Path, architecture: str, *, seed: int = 0, **changes: A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(architecture)._from_config(config, dtype=torch.float32)
-    _randomise(model, torch.Generator().manual_seed(seed))
+    randomise(model, torch.Generator().manual_seed(seed))
     model.save_pretrained(folder)
     edit_json(folder / "config.json", architectures=[architecture])
     tiny_tokenizer().save_pretrained(folder)
@@ -71,8 +71,8 @@ def write_family(folder: Path, architecture: str, *, seed: int = 0, **changes: A
 
 
 @torch.no_grad()
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Noise for every weight, as `tiny._randomise` has it, but for the few that must keep their form."""
+def randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Noise for every weight, as `tiny.randomise` has it, but for the few that must keep their form."""
     saved = model.state_dict().keys()
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)

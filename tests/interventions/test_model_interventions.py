@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import Family
 from helpers import tiny
 from helpers.families import (
+    Family,
     arms_of,
     close,
     left_padded,

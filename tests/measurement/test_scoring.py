@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
-from helpers.families import rows_of
-from test_prefixes import clean_of, families, interventions
+from helpers.families import Family, clean_of, families, interventions, rows_of
 
 TOGETHER = ["steer 2", "ablate 2-3", "cap 3", "steer 3"]
 

@@ -45,7 +45,7 @@ def test_a_bridge_that_computes_another_model_is_said_and_the_twin_is_right(tmp_
         "logit_scale": 0.3,
     }
     model = transformers.AutoModelForCausalLM.from_config(transformers.CohereConfig(**sizes))
-    tiny._randomise(model, torch.Generator().manual_seed(0))
+    tiny.randomise(model, torch.Generator().manual_seed(0))
     model.save_pretrained(tmp_path)
     tiny.tiny_tokenizer().save_pretrained(tmp_path)
     expected = plain_logits(tmp_path)
@@ -179,7 +179,7 @@ def _write_gemma3(folder: Path, *, n_layers: int = 4, tied: bool = True) -> Path
         tie_word_embeddings=tied,
     )
     model = transformers.AutoModelForCausalLM.from_config(config)
-    tiny._randomise(model, torch.Generator().manual_seed(0))
+    tiny.randomise(model, torch.Generator().manual_seed(0))
     model.save_pretrained(folder)
     tiny.tiny_tokenizer().save_pretrained(folder)
     return folder
@@ -389,7 +389,7 @@ def test_the_loss_is_hugging_faces_own_through_the_models_own_head(family: str) 
         "cohere": lambda: transformers.CohereConfig(**sizes, logit_scale=0.2),
     }[family]()
     model = transformers.AutoModelForCausalLM.from_config(config)
-    tiny._randomise(model, torch.Generator().manual_seed(0))
+    tiny.randomise(model, torch.Generator().manual_seed(0))
     wrapped: Any = get_peft_model(model, LoraConfig(target_modules=["down_proj"])).eval()
     rows = _rows(tiny.tiny_tokenizer())
     batch = pad_right(rows, pad_id=0)

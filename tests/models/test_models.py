@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
 from helpers import tiny
 from helpers.families import (
+    Family,
     close,
     left_padded,
     logits_of,

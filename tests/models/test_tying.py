@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import tiny
+from helpers.adapter_forms import close, logits, merged, plain, write_trained
 from helpers.broken import CPU, change_weights, refused
-from test_adapter_forms import close, logits, merged, plain, write_trained
 
 HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.made_up import PAYLOADS
 from helpers.made_up_latents import emptied, made_up_latents, poisoned_latents
-from test_report import TAGS, Page
+from helpers.markup import TAGS, Page
 
 N_FIGURES = 6
 STYLE = re.compile(r"background:rgba\(230,159,0,[01]\.\d{3}\)")

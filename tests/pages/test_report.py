@@ -8,73 +8,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.made_up import PAYLOADS, made_up, poisoned, without_most
-
-TAGS = {
-    *("html", "head", "meta", "title", "style", "body", "main", "script", "noscript"),
-    *(
-        "p",
-        "b",
-        "h1",
-        "h2",
-        "h3",
-        "div",
-        "span",
-        "small",
-        "br",
-        "ol",
-        "ul",
-        "li",
-        "pre",
-        "details",
-        "summary",
-        "button",
-    ),
-    *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption"),
-}
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, attributes, scripts, text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.texts: list[str] = []
-        self._inside = ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append((dict(attrs), ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self._inside:
-            self._inside = ""
-
-    def handle_comment(self, data: str) -> None:
-        raise AssertionError(f"a comment we did not write: {data[:60]!r}")
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script":
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = attributes, text + data
-        elif self._inside != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        """All visible text, spaces made single."""
-        return " ".join(" ".join(self.texts).split())
+from helpers.markup import TAGS, Page, strings
 
 
 @pytest.fixture
@@ -91,14 +30,6 @@ def draw() -> Callable[[dict[str, Any]], dict[str, dict[str, Any]]]:
     from persona_probe.plots.direction_run import FIGURES
 
     return lambda record: {spec.slug: spec.draw(record).to_dict() for spec in FIGURES}
-
-
-def strings(value: Any) -> list[str]:
-    """All strings of a figure, keys left out."""
-    if isinstance(value, str):
-        return [value]
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return [text for item in values for text in strings(item)]
 
 
 def test_every_figure_draws_a_full_record_without_changing_it(draw):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.made_up import PAYLOADS
 from helpers.made_up_latents import emptied, made_up_latents, poisoned_latents
-from test_report import strings
+from helpers.markup import strings
 
 SLUGS = {"latents", "screen", "sets", "rankings", "decomposition", "densities"}
 

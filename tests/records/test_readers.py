@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
 from helpers.families import (
     LONG,
     SHORT,
+    Family,
     arms_of,
     close,
     logits_of,

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
 from helpers import tiny
-from helpers.families import left_padded, plain_resids
+from helpers.families import Family, left_padded, plain_resids
 from helpers.lens_saes import D_IN, lens_sae, reopened, stream
 from torch import Tensor
 from torch.testing import assert_close

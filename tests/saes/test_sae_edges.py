@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
+from helpers.families import Family
 from helpers.planted import Planted, open_planted
-from test_sae_training import WIDTH, planted_data, recipe, trained
+from helpers.planted_sae import WIDTH, planted_data, recipe, trained
 from torch import Tensor
 from torch.testing import assert_close
 

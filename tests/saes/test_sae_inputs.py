@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
 from helpers import tiny
+from helpers.families import Family
 from helpers.lens_saes import D_IN, D_SAE, KINDS, edit_facts, reopened, stream, written
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close

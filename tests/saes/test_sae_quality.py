@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
 from helpers import tiny
+from helpers.families import Family
 from torch.testing import assert_close
 
 HOOK = "blocks.1.hook_out"

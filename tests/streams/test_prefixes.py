@@ -6,50 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Family
 from helpers import tiny
-from helpers.families import rows_of
-
-families = pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "qwen2"], indirect=True)
-EDITS = [
-    "steer 0",
-    "steer 1",
-    "steer 2",
-    "steer 3",
-    "ablate 2-3",
-    "ablate all",
-    "cap 3",
-    "steer 1 and 3",
-    "mlp 2",
-    "embed",
-]
-
-
-def vector(seed: int = 100) -> torch.Tensor:
-    return torch.randn(tiny.WIDTH, generator=torch.Generator().manual_seed(seed))
-
-
-def edited(family: Family, edit: str) -> tuple[str, ...]:
-    """The hook points that an edit changes."""
-    from persona_probe.measurement.arms import Arm
-
-    return Arm(edit, "base", interventions(family, edit)).hook_points
-
-
-def interventions(family: Family, edit: str) -> tuple[Any, ...]:
-    from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
-
-    points = family.model.resids()
-    unit = orthonormal(vector()[None])
-    return {
-        **{f"steer {i}": (Steer(vector(), points[i], 0.5),) for i in range(tiny.LAYERS)},
-        "ablate 2-3": (Ablate(unit, points[2:], skip_first=4),),
-        "ablate all": (Ablate(unit, points),),
-        "cap 3": (Cap(unit[0], points[3:], 0.0),),
-        "steer 1 and 3": (Steer(vector(), points[3], 0.5), Steer(vector(7), points[1], -0.5)),
-        "mlp 2": (Steer(vector(), "blocks.2.mlp.hook_out", 0.5),),
-        "embed": (Steer(vector(), "embed.hook_out", 0.5),),
-    }[edit]
+from helpers.families import EDITS, Family, clean_of, edited, families, interventions, rows_of
 
 
 def calls(family: Family, run: Any) -> Counter[int]:
@@ -78,14 +36,6 @@ def scored(
         max_tokens=max_tokens,
         clean=clean,
         keep_prompts=keep_prompts,
-    )
-
-
-def clean_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: bool = True) -> Any:
-    from persona_probe.measurement.scoring import clean_run
-
-    return clean_run(
-        family.model, rows_of(family), max_tokens=max_tokens, layers=layers, keep_prompts=keep_prompts
     )
 
 
