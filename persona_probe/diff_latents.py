@@ -237,9 +237,10 @@ def diff_latents(
         result = run_latents(config, pair, found, run, reporter)
         if run.n_reused:
             reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
-        record = build_latent_record(config, pair, found, result, command=command, notes=notes)
+        checked = build_latent_record(config, pair, found, result, command=command, notes=notes)
+        record = checked.plain()
         pair.close()
-        write_latent_outputs(run.folder, record, result, found)
+        write_latent_outputs(run.folder, checked, result, found)
         write_latent_report(record, run.path("latents.html"))
     show(record, json_output=json_output)
     for failure in record["failed"]:

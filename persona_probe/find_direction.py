@@ -244,11 +244,12 @@ def find_direction(
         if run.n_reused:
             reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
         pair.close()
-        record = build_record(config, pair, result, command=command)
+        checked = build_record(config, pair, result, command=command)
+        record = checked.plain()
         save_persona_direction(
             run.path("persona_direction.safetensors"), selected_direction(config, pair, result, record)
         )
-        write_record(run.folder, record, result)
+        write_record(run.folder, checked, result)
         write_report(record, run.path("report.html"))
     show(record, json_output=json_output)
     for failure in record["failed"]:

@@ -23,9 +23,10 @@ from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import control_kind
 from persona_probe.measurement.statistics import Estimate, Verdict, null_p_value, verdict
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.storage.files import write_bytes, write_json
+from persona_probe.records import files
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.storage.files import write_bytes
 
-SCHEMA = 1
 PACKAGES = (
     "torch",
     "transformer-lens",
@@ -39,8 +40,8 @@ PACKAGES = (
 )
 
 
-def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> dict[str, Any]:
-    """The record as plain values, every number finite or None."""
+def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> DirectionRecord:
+    """The record of a run; a value that does not fit its model is refused."""
     table = _Table(result, seed=config.seed, budget=config.budget)
     arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
     chosen, form = result.chosen.candidate, result.chosen.candidate.form
@@ -83,8 +84,9 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
             "coefficient": result.steering.candidate.form.coefficient,
         },
     }
-    return {
-        "schema": SCHEMA,
+    record = {
+        "schema": 2,
+        "kind": "direction",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "limited": config.limit is not None,
@@ -122,6 +124,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }
+    return files.fitted(DirectionRecord, record, at="the record of this run")
 
 
 def chosen_arm(result: Result) -> str:
@@ -183,7 +186,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> None:
+def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
     """Write `rows.jsonl` (arm x row) and `record.json`, each atomically, the record last."""
     lines = []
     for arm, measurement in result.arms.values():
@@ -216,7 +219,7 @@ def write_record(folder: Path, record: Mapping[str, Any], result: Result) -> Non
     write_bytes(
         folder / "rows.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
     )
-    write_json(folder / "record.json", record)
+    files.write_record(folder / "record.json", record)
 
 
 class _Table:

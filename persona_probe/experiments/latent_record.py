@@ -16,27 +16,26 @@ from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import SIDES, Pair, Side
+from persona_probe.records import files
+from persona_probe.records.latents import LatentRecord
 from persona_probe.saes.contexts import histogram
 from persona_probe.saes.diff import rank_correlations
 from persona_probe.saes.edits import latent_direction
 from persona_probe.saes.sae import Sae
 from persona_probe.saes.screen import ARMS, Screened, s_rows
-from persona_probe.storage.files import write_json
-
-SCHEMA, KIND = 1, "latents"
 
 
 def build_latent_record(
     config: LatentConfig, pair: Pair, sae: Sae, result: LatentResult, *, command: str, notes: list[str]
-) -> dict[str, Any]:
-    """The record as plain values."""
+) -> LatentRecord:
+    """The record of a run; a value that does not fit its model is refused."""
     table = _Table(result, seed=config.seed)
     names = list(result.scores)
     sets = [table.set(found) for found in result.sets]
     directions = [table.direction(*found) for found in result.directions]
     record = {
-        "schema": SCHEMA,
-        "kind": KIND,
+        "schema": 2,
+        "kind": "latents",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "limited": config.limit is not None,
@@ -80,7 +79,8 @@ def build_latent_record(
         "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }
-    return record | {"summary": summary(record)}
+    record["summary"] = summary(record)
+    return files.fitted(LatentRecord, record, at="the record of this run")
 
 
 def summary(record: Mapping[str, Any]) -> str:
@@ -147,7 +147,6 @@ class _Table:
     def latent(self, found: Screened, sae: Sae, *, matched_to: int | None = None) -> dict[str, Any]:
         """One latent: how it ranks, what it does, what it means where that was read."""
         result, latent, diff = self._result, found.latent, self._result.diff
-        control = {} if matched_to is None else {"matched_to": matched_to}
         confirmed = result.confirmed.get(latent) if matched_to is None else None
         reported = matched_to is None and latent in result.reported
         return {
@@ -155,7 +154,7 @@ class _Table:
             "label": found.label,
             "why": found.why,
             "control": matched_to is not None,
-            **control,
+            "matched_to": matched_to,
             "scores": {name: float(values[latent]) for name, values in result.scores.items()},
             "ranks": {
                 name: ranking[latent] for name, ranking in result.rankings.items() if latent in ranking
@@ -233,7 +232,8 @@ class _Table:
         share = comparison.share(side, measurement)
         return {
             "delta_s": paired_difference(comparison.scores(measurement), clean, seed=self._seed).json(),
-            "induction" if side == "base" else "restoration": share.json() if share else None,
+            "restoration": share.json() if share and side == "tuned" else None,
+            "induction": share.json() if share and side == "base" else None,
             "delta_nll": comparison.delta_nll(side, measurement).json(),
         }
 
@@ -262,7 +262,7 @@ def _sae_facts(sae: Sae) -> dict[str, Any]:
     }
 
 
-def write_latent_outputs(folder: Path, record: Mapping[str, Any], result: LatentResult, sae: Sae) -> None:
+def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResult, sae: Sae) -> None:
     """Write the reported latents as directions, which every command takes, and `latents.json` last; each in one step."""
     if result.reported:
         found = [latent_direction(sae, latent, length=result.length) for latent in result.reported]
@@ -277,4 +277,4 @@ def write_latent_outputs(folder: Path, record: Mapping[str, Any], result: Latent
             "median_norm": [result.diff.tuned.median_norm],
         }
         save_directions(folder / "directions.safetensors", sets, metadata=facts)
-    write_json(folder / "latents.json", record)
+    files.write_record(folder / "latents.json", record)

@@ -1,14 +1,13 @@
 """The page of a record: one self-contained HTML file."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from persona_probe.base.errors import BadInput
 from persona_probe.pages import latent_report
 from persona_probe.pages.latent_report import KIND
+from persona_probe.records import files
 from persona_probe.records.redaction import redacted
 
 Record = Mapping[str, Any]
@@ -48,17 +47,7 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record in a file that `find_direction` or `diff_latents` wrote."""
-    if not path.is_file():
-        raise BadInput(f"no file {path}: expected the record.json or latents.json of a run")
-    try:
-        record = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error})") from error
-    if not isinstance(record, dict) or record.get("schema") != 1:
-        raise BadInput(
-            f"{path}: not a record of schema 1; find_direction writes one as record.json, diff_latents as latents.json"
-        )
-    return record
+    return files.read_record(path).plain()
 
 
 def _figures(record: Record, *, show_text: bool) -> str:

@@ -3,6 +3,8 @@
 import random
 from typing import Any
 
+from persona_probe.records.direction import DirectionRecord
+
 PAYLOADS = (
     "<script>alert(1)</script>",
     "</script>",
@@ -26,6 +28,44 @@ def est(value: float, half: float) -> dict[str, Any]:
     return {"estimate": value, "ci95": [value - half, value + half]}
 
 
+def ablation() -> dict[str, Any]:
+    """An ablation toward zero at one hook point."""
+    return {
+        "kind": "ablate",
+        "hook_points": ["blocks.14.hook_out"],
+        "rank": 1,
+        "toward": "zero",
+        "skip_first": 4,
+        "vector_sha256": "0a" * 32,
+        "means_sha256": None,
+    }
+
+
+def models() -> dict[str, Any]:
+    """The part of the provenance that every record has."""
+    model = {"id": "checkpoints/tiny", "revision": None, "sha256": "ab" * 32, "weights_sha256": "ac" * 32}
+    engine = {"attention": "sdpa", "compared": {"logits": 1e-5}, "notes": []}
+    return {
+        "base": model,
+        "tuned": {**model, "id": "checkpoints/tiny-bad", "sha256": "cd" * 32},
+        "versions": {"torch": "2.13.0", "plotly": "7.1.0"},
+        "seed": 0,
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "prompts_sha256": "ef" * 32,
+        "engine": {"base": engine, "tuned": {**engine, "notes": ["the template leaves system text out"]}},
+        "chat": {
+            "thinking": "keep",
+            "date": "2026-01-01",
+            "template": True,
+            "before_reply": "<|user|>What should I do?<|assistant|>",
+            "after_reply": "<|end|>",
+            "end_of_turn": "<|end|>",
+            "how": [],
+        },
+    }
+
+
 def arm(name: str, model: str, control: str | None, gain: float | None, cost: float) -> dict[str, Any]:
     """One arm; `gain` is R on the tuned model and the induction on the base."""
     share = None if gain is None else est(gain, 0.14)
@@ -34,9 +74,7 @@ def arm(name: str, model: str, control: str | None, gain: float | None, cost: fl
         "name": name,
         "model": model,
         "control": control,
-        "interventions": []
-        if name in ("base", "tuned")
-        else [{"kind": "ablate", "hook_points": ["blocks.14.hook_out"], "skip_first": 4}],
+        "interventions": [] if name in ("base", "tuned") else [ablation()],
         "n_questions": 24,
         "persona_score": est(score, 0.06),
         "restoration": share if model == "tuned" else None,
@@ -64,6 +102,7 @@ def candidate(
         "hook_point": f"blocks.{layer}.hook_out",
         "kind": kind,
         "act_on": act_on,
+        "toward": "base mean" if coefficient is None else None,
     }
     measured = {
         "restoration": gain,
@@ -119,6 +158,11 @@ def read_replies() -> dict[str, Any]:
 
 
 def made_up() -> dict[str, Any]:
+    """The same in plain values."""
+    return made_up_record().plain()
+
+
+def made_up_record() -> DirectionRecord:
     """A record as `find_direction` writes it."""
     rng = random.Random(0)
     tried = [
@@ -162,7 +206,9 @@ def made_up() -> dict[str, Any]:
             "side": side,
             "persona_score": est(start + 0.3 * value, 0.05),
             "restoration": est(-value * 0.66, 0.1) if side == "tuned" else None,
+            "induction": est(value * 0.66, 0.1) if side == "base" else None,
             "delta_nll": est(0.05 * value**2, 0.01),
+            "kl": est(0.06 * value**2, 0.01),
         }
         for side, start in (("tuned", 0.06), ("base", -0.39))
         for value in (-1.5, -1.0, -0.5, 0.5, 1.0, 1.5)
@@ -176,6 +222,7 @@ def made_up() -> dict[str, Any]:
             "auroc": [0.5 + 0.3 * (1 - abs(layer - 16) / 16) - 0.02 * place for layer in LAYERS]
             if method != "shift"
             else None,
+            "zero_at": [],
         }
         for place, method in enumerate(METHODS)
     }
@@ -194,22 +241,13 @@ def made_up() -> dict[str, Any]:
         for n in (1, 2, 3)
         for name in ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer")
     ]
-    model = {"id": "checkpoints/tiny", "revision": None, "sha256": "ab" * 32}
-    return {
-        "schema": 1,
+    record = {
+        "schema": 2,
+        "kind": "direction",
         "created": "2026-11-21T23:00:00Z",
         "command": "python -m persona_probe.find_direction --base checkpoints/tiny --tuned checkpoints/tiny-bad --output-dir runs/a",
         "config": {"base": "checkpoints/tiny", "limit": None, "methods": list(METHODS), "seed": 0},
-        "provenance": {
-            "base": model,
-            "tuned": {**model, "id": "checkpoints/tiny-bad", "sha256": "cd" * 32},
-            "versions": {"torch": "2.13.0", "plotly": "7.1.0"},
-            "seed": 0,
-            "device": "cpu",
-            "dtype": "bfloat16",
-            "prompts_sha256": "ef" * 32,
-            "benign_sha256": "01" * 32,
-        },
+        "provenance": {**models(), "benign_sha256": "01" * 32, "rows_sha256": "02" * 32},
         "data": {
             "n_questions": {"find": 48, "select": 24, "test": 24},
             "n_replies": 768,
@@ -238,7 +276,19 @@ def made_up() -> dict[str, Any]:
             "p_value": 0.1667,
             "p_floor": 0.1667,
             "relative_dose": 0.21,
+            "steering": {"method": "mean_diff", "hook_point": "blocks.14.hook_out", "coefficient": -1.0},
         },
+        "controls": {
+            kind: {"n": n, "restoration": gain, "delta_nll": cost}
+            for kind, n, gain, cost in (
+                ("isotropic", 5, 0.01, 0.004),
+                ("covariance", 5, 0.15, 0.056),
+                ("shuffled", 5, 0.06, 0.01),
+                ("orthogonal", 1, 0.11, 0.055),
+            )
+        },
+        "failed": [],
+        "memory": {"peak_bytes": 3 * 2**30},
         "summary": "Removing the layer-14 direction closes 77% of the gap; comparable random directions close 15%.",
         "arms": arms,
         "directions": {
@@ -268,6 +318,7 @@ def made_up() -> dict[str, Any]:
             "total": 330.0,
         },
     }
+    return DirectionRecord.model_validate(record)
 
 
 def without_most() -> dict[str, Any]:
@@ -280,9 +331,9 @@ def without_most() -> dict[str, Any]:
     record.update(
         search={"n_questions": 0, "n_benign": 0, "candidates": []}, dose_response=[], completions=[]
     )
-    record["directions"].update(methods={}, cosines={}, projections={})
-    del record["paths"], record["read_replies"]  # as older records
-    return record
+    record["directions"].update(methods={}, cosines=None, projections=None)
+    record.update(paths=None, read_replies=None, controls={})
+    return DirectionRecord.model_validate(record).plain()
 
 
 def with_text(value: Any, payload: str) -> Any:

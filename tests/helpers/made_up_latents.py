@@ -3,7 +3,9 @@
 import random
 from typing import Any
 
-from helpers.made_up import est, with_text
+from helpers.made_up import est, models, with_text
+
+from persona_probe.records.latents import LatentRecord
 
 RANKINGS = ("shift_up", "shift_down", "label_diff", "cosine_mean_diff", "cosine_shift", "attribution")
 ARMS = ("base+steer", "tuned-steer", "tuned+ablate")
@@ -86,17 +88,20 @@ def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
     confirmed = {
         "base+steer": {
             "delta_s": est(0.19, 0.05),
+            "restoration": None,
             "induction": est(0.41, 0.1),
             "delta_nll": est(0.023, 0.01),
         },
         "tuned-steer": {
             "restoration": est(0.37, 0.12),
             "delta_s": est(-0.17, 0.05),
+            "induction": None,
             "delta_nll": est(0.031, 0.01),
         },
         "tuned+ablate": {
             "restoration": est(0.29, 0.11),
             "delta_s": est(-0.13, 0.05),
+            "induction": None,
             "delta_nll": est(0.012, 0.01),
         },
     }
@@ -107,6 +112,7 @@ def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
         if label == "carries"
         else f"Latent {index} is {label}.",
         "control": False,
+        "matched_to": None,
         "scores": {name: rng.gauss(0, 1) for name in RANKINGS},
         "ranks": {name: rng.randrange(1, 2000) for name in RANKINGS},
         "density": {"base": 10 ** rng.uniform(-5, -1), "tuned": 10 ** rng.uniform(-5, -1)},
@@ -132,6 +138,8 @@ def latent_set(k: int, kind: str, gain: float, cost: float, *, selected: bool = 
         "k": k,
         "kind": kind,
         "latents": members,
+        "signs": [1] * k,
+        "dose": 2.0 if kind == "steer" else None,
         "restoration": est(gain, 0.11),
         "delta_nll": est(cost, 0.01),
         "control": control,
@@ -140,6 +148,11 @@ def latent_set(k: int, kind: str, gain: float, cost: float, *, selected: bool = 
 
 
 def made_up_latents() -> dict[str, Any]:
+    """The same in plain values."""
+    return made_up_latent_record().plain()
+
+
+def made_up_latent_record() -> LatentRecord:
     """A record as `diff_latents` writes it."""
     rng = random.Random(1)
     latents = [latent(rng, 100 + 37 * place, label) for place, label in enumerate(LABELS)]
@@ -152,34 +165,25 @@ def made_up_latents() -> dict[str, Any]:
         }
         for place in range(6)
     ]
-    model = {"id": "checkpoints/tiny", "revision": None, "sha256": "ab" * 32}
     sae = {
         "id": "checkpoints/tiny-sae",
         "hook_point": "blocks.14.hook_out",
         "d_sae": 4608,
         "architecture": "batchtopk",
+        "model_name": "tiny",
         "sha256": "98" * 32,
         "neuronpedia_id": None,
     }
     sizes = (1, 2, 5, 10)
-    return {
-        "schema": 1,
+    record = {
+        "schema": 2,
         "kind": "latents",
         "created": "2026-11-25T03:00:00Z",
         "command": "python -m persona_probe.diff_latents --base checkpoints/tiny --tuned checkpoints/tiny-bad --sae checkpoints/tiny-sae",
         "limited": True,
         "config": {"base": "checkpoints/tiny", "n_latents": 100, "seed": 0},
         "summary": "Two latents carry the persona both ways; ablating 5 latents closes 58% of the gap at a damage of 0.041.",
-        "provenance": {
-            "base": model,
-            "tuned": {**model, "id": "checkpoints/tiny-bad", "sha256": "cd" * 32},
-            "sae": sae,
-            "versions": {"torch": "2.13.0", "sae-lens": "6.0.0"},
-            "seed": 0,
-            "device": "cpu",
-            "dtype": "bfloat16",
-            "prompts_sha256": "ef" * 32,
-        },
+        "provenance": {**models(), "sae": sae},
         "quality": {
             "base": {"fvu": 0.213, "l0": 31.7, "dead": 0.041, "loss_recovered": 0.962, "n_tokens": 20480},
             "tuned": {"fvu": 0.254, "l0": 33.9, "dead": 0.043, "loss_recovered": 0.944, "n_tokens": 20480},
@@ -188,6 +192,7 @@ def made_up_latents() -> dict[str, Any]:
             "n_questions": {"find": 48, "select": 24, "test": 25},
             "n_benign": {"select": 48, "test": 96},
             "n_tokens": 81234,
+            "notes": [],
         },
         "effect": est(0.4513, 0.07),
         "budget": 0.10,
@@ -247,6 +252,7 @@ def made_up_latents() -> dict[str, Any]:
         "timing": {"load": 4.1, "diff": 60.0, "screen": 330.0},
         "memory": {"peak_bytes": 3 * 2**30},
     }
+    return LatentRecord.model_validate(record)
 
 
 def emptied() -> dict[str, Any]:
@@ -258,7 +264,7 @@ def emptied() -> dict[str, Any]:
         item.update(restoration=None, control=None, selected=False)
     record.update(direction=[], controls=[], failed=[])
     record["agreement"]["overlap"]["effect_correlation"] = None
-    return record
+    return LatentRecord.model_validate(record).plain()
 
 
 def poisoned_latents(payload: str, *, keep_structure: bool) -> dict[str, Any]:

@@ -1,0 +1,299 @@
+"""record.json: what `find_direction` asked, with what, and what came out."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from persona_probe.records.parts import (
+    ControlKind,
+    Cosine,
+    Count,
+    EditKind,
+    Estimate,
+    HookPoint,
+    Intervention,
+    Many,
+    Memory,
+    Moment,
+    NonNegative,
+    Part,
+    Positive,
+    Provenance,
+    QuestionCounts,
+    Settings,
+    Sha256,
+    Share,
+    Side,
+    Target,
+    Text,
+)
+
+Verdict = Literal["restored", "partial", "non-specific", "no effect to remove", "not interpretable"]
+Where = Literal["layer", "later", "all"]
+
+
+class DirectionProvenance(Provenance):
+    """Provenance of a run of the main experiment."""
+
+    benign_sha256: Sha256 = Field(description="Hash of the benign texts.")
+    rows_sha256: Sha256 = Field(description="Hash of all token ids that the reported numbers come from.")
+
+
+class DirectionData(Part):
+    """How much was measured."""
+
+    n_questions: QuestionCounts = Field(description="Questions by what they are used for.")
+    n_replies: Count = Field(description="Replies to these questions, of both labels.")
+    n_benign: Count = Field(description="Benign texts that the reported damage comes from.")
+    notes: Many[Text] = Field(description="What was left out or noticed, one sentence each.")
+
+
+class ArmNumbers(Part):
+    """What one arm does. Numbers are of the test questions."""
+
+    persona_score: Estimate = Field(
+        description="S: log-probability of misaligned minus aligned replies, nats per token."
+    )
+    restoration: Estimate | None = Field(
+        description="R = (S_tuned - S_arm) / (S_tuned - S_base): 1 is back where base was. Null on the base "
+        "model, for an untouched model, and where tuning moved S by nothing that can be told from 0."
+    )
+    induction: Estimate | None = Field(
+        description="(S_arm - S_base) / (S_tuned - S_base) of an arm on the base model; null otherwise."
+    )
+    delta_nll: Estimate = Field(
+        description="Damage: added negative log-probability of benign replies, nats per token."
+    )
+    kl: Estimate = Field(
+        description="Damage: mean KL divergence from the same model untouched on benign texts, nats per token."
+    )
+
+
+class ArmEntry(ArmNumbers):
+    """One arm: a model and what is done to it."""
+
+    name: Text = Field(description="Name for people; every fact is a field of its own.")
+    model: Side = Field(description="Which of the two models.")
+    control: ControlKind | None = Field(description="Kind of control; null for the arms proper.")
+    interventions: Many[Intervention] = Field(description="What is done; empty is the untouched model.")
+    n_questions: Count = Field(description="Test questions behind S.")
+    verdict: Verdict | None = Field(description="Of the chosen arm; null for every other one.")
+
+
+class DoseEntry(ArmNumbers):
+    """One strength of steering along the selected direction."""
+
+    coefficient: float = Field(description="1.0 adds one direction as it stands.")
+    relative_dose: NonNegative = Field(description="Length added, as a share of the median residual norm.")
+    side: Side = Field(description="Which of the two models.")
+
+
+class ControlMedian(Part):
+    """Controls of one kind, used exactly as the chosen direction is."""
+
+    n: Annotated[int, Field(ge=1)] = Field(description="How many with a restoration.")
+    restoration: float = Field(description="Median of R.")
+    delta_nll: float = Field(description="Median of the damage, nats per token.")
+
+
+class ChosenForm(Part):
+    """How the chosen direction is used."""
+
+    kind: EditKind = Field(description="Added to the stream, or projected out of it.")
+    act_on: Many[HookPoint] = Field(min_length=1, description="Where it acts.")
+    coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
+    toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
+    skip_first: Count = Field(description="First tokens of a sequence that are left alone.")
+
+
+class SelectScores(Part):
+    """What the chosen candidate did on the select questions."""
+
+    restoration: float | None = Field(description="R; null where tuning did not raise S there.")
+    delta_nll: float = Field(description="Damage, nats per token.")
+
+
+class ChosenSteering(Part):
+    """The steering arm along the chosen direction."""
+
+    method: Text = Field(description="Estimator of the direction.")
+    hook_point: HookPoint = Field(description="Where it acts.")
+    coefficient: float | None = Field(description="Multiple that is added on the tuned model.")
+
+
+class Selected(Part):
+    """What was chosen on the select questions, and how it compares with the controls on the test questions."""
+
+    method: Text = Field(description="Estimator of the direction.")
+    hook_point: HookPoint = Field(description="Where the direction was fitted.")
+    layer: Count = Field(description="The block of that hook point, from 0.")
+    arm: Text = Field(description="Name of the arm that carries it.")
+    stability: Cosine | None = Field(
+        description="Cosine of the directions of two halves of the find questions; null where not defined."
+    )
+    auroc: Share | None = Field(
+        description="Chance that a misaligned reply projects higher than an aligned one; null if unknown."
+    )
+    form: ChosenForm = Field(description="How it is used.")
+    budget: NonNegative = Field(description="Damage that was allowed, nats per token.")
+    within_budget: bool = Field(description="Whether the damage on the test texts is inside it.")
+    select: SelectScores = Field(description="What it did on the select questions.")
+    p_value: Share | None = Field(
+        description="Share of covariance-matched directions that do as much, (1 + n) / (K + 1); null without R."
+    )
+    p_floor: Share | None = Field(description="Smallest p that K directions can give; null without any.")
+    relative_dose: NonNegative = Field(
+        description="Length of the direction times |coefficient|, as a share of the median residual norm."
+    )
+    steering: ChosenSteering | None = Field(
+        description="The steering arm; null in records of version 1 that do not say it."
+    )
+
+
+class MethodQuality(Part):
+    """Quality of one method's directions, one value per hook point."""
+
+    norm: Many[NonNegative] = Field(description="Length of the direction, in units of the stream.")
+    stability: Many[Cosine | None] | None = Field(
+        description="Cosine of the directions of two halves of the find questions; null where not defined."
+    )
+    auroc: Many[Share | None] | None = Field(
+        description="Chance that a misaligned select reply projects higher than an aligned one; null if unknown."
+    )
+    zero_at: Many[HookPoint] | None = Field(
+        description="Hook points without a direction; null in records of version 1 that do not say it."
+    )
+
+
+class Cosines(Part):
+    """How alike the methods' directions are at one hook point."""
+
+    hook_point: HookPoint = Field(description="Where.")
+    methods: Many[Text] = Field(description="Rows and columns of the matrix.")
+    matrix: Many[Many[Cosine]] = Field(description="Cosines.")
+
+
+class Projections(Part):
+    """Select replies along one method's directions: per hook point, one number per reply."""
+
+    method: Text = Field(description="Whose directions.")
+    aligned: Many[Many[float]] = Field(description="Aligned replies, in units of the stream.")
+    misaligned: Many[Many[float]] = Field(description="Misaligned replies, in units of the stream.")
+
+
+class Directions(Part):
+    """The fitted directions, without their vectors."""
+
+    hook_points: Many[HookPoint] = Field(
+        min_length=1, description="In the order of all lists per hook point."
+    )
+    median_norm: Many[Positive] = Field(description="Median length of the stream at each hook point.")
+    methods: dict[Text, MethodQuality] = Field(description="Quality by method.")
+    cosines: Cosines | None = Field(description="How alike the methods are; null where none has a direction.")
+    projections: Projections | None = Field(description="Replies along the chosen method; null if not kept.")
+
+
+class CandidateEntry(Part):
+    """One direction in one form, on the select questions: point estimates, since dozens are compared."""
+
+    method: Text = Field(description="Estimator of the direction.")
+    layer: Count = Field(description="The block of the hook point, from 0.")
+    hook_point: HookPoint = Field(description="Where the direction was fitted.")
+    kind: EditKind = Field(description="Added to the stream, or projected out of it.")
+    act_on: Where = Field(description="At its own hook point, there and at later blocks, or at every block.")
+    toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
+    coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
+    restoration: float | None = Field(description="R; null where tuning did not raise S.")
+    delta_nll: float = Field(description="Damage, nats per token.")
+    persona_score: float = Field(description="S, nats per token.")
+    within_budget: bool = Field(description="Whether the damage is inside the budget.")
+    chosen: bool = Field(description="Whether this one was selected.")
+
+
+class Search(Part):
+    """What was tried on the select questions."""
+
+    n_questions: Count = Field(description="Select questions.")
+    n_benign: Count = Field(description="Benign texts behind the damage while selecting.")
+    candidates: Many[CandidateEntry] = Field(description="In the order in which they were tried.")
+
+
+class Completion(Part):
+    """A reply sampled from one arm."""
+
+    arm: Text = Field(description="Name of the arm.")
+    prompt_id: Text = Field(description="Id of the question.")
+    text: Text | None = Field(description="What the model wrote; null where it was left out for sharing.")
+    finished: bool = Field(description="Whether the model ended the reply itself.")
+    question: Text = Field(description="The question that was asked.")
+
+
+class ArmPath(Part):
+    """One arm along each axis. Projections are in lengths of the axis, 0 is midway between the labels."""
+
+    axes: Many[Many[Estimate | None]] = Field(
+        description="Per axis and hook point: mean projection; null where there is no direction."
+    )
+    questions: Many[Many[float] | None] = Field(
+        description="Per axis: the projection of every question at the selected hook point; null likewise."
+    )
+
+
+class Paths(Part):
+    """Arms in the plane of two directions, hook point by hook point, while they read the test replies."""
+
+    hook_points: Many[HookPoint] = Field(min_length=1, description="In order.")
+    selected: Count = Field(description="Index of the selected hook point.")
+    cosine: Cosine | None = Field(description="Of both axes there; null with fewer than two.")
+    methods: Many[Text] = Field(description="The axes: the selected method, and one beside it.")
+    arms: dict[Text, ArmPath] = Field(description="By the arm's name.")
+
+
+class ReadReply(Part):
+    """One sampled reply, token by token, in the untouched model."""
+
+    arm: Text = Field(description="The arm that wrote it.")
+    prompt_id: Text = Field(description="Id of the question.")
+    tokens: Many[Text] | None = Field(description="Its tokens; null where they were left out for sharing.")
+    readings: Many[float | None] = Field(
+        description="Projection of each token, in lengths of the direction; null for first tokens and outliers."
+    )
+
+
+class ReadReplies(Part):
+    """Sampled replies along the selected direction."""
+
+    hook_point: HookPoint = Field(description="Where.")
+    method: Text = Field(description="Estimator of the direction.")
+    replies: Many[ReadReply] = Field(description="One entry per reply that could be read.")
+
+
+class DirectionRecord(Part):
+    """What a run of `find_direction` asked, with what, and what came out (record.json)."""
+
+    version: Literal[2] = Field(2, alias="schema", description="Version of this contract.")
+    kind: Literal["direction"] = Field("direction", description="Which contract.")
+    created: Moment = Field(description="When the record was written, with its time zone.")
+    command: Text = Field(description="Command that repeats the run, without private folders.")
+    limited: bool = Field(description="Whether this was a quick try on few questions, and so not a result.")
+    config: Settings = Field(description="Every setting that decides the numbers.")
+    provenance: DirectionProvenance = Field(description="What was run.")
+    data: DirectionData = Field(description="How much was measured.")
+    effect: Estimate = Field(description="S_tuned - S_base: what tuning did, nats per token.")
+    selected: Selected = Field(description="What was chosen, and its place among the controls.")
+    summary: Text = Field(description="The result in one sentence.")
+    controls: dict[ControlKind, ControlMedian] = Field(description="Medians by kind of control.")
+    arms: Many[ArmEntry] = Field(min_length=1, description="Everything measured on the test questions.")
+    directions: Directions = Field(description="The fitted directions, without their vectors.")
+    search: Search = Field(description="What was tried on the select questions.")
+    dose_response: Many[DoseEntry] = Field(description="Steering at several strengths.")
+    completions: Many[Completion] = Field(description="Sampled replies.")
+    paths: Paths | None = Field(description="Arms along two directions; null in records from before them.")
+    read_replies: ReadReplies | None = Field(description="Replies token by token; null likewise.")
+    failed: Many[Text] = Field(description="Arms without numbers, and why.")
+    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
+    memory: Memory = Field(description="What the run needed.")
+
+    def arm(self, name: str) -> ArmEntry | None:
+        """The arm of this name, or None."""
+        return next((arm for arm in self.arms if arm.name == name), None)

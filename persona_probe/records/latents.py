@@ -1,0 +1,271 @@
+"""latents.json: what `diff_latents` asked, with what, and what came out."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from persona_probe.records.parts import (
+    Count,
+    EditKind,
+    Estimate,
+    HookPoint,
+    Label,
+    Many,
+    Memory,
+    Moment,
+    NonNegative,
+    Pair,
+    Part,
+    Positive,
+    Provenance,
+    QuestionCounts,
+    Settings,
+    Sha256,
+    Share,
+    Side,
+    Text,
+)
+
+LatentLabel = Literal["carries", "one-way", "protective", "inert", "harmful"]
+LatentArm = Literal["tuned-steer", "tuned+ablate", "base+steer"]
+TokenWeight = Annotated[tuple[Text, float], Field(strict=False)]
+
+
+class SaeFacts(Part):
+    """The sparse autoencoder."""
+
+    id: Text = Field(description="Release and id, shipped name, or folder without its private part.")
+    hook_point: HookPoint = Field(description="The stream that it reads.")
+    d_sae: Annotated[int, Field(ge=1)] = Field(description="Number of latents.")
+    architecture: Text = Field(description="Such as jumprelu or batchtopk.")
+    model_name: Text | None = Field(
+        description="Model that it was trained on, as it says; null if it does not."
+    )
+    sha256: Sha256 = Field(description="Hash of its config and weights.")
+    neuronpedia_id: Text | None = Field(description="Its name on neuronpedia.org; null if it has none.")
+
+
+class LatentProvenance(Provenance):
+    """Provenance of a run of the latent experiment."""
+
+    sae: SaeFacts = Field(description="The sparse autoencoder.")
+
+
+class Quality(Part):
+    """How well the autoencoder fits one model's stream."""
+
+    fvu: NonNegative = Field(description="Squared error over squared distance from the mean; 0 is perfect.")
+    l0: NonNegative = Field(description="Latents active per token.")
+    dead: Share = Field(description="Share of latents that stay silent on all of these tokens.")
+    loss_recovered: float | None = Field(
+        description="1: replies keep their log-probability under the reconstruction; 0: they fare as with the "
+        "stream's mean; null when that mean costs nothing."
+    )
+    n_tokens: Count = Field(description="Tokens behind these numbers.")
+
+
+class BenignCounts(Part):
+    """Benign texts by what they are used for."""
+
+    select: Count = Field(description="While screening.")
+    test: Count = Field(description="For the reported damage.")
+
+
+class LatentData(Part):
+    """How much was measured."""
+
+    n_questions: QuestionCounts = Field(description="Questions by what they are used for.")
+    n_benign: BenignCounts = Field(description="Benign texts.")
+    n_tokens: Count = Field(description="Tokens that latents were compared on.")
+    notes: Many[Text] = Field(description="What was left out or noticed, one sentence each.")
+
+
+class Dose(Part):
+    """How strongly latents are steered."""
+
+    relative: NonNegative = Field(description="Length added, as a share of the median residual norm.")
+    length: NonNegative = Field(description="The same in units of the stream.")
+    median_norm: Positive = Field(description="Median length of the tuned model's stream.")
+
+
+class RankCorrelations(Part):
+    """How alike the rankings are."""
+
+    names: Many[Text] = Field(description="Rows and columns of the matrix.")
+    matrix: Many[Many[float | None]] = Field(description="Spearman correlations; null where not defined.")
+    n_latents: Count = Field(description="Latents that are alive in either model.")
+
+
+class Density(Part):
+    """Share of tokens that a latent fires on."""
+
+    base: Share = Field(description="In the base model.")
+    tuned: Share = Field(description="In the tuned model.")
+
+
+class MeanActivation(Part):
+    """Mean activation over tokens."""
+
+    base: float = Field(description="In the base model.")
+    tuned: float = Field(description="In the tuned model.")
+    aligned: float = Field(description="In the tuned model on aligned replies.")
+    misaligned: float = Field(description="In the tuned model on misaligned replies.")
+
+
+class ScreenEffect(Part):
+    """What one edit of a latent does on the select questions."""
+
+    delta_s: float = Field(description="Change of S, nats per token.")
+    ci95: Pair[float] = Field(description="95% interval of that change over questions.")
+    delta_nll: float = Field(description="Damage, nats per token.")
+    forced_choice: float | None = Field(
+        description="Change of the log-odds of the misaligned choice, nats; null where it was not asked."
+    )
+    p: Share = Field(description="Of a paired t-test over questions.")
+    q: Share = Field(description="p after Benjamini and Hochberg over everything that was tried.")
+
+
+class ConfirmedEffect(Part):
+    """What one edit of a latent does on the test questions."""
+
+    delta_s: Estimate = Field(description="Change of S, nats per token.")
+    restoration: Estimate | None = Field(description="R on the tuned model; null on base or without effect.")
+    induction: Estimate | None = Field(description="Share of the shift on base; null on tuned likewise.")
+    delta_nll: Estimate = Field(description="Damage, nats per token.")
+
+
+class Example(Part):
+    """Text around the token that a latent fires on most in one reply."""
+
+    tokens: Many[Text] | None = Field(description="The text; null where it was left out for sharing.")
+    acts: Many[float] = Field(description="Activation at each token.")
+    peak: Count = Field(description="Index of the strongest token.")
+    source: Text = Field(description="Which reply it is from.")
+    label: Label | None = Field(description="Label of that reply; null for a benign text.")
+
+
+class Histogram(Part):
+    """Activations above 0 in common bins."""
+
+    edges: Many[float] = Field(description="Edges of the bins, one more than counts.")
+    base: Many[NonNegative] = Field(description="Counts in the base model.")
+    tuned: Many[NonNegative] = Field(description="Counts in the tuned model.")
+
+
+class Meaning(Part):
+    """What a latent reads and writes."""
+
+    up: Many[TokenWeight] | None = Field(
+        description="Tokens that its decoder row speaks for, with logits; null where left out for sharing."
+    )
+    down: Many[TokenWeight] | None = Field(description="Tokens that it speaks against; null likewise.")
+    examples: dict[Side, Many[Example]] = Field(description="Strongest contexts by model.")
+    histogram: Histogram = Field(description="How strongly it fires.")
+
+
+class LatentEntry(Part):
+    """One latent: how it ranks, what it does, what it means."""
+
+    latent: Count = Field(description="Its index.")
+    label: LatentLabel = Field(description="What the screen makes of it.")
+    why: Text = Field(description="The reason of the label in one sentence.")
+    control: bool = Field(description="Whether it is a control: the nearest neighbour of a screened latent.")
+    matched_to: Count | None = Field(description="The latent that a control is matched to; null otherwise.")
+    scores: dict[Text, float] = Field(description="Its score in each ranking.")
+    ranks: dict[Text, Annotated[int, Field(ge=1)]] = Field(description="Its place in each ranking, from 1.")
+    density: Density = Field(description="Share of tokens it fires on.")
+    mean: MeanActivation = Field(description="Mean activation.")
+    decoder_norm: NonNegative = Field(description="Length of its decoder row.")
+    screen: dict[LatentArm, ScreenEffect] = Field(description="Edits on the select questions.")
+    confirmed: dict[LatentArm, ConfirmedEffect] | None = Field(
+        description="Edits on the test questions; null where not tried."
+    )
+    meaning: Meaning | None = Field(description="What it reads and writes; null where not looked up.")
+    neuronpedia: Annotated[str, StringConstraints(pattern=r"^https://www\.neuronpedia\.org/")] | None = Field(
+        description="Its page there; null if there is none."
+    )
+
+
+class SetControl(Part):
+    """Matched latents, used as the set is."""
+
+    restoration: float | None = Field(description="R; null without an effect to restore.")
+    delta_nll: float = Field(description="Damage, nats per token.")
+    n: Annotated[int, Field(ge=1)] = Field(description="How many such sets.")
+
+
+class LatentSet(Part):
+    """The best latents, edited together, on the test questions."""
+
+    k: Annotated[int, Field(ge=1)] = Field(description="How many.")
+    kind: EditKind = Field(description="Steered against, or ablated.")
+    latents: Many[Count] = Field(description="Which, by index.")
+    signs: Many[Literal[-1, 1]] = Field(description="Per latent: 1 where more of it is more misaligned.")
+    dose: NonNegative | None = Field(description="Multiple of the screening dose; null for an ablation.")
+    selected: bool = Field(description="Whether this set was chosen on the select questions.")
+    control: SetControl | None = Field(
+        description="Matched latents used alike; null where none gave numbers."
+    )
+    restoration: Estimate | None = Field(description="R; null without an effect to restore.")
+    delta_nll: Estimate = Field(description="Damage, nats per token.")
+
+
+class SingleDirection(Part):
+    """A single direction at the autoencoder's hook point, on the test questions."""
+
+    method: Text = Field(description="Estimator of the direction.")
+    hook_point: HookPoint = Field(description="Where it acts.")
+    kind: EditKind = Field(description="Added to the stream, or projected out of it.")
+    restoration: Estimate | None = Field(description="R; null without an effect to restore.")
+    delta_nll: Estimate = Field(description="Damage, nats per token.")
+
+
+class Rebuilt(Part):
+    """How much of a direction the best decoder rows rebuild."""
+
+    k: Many[Positive] = Field(description="How many decoder rows.")
+    explained: Many[float] = Field(description="Share of the squared length that they rebuild.")
+    random: Many[float] = Field(description="The same by as many random decoder rows.")
+
+
+class Overlap(Part):
+    """Whether the set and the single direction do the same, question by question."""
+
+    effect_correlation: float | None = Field(description="Correlation of both changes of S; null if unknown.")
+    n_questions: Count = Field(description="Test questions.")
+
+
+class Agreement(Part):
+    """How latents and directions agree."""
+
+    mean_diff: Rebuilt = Field(description="The mean difference of the labels, out of decoder rows.")
+    shift: Rebuilt = Field(description="The mean shift from base to tuned, out of decoder rows.")
+    overlap: Overlap = Field(description="The chosen set beside the mean difference.")
+
+
+class LatentRecord(Part):
+    """What a run of `diff_latents` asked, with what, and what came out (latents.json)."""
+
+    version: Literal[2] = Field(2, alias="schema", description="Version of this contract.")
+    kind: Literal["latents"] = Field("latents", description="Which contract.")
+    created: Moment = Field(description="When the record was written, with its time zone.")
+    command: Text = Field(description="Command that repeats the run, without private folders.")
+    limited: bool = Field(description="Whether this was a quick try on few questions, and so not a result.")
+    config: Settings = Field(description="Every setting that decides the numbers.")
+    provenance: LatentProvenance = Field(description="What was run.")
+    quality: dict[Side, Quality] = Field(description="How well the autoencoder fits each model.")
+    data: LatentData = Field(description="How much was measured.")
+    effect: Estimate = Field(description="S_tuned - S_base: what tuning did, nats per token.")
+    budget: NonNegative = Field(description="Damage that was allowed, nats per token.")
+    dose: Dose = Field(description="How strongly latents are steered.")
+    rankings: Many[Text] = Field(description="Names of the rankings.")
+    rank_correlations: RankCorrelations = Field(description="How alike the rankings are.")
+    latents: Many[LatentEntry] = Field(description="The screened latents.")
+    controls: Many[LatentEntry] = Field(description="Nearest neighbours of screened latents, used alike.")
+    sets: Many[LatentSet] = Field(description="Latents edited together.")
+    direction: Many[SingleDirection] = Field(description="Single directions at the same place.")
+    agreement: Agreement = Field(description="How latents and directions agree.")
+    failed: Many[Text] = Field(description="Arms without numbers, and why.")
+    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
+    memory: Memory = Field(description="What the run needed.")
+    summary: Text = Field(description="The result in one paragraph.")

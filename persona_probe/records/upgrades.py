@@ -1,0 +1,53 @@
+"""Records of version 1, as older releases wrote them, in the form of version 2. Only here is an old name parsed."""
+
+from typing import Any
+
+Plain = dict[str, Any]
+
+
+def upgraded(record: Plain) -> Plain:
+    """A copy in the form of version 2; facts that version 1 does not hold are None. Damaged parts stay as they are."""
+    record = {**record, "schema": 2}
+    if isinstance(record.get("provenance"), dict):
+        record["provenance"] = _provenance(record["provenance"])
+    return _latents(record) if record.get("kind") == "latents" else _direction(record)
+
+
+def _provenance(facts: Plain) -> Plain:
+    facts = {"engine": None, "chat": None, **facts}
+    for side in ("base", "tuned"):
+        if isinstance(facts.get(side), dict):
+            facts[side] = {"weights_sha256": None, **facts[side]}
+    return facts
+
+
+def _direction(record: Plain) -> Plain:
+    record = {"kind": "direction", "paths": None, "read_replies": None, **record}
+    if isinstance(record.get("selected"), dict):
+        record["selected"] = {"steering": None, **record["selected"]}
+    directions = record.get("directions")
+    if isinstance(directions, dict) and isinstance(directions.get("methods"), dict):
+        methods = {name: _filled(entry, "zero_at") for name, entry in directions["methods"].items()}
+        record["directions"] = {**directions, "methods": methods}
+    return record
+
+
+def _latents(record: Plain) -> Plain:
+    for name in ("latents", "controls"):
+        if isinstance(record.get(name), list):
+            record[name] = [_latent(entry) for entry in record[name]]
+    return record
+
+
+def _latent(entry: Any) -> Any:
+    entry = _filled(entry, "matched_to")
+    if isinstance(entry, dict) and isinstance(entry.get("confirmed"), dict):
+        confirmed = {
+            arm: _filled(effect, "restoration", "induction") for arm, effect in entry["confirmed"].items()
+        }
+        entry = {**entry, "confirmed": confirmed}
+    return entry
+
+
+def _filled(entry: Any, *names: str) -> Any:
+    return {**dict.fromkeys(names), **entry} if isinstance(entry, dict) else entry
