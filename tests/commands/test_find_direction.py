@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.contract import METHODS, RECORD, departures
+from helpers.made_up import METHODS
+
+from persona_probe.records.direction import DirectionRecord
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900  # seconds: a start costs about 12 s of imports, on a busy machine many times that
@@ -113,8 +115,8 @@ def inside(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_record_keeps_its_contract(record: dict[str, Any]) -> None:
-    assert departures(record, RECORD) == []
-    assert record["schema"] == 1
+    assert DirectionRecord.model_validate(record).plain() == record
+    assert (record["schema"], record["kind"]) == (2, "direction")
     assert set(record["directions"]["methods"]) == set(METHODS)
     assert record["data"]["n_questions"] == {"find": 8, "select": 4, "test": 4}
     assert record["limited"] is False
