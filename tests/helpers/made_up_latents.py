@@ -4,7 +4,6 @@ import random
 from typing import Any
 
 from helpers.made_up import est, models, with_text
-
 from persona_probe.records.latents import LatentRecord
 
 RANKINGS = ("shift_up", "shift_down", "label_diff", "cosine_mean_diff", "cosine_shift", "attribution")
