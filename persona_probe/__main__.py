@@ -2,7 +2,16 @@
 
 import typer
 
-from persona_probe import demo, diff_latents, doctor, figures, find_direction, train_organism, train_sae
+from persona_probe import (
+    demo,
+    diff_latents,
+    doctor,
+    figures,
+    find_direction,
+    schema,
+    train_organism,
+    train_sae,
+)
 from persona_probe.base.cli import start
 
 
@@ -19,6 +28,7 @@ def main() -> None:
     app.command("diff-latents")(diff_latents.main)
     app.command("doctor")(doctor.main)
     app.command("figures")(figures.main)
+    app.command("schema")(schema.main)
     app.command("train-organism")(train_organism.main)
     app.command("train-sae")(train_sae.main)
     start(app)

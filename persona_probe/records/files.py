@@ -16,7 +16,7 @@ from persona_probe.storage.files import write_json
 M = TypeVar("M", bound=Part)
 Record = DirectionRecord | LatentRecord
 RECORDS: dict[str, type[Record]] = {"direction": DirectionRecord, "latents": LatentRecord}
-VERSIONS = (1, 2)
+UPGRADED = {1: 2}  # versions on disk that are read as a newer one
 
 
 def write_record(path: Path, record: Part) -> None:
@@ -29,22 +29,31 @@ def read_record(path: Path) -> Record:
 
     BadInput in one line for a missing or damaged file, another kind or version, and a value that does not fit.
     """
-    if not path.is_file():
-        raise BadInput(f"no file {path}: expected the record.json or latents.json of a run")
     value = read_object(path)
-    version, kind = value.get("schema"), value.get("kind", "direction")
-    if version not in VERSIONS or isinstance(version, bool) or not isinstance(version, int):
-        raise BadInput(
-            f"{path}: not a record of schema {' or '.join(map(str, VERSIONS))}, found {version!r:.40}; "
-            "find_direction writes one as record.json, diff_latents as latents.json"
-        )
+    kind = value.get("kind", "direction")  # record.json of version 1 has no kind
     if not isinstance(kind, str) or kind not in RECORDS:
         raise BadInput(f"{path}: a record of kind {kind!r:.40}; allowed are {', '.join(RECORDS)}")
-    return fitted(RECORDS[kind], upgraded(value) if version == 1 else value, at=str(path))
+    version = value.get("schema")
+    if type(version) is int and version in UPGRADED:
+        value = upgraded(value)
+    return read_as(RECORDS[kind], value, at=str(path))
+
+
+def read_as(model: type[M], value: dict[str, Any], *, at: str) -> M:
+    """`value` as one kind of record. Another version is refused before anything else is looked at."""
+    current = model.model_fields["version"].default
+    version = value.get("schema")
+    if type(version) is not int or version != current:
+        older = [old for old, new in UPGRADED.items() if new == current]
+        allowed = " or ".join(str(known) for known in (*older, current))
+        raise BadInput(f"{at}: a record of schema {version!r:.40}; allowed is {allowed}")
+    return fitted(model, value, at=at)
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file; BadInput in one line for anything else."""
+    if not path.is_file():
+        raise BadInput(f"no file {path}: expected a record, such as record.json or latents.json of a run")
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

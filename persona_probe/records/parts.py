@@ -130,15 +130,20 @@ class ChatFacts(Part):
     how: Many[Text] = Field(description="Where the template leaves plain text out or changes it.")
 
 
-class Provenance(Part):
-    """What was run: models by hash, versions, seed, machine type, data by hash."""
+class RunFacts(Part):
+    """How something was run."""
 
-    base: ModelFacts = Field(description="The model before fine-tuning.")
-    tuned: ModelFacts = Field(description="The model after fine-tuning.")
     versions: dict[Text, Text] = Field(description="Versions of the packages that decide the numbers.")
     seed: int = Field(description="Seed of everything random.")
     device: Text = Field(description="Where the models ran, such as cpu or cuda:0.")
     dtype: Text = Field(description="Number format of the weights, such as bfloat16.")
+
+
+class Provenance(RunFacts):
+    """What was run: models by hash, versions, seed, machine type, data by hash."""
+
+    base: ModelFacts = Field(description="The model before fine-tuning.")
+    tuned: ModelFacts = Field(description="The model after fine-tuning.")
     prompts_sha256: Sha256 = Field(description="Hash of the questions and replies of the contrast set.")
     engine: dict[Side, EngineFacts] | None = Field(
         description="How each model ran; null in records of version 1 that do not say it."

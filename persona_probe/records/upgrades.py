@@ -51,3 +51,30 @@ def _latent(entry: Any) -> Any:
 
 def _filled(entry: Any, *names: str) -> Any:
     return {**dict.fromkeys(names), **entry} if isinstance(entry, dict) else entry
+
+
+def upgraded_row(row: Plain) -> Plain:
+    """A line of rows.jsonl in the form of version 2. Version 1 has no `schema` and tells model and control by name."""
+    if "schema" in row or not all(isinstance(row.get(name), str) for name in ("arm", "question", "row")):
+        return row
+    arm, last = row["arm"], row["row"].rpartition("/")[2]
+    prefixes = {
+        "random-isotropic-": "isotropic",
+        "random-covariance-": "covariance",
+        "shuffled-": "shuffled",
+        "orthogonal": "orthogonal",
+        "random-latents-": "latents",
+    }
+    kept = {name: value for name, value in row.items() if name != "question"}
+    return {
+        "schema": 2,
+        "model": "base" if arm.startswith("base") else "tuned",
+        "edited": arm not in ("base", "tuned"),
+        "control": next((kind for prefix, kind in prefixes.items() if arm.startswith(prefix)), None),
+        "dose": None,
+        "question_id": row["question"],
+        "split": "test",
+        "reply_index": int(last) if last.isdecimal() else 0,
+        "kl": None,
+        **kept,
+    }

@@ -1,0 +1,108 @@
+"""Claims about rows.jsonl: read plain or compressed, old lines upgraded, damage named by file and line."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona_probe.base.errors import BadInput
+from persona_probe.records.rows import ScoredRow, read_rows, write_rows
+
+OLD = {
+    "arm": "random-covariance-2",
+    "kind": "persona",
+    "question": "power-1",
+    "row": "power-1/misaligned/3",
+    "label": "misaligned",
+    "logprob_per_token": -2.5,
+    "n_tokens": 12,
+}
+
+
+def row(**changes: Any) -> ScoredRow:
+    facts = {
+        "arm": "tuned+ablate",
+        "model": "tuned",
+        "edited": True,
+        "control": None,
+        "dose": None,
+        "kind": "benign",
+        "question_id": "benign-3 \u2028 é",
+        "row": "benign-3",
+        "split": "test",
+        "label": None,
+        "reply_index": 0,
+        "logprob_per_token": -2.25,
+        "n_tokens": 8,
+        "kl": 0.5,
+    }
+    return ScoredRow(**(facts | changes))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_are_read_back_equal_and_compressed_ones_are_found(name: str, tmp_path: Path) -> None:
+    rows = (row(), row(arm="base", model="base", edited=False, kl=0.0))
+    write_rows(tmp_path / name, rows)
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+    assert row().logprob == pytest.approx(-18.0)
+
+
+def test_compressed_rows_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        write_rows(tmp_path / name, [row()])
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        ({}, ("tuned", True, "covariance", "power-1", 3, None)),
+        ({"arm": "base"}, ("base", False, None, "power-1", 3, None)),
+        ({"arm": "base+steer"}, ("base", True, None, "power-1", 3, None)),
+        (
+            {"kind": "benign", "label": None, "kl": 0.1, "row": "b"},
+            ("tuned", True, "covariance", "power-1", 0, 0.1),
+        ),
+    ],
+)
+def test_lines_of_version_1_are_upgraded(
+    change: dict[str, Any], facts: tuple[Any, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(OLD | change) + "\n")
+    (got,) = read_rows(tmp_path / "rows.jsonl")
+    assert (got.model, got.edited, got.control, got.question_id, got.reply_index, got.kl) == facts
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no file"),
+        (b"{}\n", "rows.jsonl:1: "),
+        (b"\n", "rows.jsonl:1: not JSON"),
+        (b'{"schema": 3}\n', "schema: Input should be 2, found 3"),
+        (b"[]\n", "found a JSON list"),
+        (b"\xff\n", "is damaged"),
+        (
+            (json.dumps(OLD) + "\n" + json.dumps(OLD | {"n_tokens": 0}) + "\n").encode(),
+            "rows.jsonl:2: n_tokens",
+        ),
+        ((json.dumps(OLD | {"logprob_per_token": float("nan")}) + "\n").encode(), "finite number"),
+    ],
+)
+def test_damage_is_named_by_file_and_line(content: bytes | None, says: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        read_rows(tmp_path / "rows.jsonl")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 25, -1])
+def test_a_torn_archive_is_refused(cut: int, tmp_path: Path) -> None:
+    data = gzip.compress((json.dumps(OLD) + "\n").encode())
+    (tmp_path / "rows.jsonl.gz").write_bytes(data[:cut])
+    with pytest.raises(BadInput):
+        read_rows(tmp_path / "rows.jsonl")
