@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.records.direction_files import DirectionsFile
+from persona_probe.records.files import checked
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
 from persona_probe.streams.activations import Activations
 
@@ -224,6 +226,7 @@ def save_directions(path: Path, sets: Sequence[DirectionSet], *, metadata: dict[
         "tensor_sha256": sha256_tensors(list(tensors.values())),
         **metadata,
     }
+    checked(DirectionsFile, facts, at=f"{path}: these facts do not describe directions")
     write_tensors(path, tensors, facts)
 
 
@@ -237,7 +240,7 @@ def load_directions(
     tensors, facts = read_tensors(path)
     if facts.get("kind") != "persona_directions" or facts.get("format_version") != FORMAT_VERSION:
         raise BadInput(
-            f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; expected persona_directions, format {FORMAT_VERSION}"
+            f"{path}: kind {facts.get('kind')!r:.40}, format {facts.get('format_version')!r:.40}; expected persona_directions, format {FORMAT_VERSION}"
         )
     for name, expected, meaning in (
         ("space", SPACE, "unprocessed residual stream"),
@@ -245,34 +248,31 @@ def load_directions(
     ):
         if facts.get(name) != expected:
             raise BadInput(
-                f"{path}: directions of {name} {facts.get(name)!r}, expected {expected!r} ({meaning})"
+                f"{path}: directions of {name} {facts.get(name)!r:.40}, expected {expected!r} ({meaning})"
             )
-    hook_points, methods = facts.get("hook_points"), facts.get("methods")
-    if (
-        not isinstance(hook_points, list)
-        or not isinstance(methods, list)
-        or sorted(tensors) != sorted(str(name) for name in methods)
-    ):
+    said = checked(DirectionsFile, facts, at=f"{path}: its metadata do not describe directions")
+    hook_points, methods = said.hook_points, said.methods
+    if sorted(tensors) != sorted(methods):
         raise BadInput(
-            f"{path}: hook_points {hook_points!r:.60} and methods {methods!r:.60} do not describe its tensors {sorted(tensors)}"
+            f"{path}: methods {', '.join(methods):.60} do not describe its tensors {sorted(tensors)}"
         )
-    if facts.get("d_model") != d_model or any(
+    if said.d_model != d_model or any(
         tensor.shape != (len(hook_points), d_model) for tensor in tensors.values()
     ):
         raise BadInput(
-            f"{path}: directions of width {facts.get('d_model')} do not fit a model with d_model {d_model}"
+            f"{path}: directions of width {said.d_model} do not fit a model with d_model {d_model}"
         )
-    if facts.get("tensor_sha256") != sha256_tensors([tensors[name] for name in methods]):
+    if said.tensor_sha256 != sha256_tensors([tensors[name] for name in methods]):
         raise BadInput(
             f"{path}: the vectors do not match the hash in the file: it was changed after it was written"
         )
-    seen = set(facts.get("find_questions", ())) | set(facts.get("select_questions", ()))
+    seen = {*said.find_questions, *said.select_questions}
     overlap = seen & set(evaluated_on)
     if overlap:
         raise BadInput(
             f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: evaluate on others"
         )
-    return [DirectionSet(name, tuple(hook_points), tensors[name]) for name in methods], facts
+    return [DirectionSet(name, hook_points, tensors[name]) for name in methods], facts
 
 
 def _mean(values: Float[Tensor, "row hook d_model"]) -> Float[Tensor, "hook d_model"]:

@@ -124,7 +124,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }
-    return files.fitted(DirectionRecord, record, at="the record of this run")
+    return files.checked(DirectionRecord, record, at="the record of this run")
 
 
 def chosen_arm(result: Result) -> str:

@@ -80,7 +80,7 @@ def build_latent_record(
         "memory": {"peak_bytes": peak_memory()},
     }
     record["summary"] = summary(record)
-    return files.fitted(LatentRecord, record, at="the record of this run")
+    return files.checked(LatentRecord, record, at="the record of this run")
 
 
 def summary(record: Mapping[str, Any]) -> str:

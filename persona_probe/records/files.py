@@ -47,7 +47,7 @@ def read_as(model: type[M], value: dict[str, Any], *, at: str) -> M:
         older = [old for old, new in UPGRADED.items() if new == current]
         allowed = " or ".join(str(known) for known in (*older, current))
         raise BadInput(f"{at}: a record of schema {version!r:.40}; allowed is {allowed}")
-    return fitted(model, value, at=at)
+    return checked(model, value, at=at)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def fitted(model: type[M], value: Any, *, at: str) -> M:
+def checked(model: type[M], value: Any, *, at: str) -> M:
     """`value` as `model`; BadInput in one line that names the place, what was found and what is wrong with it."""
     try:
         return model.model_validate(value)

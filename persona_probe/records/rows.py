@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from persona_probe.base.errors import BadInput
-from persona_probe.records.files import fitted
+from persona_probe.records.files import checked
 from persona_probe.records.parts import ControlKind, Count, Label, Part, Side, Split, Text
 from persona_probe.records.upgrades import upgraded_row
 from persona_probe.storage.files import write_bytes
@@ -58,7 +58,7 @@ def read_rows(path: Path) -> tuple[ScoredRow, ...]:
     if not path.is_file() and (compressed := path.with_name(f"{path.name}.gz")).is_file():
         path = compressed
     return tuple(
-        fitted(ScoredRow, upgraded_row(value), at=f"{path}:{number}") for number, value in _objects(path)
+        checked(ScoredRow, upgraded_row(value), at=f"{path}:{number}") for number, value in _objects(path)
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.direction_files import DirectionsFile, PersonaDirectionFile
 from persona_probe.records.evaluation import EvaluationRecord, EvaluationRow
 from persona_probe.records.latents import LatentRecord
 from persona_probe.records.organism import OrganismRecord
@@ -19,6 +20,8 @@ MODELS: dict[str, type[Part]] = {
     "evaluation-row": EvaluationRow,
     "transfer": TransferRecord,
     "organism": OrganismRecord,
+    "directions-file": DirectionsFile,
+    "persona-direction-file": PersonaDirectionFile,
 }
 
 

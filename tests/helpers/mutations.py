@@ -1,7 +1,9 @@
 """Random damage to JSON values, for tests of whatever reads files that other people may have written."""
 
 import copy
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 NASTY = (
@@ -67,3 +69,10 @@ def _damage(container: Any, rng: random.Random) -> None:
         container.append(nasty)
     else:
         container[key] = nasty
+
+
+def write_facts(path: Path, tensors: dict[str, Any], facts: Any) -> None:
+    """A direction file with any facts, also those that our writer refuses: NaN, huge numbers, half characters."""
+    from safetensors.torch import save_file
+
+    save_file(tensors, path, metadata={"persona_probe": json.dumps(facts)})

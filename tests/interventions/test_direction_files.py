@@ -1,14 +1,16 @@
 """Claims about the direction file: what was written comes back, and anything that does not fit is refused in words."""
 
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.mutations import mutated, write_facts
 
 HOOK_POINTS = ("blocks.0.hook_out", "blocks.1.hook_out")
-FACTS = {"find_questions": ["f1", "f2"], "select_questions": ["s1"], "base_sha256": "ab"}
+FACTS = {"find_questions": ["f1", "f2"], "select_questions": ["s1"], "base_sha256": "ab" * 32}
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def test_file_of_another_format_or_space_is_refused(path: Path, facts: dict[str,
 )
 def test_file_without_one_of_its_facts_is_refused(path: Path, key: str) -> None:
     rewrite(path, **{key: None})
-    refused(path, "None|changed after it was written")
+    refused(path, "None|Field required")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,35 @@ def test_pickled_file_is_refused_unread(tmp_path: Path) -> None:
 def test_truncated_file_is_refused(path: Path, n_bytes: int) -> None:
     path.write_bytes(path.read_bytes()[:n_bytes])
     refused(path, "damaged or not a safetensors file")
+
+
+def test_random_damage_to_the_facts_is_read_or_refused_and_nothing_else(path: Path) -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.directions.estimators import load_directions
+    from persona_probe.storage.tensor_files import read_tensors
+
+    tensors, facts = read_tensors(path)
+    rng, accepted = random.Random(0), 0
+    for _ in range(2000):
+        write_facts(path, tensors, mutated(facts, rng))
+        try:
+            load_directions(path, d_model=8, evaluated_on=("t1",))
+        except BadInput as error:
+            message = str(error)
+        else:
+            accepted, message = accepted + 1, ""
+        assert "\n" not in message
+        assert len(message) < 600 + len(str(path))
+    assert 0 < accepted < 1000
+
+
+def test_wrong_facts_cannot_be_written(tmp_path: Path, sets: list[Any]) -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.directions.estimators import save_directions
+
+    with pytest.raises(BadInput, match="median_norm"):
+        save_directions(tmp_path / "x.safetensors", sets, metadata={"median_norm": "long"})
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_file_is_one_message(tmp_path: Path) -> None:

@@ -157,7 +157,10 @@ def test_every_field_is_described() -> None:
         for title, part in {name: described, **described.get("$defs", {})}.items():
             assert part.get("description") or title == "JsonValue", title
             fields = part.get("properties", {}).items()
-            bare += [f"{title}.{field}" for field, facts in fields if not facts.get("description")]
+            # A value with a description of its own is not described twice.
+            bare += [
+                f"{title}.{field}" for field, facts in fields if not {"description", "$ref"} & set(facts)
+            ]
     assert bare == []
 
 
