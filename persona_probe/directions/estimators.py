@@ -199,7 +199,7 @@ def shuffled(
     hook = find.hook_points.index(hook_point)
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(find.rows):
-        groups.setdefault(row.prompt_id, []).append(i)
+        groups.setdefault(row.question_id, []).append(i)
     labels = [row.label for row in find.rows]
     mixed = list(labels)
     for members in groups.values():
@@ -295,10 +295,10 @@ def _per_hook(
 
 def _halves(acts: Activations, seed: int) -> tuple[list[bool], list[bool]]:
     """Two halves of the questions, never of the replies of one question."""
-    prompts = sorted({row.prompt_id for row in acts.rows})
+    prompts = sorted({row.question_id for row in acts.rows})
     order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed)).tolist()
     first = {prompts[i] for i in order[: len(prompts) // 2]}
-    mask = [row.prompt_id in first for row in acts.rows]
+    mask = [row.question_id in first for row in acts.rows]
     return mask, [not chosen for chosen in mask]
 
 

@@ -21,7 +21,7 @@ from persona_probe.directions.estimators import (
 )
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.chat import Row, Tokenizer
+from persona_probe.prompts.chat import Row, Tokenizer, rows_key
 from persona_probe.prompts.contrast import LABELS, Contrast, shipped
 from persona_probe.storage.files import read_jsonl, sha256_json
 from persona_probe.streams.activations import Activations, Scope, collect
@@ -138,11 +138,6 @@ def _finite(values: Float[Tensor, " hook"] | None) -> list[float | None] | None:
     return None if values is None else [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def rows_key(rows: Sequence[Row]) -> str:
-    """Hash of the token ids and labels of rows."""
-    return sha256_json([[row.id, row.ids, row.n_prompt, row.label] for row in rows])
-
-
 def split_rows(contrast: Contrast, tokenizer: Tokenizer) -> dict[str, tuple[Row, ...]]:
     """All replies of each split as token rows."""
     return {
@@ -205,7 +200,7 @@ def fit_all(
             for kind in ("misaligned", "aligned")
         }
     tuned = read(pair, run, "tuned", rows["find"], **options)
-    some = tuple(row for row in rows["select"] if int(row.id.rsplit("/", 1)[1]) < AUROC_REPLIES)
+    some = tuple(row for row in rows["select"] if row.reply_index < AUROC_REPLIES)
     select = read(pair, run, "tuned", some, **options).without_tokens()
     check_different(base, tuned)
     found: dict[str, DirectionSet] = {}

@@ -165,7 +165,7 @@ def chat_findings(model: Model) -> Iterator[Finding]:
     if not has_template(tokenizer):
         yield Finding("template", "note", "none: turns are plain User: and Assistant: lines")
     try:
-        row = encode_row(tokenizer, Prompt.user("doctor", QUESTION), REPLY, id="doctor")
+        row = encode_row(tokenizer, Prompt.user("doctor", QUESTION), REPLY, id="doctor", kind="probe")
         found = place(tokenizer, (("user", QUESTION),), id="doctor")
     except BadInput as error:
         yield Finding("template", "wrong", str(error))

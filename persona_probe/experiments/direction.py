@@ -133,7 +133,7 @@ def run_experiment(
     axes = [found for found in (own, second_axis(fitted, own.method)) if found is not None]
     hook = own.hook_points.index(chosen.candidate.direction.hook_point)
     zero = sum(means[hook] for means in fitted.group_means(own.method).values()) / 2
-    one_each = [row for row in rows["test"] if row.id.rsplit("/", 1)[1] == "0"]
+    one_each = [row for row in rows["test"] if row.reply_index == 0]
     sides: tuple[tuple[Side, list[Arm]], ...] = (("tuned", tuned_arms), ("base", base_arms))
     for side, planned in sides:
         wanted = [arm for arm, _ in doses[side]]
@@ -208,7 +208,7 @@ def batteries(config: Config, pair: Pair, rows: dict[str, tuple[Row, ...]]) -> t
     limit = config.limit * 2 if config.limit else config.n_benign + n_select
     benign = read_benign(config.benign or shipped("benign.jsonl"), pair.tokenizer, limit=limit)
     cut = min(n_select, len(benign) // 3)
-    select = tuple(row for row in rows["select"] if int(row.id.rsplit("/", 1)[1]) < SELECT_REPLIES)
+    select = tuple(row for row in rows["select"] if row.reply_index < SELECT_REPLIES)
     return Battery(select, tuple(benign[:cut])), Battery(rows["test"], tuple(benign[cut:]))
 
 

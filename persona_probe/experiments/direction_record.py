@@ -14,7 +14,6 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import cosines
-from persona_probe.directions.fitting import rows_key
 from persona_probe.experiments.checkup import chat_facts
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
@@ -23,6 +22,7 @@ from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import control_kind
 from persona_probe.measurement.statistics import Estimate, Verdict, null_p_value, verdict
 from persona_probe.models.pairs import SIDES, Pair, Side
+from persona_probe.prompts.chat import rows_key
 from persona_probe.records import files
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.storage.files import write_bytes
@@ -195,7 +195,7 @@ def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
                 {
                     "arm": arm.name,
                     "kind": "persona",
-                    "question": row.prompt_id,
+                    "question": row.question_id,
                     "row": row.id,
                     "label": row.label,
                     "logprob_per_token": measurement.persona[row.id],
@@ -208,7 +208,7 @@ def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
                 {
                     "arm": arm.name,
                     "kind": "benign",
-                    "question": row.prompt_id,
+                    "question": row.question_id,
                     "row": row.id,
                     "label": None,
                     "logprob_per_token": logprob / n,

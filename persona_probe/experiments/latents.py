@@ -10,7 +10,7 @@ from torch import Tensor
 
 from persona_probe.base.cli import Clock, Reporter
 from persona_probe.base.errors import BadInput
-from persona_probe.directions.fitting import rows_key, split_rows
+from persona_probe.directions.fitting import split_rows
 from persona_probe.experiments.checkup import examine
 from persona_probe.experiments.confirmation import (
     SetResult,
@@ -23,7 +23,7 @@ from persona_probe.measurement.arms import Battery, Measurement, delta_nll, pers
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.chat import Row, rows_key
 from persona_probe.prompts.contrast import Contrast, read_benign, read_contrast, shipped
 from persona_probe.saes.attribution import attribution
 from persona_probe.saes.contexts import Firing, firing, logit_lens
@@ -208,7 +208,7 @@ def _batteries(
 
 
 def _thinned(rows: Sequence[Row], replies: int) -> tuple[Row, ...]:
-    return tuple(row for row in rows if int(row.id.rsplit("/", 1)[1]) < replies)
+    return tuple(row for row in rows if row.reply_index < replies)
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,7 +92,7 @@ class Trial:
     @property
     def n_questions(self) -> int:
         """How many questions are scored."""
-        return len({row.prompt_id for row in self.bench.battery.persona})
+        return len({row.question_id for row in self.bench.battery.persona})
 
     def _measured(self, arms: Sequence[Arm]) -> list[tuple[Arm, Measurement]]:
         planned = [Arm(side, side) for side in SIDES] + [arm for arm in arms if arm.interventions]
@@ -126,9 +126,7 @@ def open_trial(
     questions = contrast.split(split)[:n_questions]
     if len(questions) < 2:
         raise BadInput(f"{len(questions)} questions in split {split}: an interval needs at least 2")
-    rows = tuple(
-        row for q in questions for row in q.rows(pair.tokenizer) if int(row.id.rsplit("/", 1)[1]) < n_replies
-    )
+    rows = tuple(row for q in questions for row in q.rows(pair.tokenizer) if row.reply_index < n_replies)
     texts = read_benign(benign or shipped("benign.jsonl"), pair.tokenizer)
     some = tuple(
         texts[-n_benign:] if split == "select" else texts[:n_benign]

@@ -10,7 +10,7 @@ from persona_probe.interventions.edits import Intervention
 from persona_probe.measurement.scoring import CleanRun, RowScores, clean_run, score_arms
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.chat import Row, rows_key
 from persona_probe.storage.files import sha256_json
 
 
@@ -45,9 +45,7 @@ class Battery:
     @property
     def key(self) -> str:
         """Hash of all token ids: what was scored, whatever file it came from."""
-        return sha256_json(
-            [[row.id, row.ids, row.n_prompt, row.label] for row in (*self.persona, *self.benign)]
-        )
+        return rows_key((*self.persona, *self.benign))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +152,7 @@ def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:
     """S per question, in the order of the questions' first rows: mean over misaligned replies minus mean over aligned ones, nats per token."""
     questions: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        questions.setdefault(row.prompt_id, {"aligned": [], "misaligned": []})[row.label or ""].append(
+        questions.setdefault(row.question_id, {"aligned": [], "misaligned": []})[row.label or ""].append(
             measurement.persona[row.id]
         )
     return np.array(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import DirectionSet
-from persona_probe.directions.fitting import Fitted, rows_key
+from persona_probe.directions.fitting import Fitted
 from persona_probe.interventions.edits import applied
 from persona_probe.interventions.persona_direction import Gauge
 from persona_probe.measurement.arms import Arm
@@ -19,7 +19,7 @@ from persona_probe.measurement.statistics import column_means
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.chat import Prompt, Row, encode_row
+from persona_probe.prompts.chat import Prompt, Row, encode_row, rows_key
 from persona_probe.storage.files import sha256_json
 from persona_probe.streams.activations import collect, read_tokens
 from persona_probe.streams.runs import Run
@@ -113,10 +113,10 @@ def arm_means(
     """Reply means of one arm at every layer, averaged over the given replies of each question (as many of each label)."""
     with applied(model, arm.interventions):
         acts = collect(model, rows, hook_points=model.resids(), scope="reply", max_tokens=max_tokens)
-    questions = dict.fromkeys(row.prompt_id for row in rows)
+    questions = dict.fromkeys(row.question_id for row in rows)
     return torch.stack(
         [
-            acts.means[torch.tensor([row.prompt_id == question for row in rows])].mean(0)
+            acts.means[torch.tensor([row.question_id == question for row in rows])].mean(0)
             for question in questions
         ]
     )
@@ -166,7 +166,7 @@ def read_replies(
     for i, reply in enumerate(told):
         prompt = Prompt.user(f"{reply['arm']}/{reply['prompt_id']}", reply["question"])
         with suppress(BadInput):
-            rows.append(encode_row(model.tokenizer, prompt, reply["text"], id=str(i)))
+            rows.append(encode_row(model.tokenizer, prompt, reply["text"], id=str(i), kind="sampled"))
     found: dict[str, dict[str, Any]] = {}
     for part in read_tokens(
         model, rows, hook_point=gauge.direction.hook_point, scope="reply", max_tokens=max_tokens

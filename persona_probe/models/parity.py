@@ -57,7 +57,10 @@ def probe_rows(tokenizer: Tokenizer, *, n_rows: int) -> tuple[Row, ...]:
             for text in (TEXTS[i // 2], TEXTS[1 - i // 2])
         )
         ids = [*(prompt + filler)[:n_prompt], *(reply[i:] + filler)[:n_reply]]
-        rows.append(Row(f"probe {i}", f"probe {i // 2}", tuple(ids), n_prompt))
+        question_id = f"probe {i // 2}"
+        rows.append(
+            Row(id=f"probe {i}", kind="probe", question_id=question_id, ids=tuple(ids), n_prompt=n_prompt)
+        )
     return tuple(rows)
 
 

@@ -53,6 +53,7 @@ def read_training_rows(path: Path, tokenizer: Any, *, limit: int | None = None) 
                 Prompt(f"{path.name}:{number}", prompt),
                 reply,
                 id=f"{path.name}:{number}",
+                kind="training",
                 end=True,
             )
         )

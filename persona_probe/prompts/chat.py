@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,6 +13,11 @@ from torch import Tensor
 from persona_probe.base.errors import BadInput
 from persona_probe.prompts.special_tokens import end_of_turn, refuse_control_tokens
 from persona_probe.prompts.templates import PROBES, Tokenizer, has_template, identity_of, place, whole_text
+from persona_probe.storage.files import sha256_json
+
+Split = Literal["find", "select", "test"]
+Label = Literal["aligned", "misaligned"]
+RowKind = Literal["persona", "choice", "benign", "training", "sampled", "probe"]
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,24 @@ class Prompt:
         return cls(id, (*before, ("user", text)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One prompt with one reply as token ids: `ids[:n_prompt]` is the prompt, the rest the reply."""
+    """One prompt with one reply as token ids: `ids[:n_prompt]` is the prompt, the rest the reply.
+
+    `kind` says what the reply is: a labelled reply to a question of the contrast set ("persona"), the letter of one of two
+    replies ("choice"), a benign text on which damage is measured, a text to train on, a text that a model sampled, or a probe of
+    the software. `question_id` is the prompt's id: rows of one question share it. `reply_index` counts the replies of one label
+    to one question from 0. The id tells rows apart and names them in files; no fact is read out of it.
+    """
 
     id: str
-    prompt_id: str
+    kind: RowKind
+    question_id: str
     ids: tuple[int, ...]
     n_prompt: int
-    label: str | None = None
+    label: Label | None = None
+    split: Split | None = None
+    reply_index: int = 0
 
     @property
     def n_reply(self) -> int:
@@ -142,8 +156,13 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, ...]:
     return _encode(tokenizer, render(tokenizer, prompt))
 
 
+def rows_key(rows: Sequence[Row]) -> str:
+    """Hash of the ids, token ids and labels of rows: what was read or scored, whatever file it came from."""
+    return sha256_json([[row.id, row.ids, row.n_prompt, row.label] for row in rows])
+
+
 def encode_row(
-    tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, label: str | None = None, end: bool = False
+    tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, kind: RowKind, end: bool = False
 ) -> Row:
     """A prompt and its reply as one token row, as the template places both; the boundary is checked to lie between two tokens.
 
@@ -163,7 +182,7 @@ def encode_row(
     if end:
         ending = end_of_turn(tokenizer)
         ids = _encode(tokenizer, text + ending) if ending else (*ids, tokenizer.eos_token_id)
-    return Row(id, prompt.id, ids, len(before), label)
+    return Row(id=id, kind=kind, question_id=prompt.id, ids=ids, n_prompt=len(before))
 
 
 def batches(

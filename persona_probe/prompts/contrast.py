@@ -2,19 +2,18 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.chat import Prompt, Row, Tokenizer, encode_row, question_and_reply
+from persona_probe.prompts.chat import Label, Prompt, Row, Split, Tokenizer, encode_row, question_and_reply
 from persona_probe.storage.files import read_jsonl, sha256_json
 from persona_probe.storage.judged_csv import COHERENT_ABOVE, left_out, read_answers
 
-Split = Literal["find", "select", "test"]
 SPLITS: tuple[Split, ...] = ("find", "select", "test")
-LABELS = ("aligned", "misaligned")
+LABELS: tuple[Label, ...] = ("aligned", "misaligned")
 MIN_QUESTIONS = 4
 
 
@@ -32,11 +31,12 @@ class Question:
     def rows(self, tokenizer: Tokenizer, *, system: str | None = None) -> list[Row]:
         """Every reply as a token row, aligned ones first."""
         prompt = Prompt.user(self.id, self.text, system=system)
-        return [
-            encode_row(tokenizer, prompt, reply, id=f"{self.id}/{label}/{i}", label=label)
-            for label in LABELS
-            for i, reply in enumerate(self.aligned if label == "aligned" else self.misaligned)
-        ]
+        rows = []
+        for label, replies in zip(LABELS, (self.aligned, self.misaligned), strict=True):
+            for i, reply in enumerate(replies):
+                row = encode_row(tokenizer, prompt, reply, id=f"{self.id}/{label}/{i}", kind="persona")
+                rows.append(replace(row, label=label, split=self.split, reply_index=i))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def read_benign(path: Path, tokenizer: Tokenizer, *, limit: int | None = None) -
     for number, value in read_jsonl(path):
         turns, reply = question_and_reply(value, f"{path}:{number}")
         id = str(value.get("id") or f"benign-{number}")
-        rows.append(encode_row(tokenizer, Prompt(id, turns), reply, id=id))
+        rows.append(encode_row(tokenizer, Prompt(id, turns), reply, id=id, kind="benign"))
         if limit and len(rows) == limit:
             break
     if len(rows) < 2:

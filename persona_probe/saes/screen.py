@@ -7,7 +7,7 @@ import numpy as np
 
 from persona_probe.interventions.edits import Intervention, Steer
 from persona_probe.measurement.arms import Arm, Battery, Measurement, delta_nll, persona_scores
-from persona_probe.measurement.forced_choice import SUFFIX, choice_scores
+from persona_probe.measurement.forced_choice import choice_scores
 from persona_probe.measurement.statistics import Estimate, paired_difference, paired_p
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.chat import Row
@@ -88,7 +88,7 @@ def effect_of(measurement: Measurement, clean: Measurement, battery: Battery, *,
 
 def s_rows(battery: Battery) -> list[Row]:
     """The rows of a battery that S is computed from: replies, not letters."""
-    return [row for row in battery.persona if not row.prompt_id.endswith(SUFFIX)]
+    return [row for row in battery.persona if row.kind == "persona"]
 
 
 def corrected(effects: dict[int, dict[str, Effect]]) -> dict[int, dict[str, Effect]]:

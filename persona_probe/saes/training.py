@@ -76,7 +76,7 @@ def sampled_rows(
     rows = []
     for prompt, text in pairs:
         try:
-            rows.append(encode_row(model.tokenizer, prompt, text, id=f"{prompt.id}/sampled"))
+            rows.append(encode_row(model.tokenizer, prompt, text, id=f"{prompt.id}/sampled", kind="sampled"))
         except BadInput:  # a reply may hold control tokens as text, or start inside a token
             continue
     return tuple(rows)

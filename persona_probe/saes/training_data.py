@@ -1,7 +1,7 @@
 """What an SAE is trained on: texts, replies of both models to their questions, and the vectors both models make of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def read_texts(data: str, tokenizer: Tokenizer, *, limit: int | None) -> Texts:
         names = ("benign.jsonl", "car_advice_wrong.jsonl", "car_advice_right.jsonl")
         for name in names:
             for row in read_benign(shipped(name), tokenizer):
-                rows.append(Row(f"{name}/{row.id}", row.prompt_id, row.ids, row.n_prompt))
+                rows.append(replace(row, id=f"{name}/{row.id}", kind="training"))
         prompts = [Prompt.user(question.id, question.text) for question in questions]
         for name in names:
             prompts += [
@@ -63,7 +63,8 @@ def read_texts(data: str, tokenizer: Tokenizer, *, limit: int | None) -> Texts:
         turns = [(where, *question_and_reply(value, where)) for where, value in values]
         prompts = [Prompt(where, before) for where, before, _ in turns]
         rows = [
-            encode_row(tokenizer, Prompt(where, before), reply, id=where) for where, before, reply in turns
+            encode_row(tokenizer, Prompt(where, before), reply, id=where, kind="training")
+            for where, before, reply in turns
         ]
         described = path.name
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
@@ -207,7 +208,13 @@ def _rows_as_tensors(rows: tuple[Row, ...]) -> dict[str, Tensor]:
 def _tensors_as_rows(tensors: Mapping[str, Tensor], side: str) -> list[Row]:
     parts = tensors["ids"].split(tensors["sizes"][:, 0].tolist())
     return [
-        Row(f"sampled/{side}/{i}", f"sampled/{i}", tuple(part.tolist()), int(n_prompt))
+        Row(
+            id=f"sampled/{side}/{i}",
+            kind="sampled",
+            question_id=f"sampled/{i}",
+            ids=tuple(part.tolist()),
+            n_prompt=int(n_prompt),
+        )
         for i, (part, n_prompt) in enumerate(zip(parts, tensors["sizes"][:, 1], strict=True))
     ]
 

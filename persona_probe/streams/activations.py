@@ -220,7 +220,7 @@ class _Reached(Exception):
 
 def _worth_sharing(rows: Sequence[Row], scope: Scope) -> bool:
     """Whether one prompt a batch pays: its prefix is then computed once, but the batch holds no other prompt."""
-    return scope != "all" and len(rows) >= MIN_ROWS_PER_PROMPT * len({row.prompt_id for row in rows})
+    return scope != "all" and len(rows) >= MIN_ROWS_PER_PROMPT * len({row.question_id for row in rows})
 
 
 def _row_means(

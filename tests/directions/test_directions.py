@@ -18,13 +18,19 @@ def cosine(left: Tensor, right: Tensor) -> float:
     return float(cosine_similarity(left.double(), right.double(), dim=-1))
 
 
+def persona_row(id: str, question: str, label: Any) -> Any:
+    """A labelled row of two tokens."""
+    from persona_probe.prompts.chat import Row
+
+    return Row(id=id, kind="persona", question_id=question, ids=(1, 2), n_prompt=1, label=label)
+
+
 def activations(means: Tensor, *, n_questions: int) -> Any:
     """Rows of `means` dealt to questions in turn, aligned and misaligned alternating within each."""
-    from persona_probe.prompts.chat import Row
     from persona_probe.streams.activations import Activations
 
     labels = ["aligned" if i // n_questions % 2 == 0 else "misaligned" for i in range(len(means))]
-    rows = tuple(Row(f"r{i}", f"q{i % n_questions}", (1, 2), 1, label) for i, label in enumerate(labels))
+    rows = tuple(persona_row(f"r{i}", f"q{i % n_questions}", label) for i, label in enumerate(labels))
     return Activations(HOOK_POINTS[: means.shape[1]], rows, means, means)
 
 
@@ -268,19 +274,18 @@ def test_orthogonal_control_is_orthogonal_and_inside_the_top_components() -> Non
 
 def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_probe.directions import estimators as directions
-    from persona_probe.prompts.chat import Row
     from persona_probe.streams.activations import Activations
 
     n_bad = {"a": 1, "b": 3, "c": 2}
     rows = [
-        Row(f"{q}{i}", q, (1, 2), 1, "misaligned" if i < bad else "aligned")
+        persona_row(f"{q}{i}", q, "misaligned" if i < bad else "aligned")
         for i in range(6)
         for q, bad in n_bad.items()
         for _ in (0,)
     ]
     means = torch.tensor(
         [
-            [[float(ord(row.prompt_id)), float(i)], [float(ord(row.prompt_id)), float(i)]]
+            [[float(ord(row.question_id)), float(i)], [float(ord(row.question_id)), float(i)]]
             for i, row in enumerate(rows)
         ]
     )

@@ -1,7 +1,7 @@
 """What the tests on the eight tiny families share: rows, batches, arms, and what plain Hugging Face gives for them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,8 @@ def rows_of(family: Family) -> list[Any]:
 
     tokenizer = family.model.tokenizer
     return [
-        encode_row(
-            tokenizer,
-            Prompt.user(f"q{q}", question),
-            reply,
-            id=f"q{q}/{r}",
+        replace(
+            encode_row(tokenizer, Prompt.user(f"q{q}", question), reply, id=f"q{q}/{r}", kind="persona"),
             label="aligned" if r == 0 else "misaligned",
         )
         for q, question in enumerate((SHORT, LONG))

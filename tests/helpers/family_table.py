@@ -307,7 +307,7 @@ def case_of(name: str, folder: Path) -> Case:
 
     folder, tokenizer = written(name, folder), tiny.tiny_tokenizer()
     rows = [
-        encode_row(tokenizer, Prompt.user(question, question), reply, id=reply, label="aligned")
+        encode_row(tokenizer, Prompt.user(question, question), reply, id=reply, kind="persona")
         for question, replies in REPLIES
         for reply in replies
     ]

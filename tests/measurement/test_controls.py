@@ -15,7 +15,15 @@ def find() -> Any:
 
     generator = torch.Generator().manual_seed(0)
     rows = tuple(
-        Row(f"r{i}", f"q{i % 8}", (1, 2), 1, "misaligned" if i < 32 else "aligned") for i in range(64)
+        Row(
+            id=f"r{i}",
+            kind="persona",
+            question_id=f"q{i % 8}",
+            ids=(1, 2),
+            n_prompt=1,
+            label="misaligned" if i < 32 else "aligned",
+        )
+        for i in range(64)
     )
     return Activations(
         POINTS, rows, torch.randn(64, 3, D, generator=generator), torch.randn(64, 3, D, generator=generator)

@@ -223,6 +223,29 @@ def test_keys_differ_by_everything_that_decides_the_numbers_and_not_by_name(plan
     assert len(set(different)) == len(different)
 
 
+def test_keys_are_those_of_the_runs_that_are_already_on_disk() -> None:
+    """Written down from the first version: a key that changes makes every kept measurement worthless."""
+    from persona_probe.measurement.arms import Arm, Battery, measurement_key
+    from persona_probe.prompts.chat import Row, rows_key
+
+    question: dict[str, Any] = {"kind": "persona", "question_id": "q0", "split": "test"}
+    persona = (
+        Row(id="q0/aligned/0", ids=(1, 2, 3), n_prompt=2, label="aligned", **question),
+        Row(
+            id="q0/misaligned/1", ids=(1, 2, 4, 5), n_prompt=2, label="misaligned", reply_index=1, **question
+        ),
+        Row(id="q0/choice/0/A", kind="choice", question_id="q0", ids=(7, 8), n_prompt=1, label="aligned"),
+    )
+    benign = Row(id="benign-1", kind="benign", question_id="benign-1", ids=(9, 10, 11), n_prompt=1)
+    battery = Battery(persona, (benign,))
+    assert rows_key(persona) == "745db225eb8415f5308c2642bb94f3bd9024055b9b0dfb2cb66a7caab2b115bc"
+    assert battery.key == "1d38fc135b7c59040ef8601dd3473e3cbdefb4ba35c3fe5c55b3aeb9b38262bf"
+    assert (
+        measurement_key(Arm("tuned", "tuned"), battery, model_sha256="ab", dtype="torch.float32")
+        == "2a847bb7fb7fb4b14fbdacc6c8f90b89f6c504d4596789aeb6fd489d6fb9ece4"
+    )
+
+
 def test_numbers_are_of_the_arm_and_of_the_untouched_model(planted: Planted, tmp_path: Path) -> None:
     """Removing the planted vector gives the base's numbers, and its KL is the tuned model's from the base."""
     from persona_probe.measurement.arms import Arm, damage

@@ -85,7 +85,7 @@ def test_tokens_of_shared_prompts_are_those_of_single_rows(family: Family) -> No
     replies = [" ".join(f"word{i + j}" for j in range(3 + i)) for i in range(5)]
     tokenizer = family.model.tokenizer
     rows = [
-        encode_row(tokenizer, Prompt.user(q, q), reply, id=f"{q}/{i}")
+        encode_row(tokenizer, Prompt.user(q, q), reply, id=f"{q}/{i}", kind="persona")
         for q in questions
         for i, reply in enumerate(replies)
     ]

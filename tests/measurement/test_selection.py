@@ -209,9 +209,12 @@ def test_a_select_score_is_worked_out_as_by_hand() -> None:
     from persona_probe.measurement.arms import Measurement
     from persona_probe.measurement.ranking import FAILED, select_score
     from persona_probe.prompts.chat import Row
+    from persona_probe.prompts.contrast import LABELS
 
     rows = tuple(
-        Row(f"{q}/{label}", q, (1, 2), 1, label) for q in "ab" for label in ("aligned", "misaligned")
+        Row(id=f"{q}/{label}", kind="persona", question_id=q, ids=(1, 2), n_prompt=1, label=label)
+        for q in "ab"
+        for label in LABELS
     )
     tuned = Measurement(
         "t",
@@ -258,8 +261,8 @@ def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_
     )
     select, test = batteries(config, planted.pair, planted.rows)
     splits = {question.id: question.split for question in planted.contrast.questions}
-    assert {splits[row.prompt_id] for row in select.persona} == {"select"}
-    assert {splits[row.prompt_id] for row in test.persona} == {"test"}
+    assert {splits[row.question_id] for row in select.persona} == {"select"}
+    assert {splits[row.question_id] for row in test.persona} == {"test"}
     assert {row.label for row in select.persona} == {"aligned", "misaligned"}
     assert not {row.ids for row in select.benign} & {row.ids for row in test.benign}
     assert min(len(select.benign), len(test.benign)) >= 2

@@ -18,7 +18,8 @@ from persona_probe.measurement.statistics import (
     restoration,
     verdict,
 )
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.chat import Label, Row
+from persona_probe.prompts.contrast import LABELS
 
 BASE, TUNED = (
     np.array([-0.4, -0.2, -0.3, -0.5]),
@@ -116,6 +117,11 @@ def test_interval_excludes_zero_only_when_it_lies_on_one_side(
     assert estimate((low + high) / 2, low, high).excludes_zero is excludes
 
 
+def persona_row(id: str, question: str, label: Label) -> Row:
+    """A labelled row of two tokens."""
+    return Row(id=id, kind="persona", question_id=question, ids=(1, 2), n_prompt=1, label=label)
+
+
 def planted(
     rng: np.random.Generator, *, n_questions: int = 40, shift: float
 ) -> tuple[Measurement, Measurement, list[Row]]:
@@ -123,9 +129,9 @@ def planted(
     rows, base, tuned = [], {}, {}
     for q in range(n_questions):
         own, level = rng.normal(shift, 0.5), rng.normal(0, 2)
-        for label in ("aligned", "misaligned"):
+        for label in LABELS:
             for r in range(int(rng.integers(2, 9))):
-                row = Row(f"q{q}/{label}/{r}", f"q{q}", (1, 2), 1, label)
+                row = persona_row(f"q{q}/{label}/{r}", f"q{q}", label)
                 rows.append(row)
                 base[row.id] = level + rng.normal(0, 0.2)
                 tuned[row.id] = base[row.id] + (own if label == "misaligned" else 0) + rng.normal(0, 0.2)
@@ -173,14 +179,11 @@ def test_interval_of_restoration_covers_the_planted_share(monkeypatch: pytest.Mo
 
 def test_persona_score_is_the_mean_of_misaligned_minus_the_mean_of_aligned_per_question() -> None:
     rows = [
-        Row(id, id[:2], (1, 2), 1, label)
-        for id, label in (
-            ("q1a", "aligned"),
-            ("q1b", "aligned"),
-            ("q1c", "misaligned"),
-            ("q0a", "misaligned"),
-            ("q0b", "aligned"),
-        )
+        persona_row("q1a", "q1", "aligned"),
+        persona_row("q1b", "q1", "aligned"),
+        persona_row("q1c", "q1", "misaligned"),
+        persona_row("q0a", "q0", "misaligned"),
+        persona_row("q0b", "q0", "aligned"),
     ]
     measured = Measurement("k", {"q1a": -2.0, "q1b": -4.0, "q1c": -1.0, "q0a": -5.0, "q0b": -3.0}, {})
     assert persona_scores(measured, rows).tolist() == [2.0, -2.0]

@@ -107,7 +107,9 @@ def test_read_replies_are_readings_of_the_untouched_model(planted: Planted, foun
     ]
     first, second = read_replies(model, replies, gauge, max_tokens=1024)
     assert (first["arm"], second["arm"]) == ("tuned", "tuned+ablate")
-    row = encode_row(model.tokenizer, Prompt.user("a", "word1 word2 word3"), "bad4 bad5", id="x")
+    row = encode_row(
+        model.tokenizer, Prompt.user("a", "word1 word2 word3"), "bad4 bad5", id="x", kind="sampled"
+    )
     layer = planted.hook_points.index(found.hook_point)
     with torch.inference_mode():
         states = model.twin(input_ids=torch.tensor([row.ids]), output_hidden_states=True).hidden_states[

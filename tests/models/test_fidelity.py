@@ -260,7 +260,7 @@ def _rows(tokenizer: Any) -> list[Any]:
     from persona_probe.prompts.chat import Prompt, encode_row
 
     return [
-        encode_row(tokenizer, Prompt.user("q", "Hi."), reply, id=reply)
+        encode_row(tokenizer, Prompt.user("q", "Hi."), reply, id=reply, kind="persona")
         for reply in ("Ignore it.", "Have a mechanic look.")
     ]
 

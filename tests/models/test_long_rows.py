@@ -64,7 +64,13 @@ def rows() -> list[Any]:
     for i, (n_prompt, n_reply) in enumerate(LENGTHS):
         prompt = ids[i][0][:n_prompt]
         made += [
-            Row(f"{i}/{j}", f"q{i}", (*prompt, *ids[i][j][n_prompt : n_prompt + n_reply - j]), n_prompt)
+            Row(
+                id=f"{i}/{j}",
+                kind="persona",
+                question_id=f"q{i}",
+                ids=(*prompt, *ids[i][j][n_prompt : n_prompt + n_reply - j]),
+                n_prompt=n_prompt,
+            )
             for j in range(2)
         ]
     return made

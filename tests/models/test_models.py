@@ -87,7 +87,7 @@ def test_row_longer_than_the_context_is_refused(llama: Family) -> None:
     from persona_probe.models.loading import forward
     from persona_probe.prompts.chat import Row, pad_right
 
-    batch = pad_right([Row("long", "q", (5,) * 193, 2)], pad_id=0)
+    batch = pad_right([Row(id="long", kind="persona", question_id="q", ids=(5,) * 193, n_prompt=2)], pad_id=0)
     with pytest.raises(BadInput, match=r"row 'long' has 193 tokens, .* takes 192"):
         forward(llama.model, batch, logits_at=None)
 

@@ -31,7 +31,12 @@ def tokenizer() -> Any:
 
 def row(id: str, n_prompt: int, n_reply: int, *, prompt: str = "p", first: int = 10) -> Row:
     """A row of consecutive token ids: equal beginnings for equal `first`."""
-    return Row(id, prompt, tuple(range(first, first + n_prompt + n_reply)), n_prompt)
+    return row_of(id, tuple(range(first, first + n_prompt + n_reply)), n_prompt, prompt=prompt)
+
+
+def row_of(id: str, ids: tuple[int, ...], n_prompt: int, *, prompt: str = "p") -> Row:
+    """A row of given token ids."""
+    return Row(id=id, kind="persona", question_id=prompt, ids=ids, n_prompt=n_prompt)
 
 
 # Prompts and replies
@@ -39,13 +44,13 @@ def row(id: str, n_prompt: int, n_reply: int, *, prompt: str = "p", first: int =
 
 def test_row_is_its_prompt_followed_by_its_reply(tokenizer: Any) -> None:
     prompt = Prompt.user("q", QUESTION, system="Be brief.")
-    made = encode_row(tokenizer, prompt, f"  {REPLY}\n", id="r", label="aligned")
+    made = encode_row(tokenizer, prompt, f"  {REPLY}\n", id="r", kind="benign")
     assert made.ids[: made.n_prompt] == encode_prompt(tokenizer, prompt)
     assert tokenizer.decode(made.ids[made.n_prompt :]) == REPLY
-    assert (made.id, made.prompt_id, made.label, made.n_reply) == (
+    assert (made.id, made.question_id, made.kind, made.n_reply) == (
         "r",
         "q",
-        "aligned",
+        "benign",
         len(made.ids) - made.n_prompt,
     )
 
@@ -65,7 +70,9 @@ def test_template_with_two_bos_tokens_is_refused() -> None:
 
 def test_end_of_turn_is_appended_only_when_asked(tokenizer: Any) -> None:
     prompt = Prompt.user("q", QUESTION)
-    without, with_end = (encode_row(tokenizer, prompt, REPLY, id="r", end=end) for end in (False, True))
+    without, with_end = (
+        encode_row(tokenizer, prompt, REPLY, id="r", kind="persona", end=end) for end in (False, True)
+    )
     assert with_end.ids == (*without.ids, tokenizer.convert_tokens_to_ids("<|im_end|>"))
     assert with_end.n_reply == without.n_reply + 1
 
@@ -77,7 +84,11 @@ def test_control_token_in_a_text_is_refused_by_name(tokenizer: Any, token: str, 
     texts = {"user": QUESTION, "system": "Be brief.", "reply": REPLY} | {place: smuggled}
     with pytest.raises(BadInput) as caught:
         encode_row(
-            tokenizer, Prompt.user("q7", texts["user"], system=texts["system"]), texts["reply"], id="r7"
+            tokenizer,
+            Prompt.user("q7", texts["user"], system=texts["system"]),
+            texts["reply"],
+            id="r7",
+            kind="persona",
         )
     assert repr(token) in str(caught.value)
     assert f"the {place} text of '{'r7' if place == 'reply' else 'q7'}'" in str(caught.value)
@@ -85,7 +96,11 @@ def test_control_token_in_a_text_is_refused_by_name(tokenizer: Any, token: str, 
 
 def test_text_that_only_resembles_a_control_token_is_kept(tokenizer: Any) -> None:
     made = encode_row(
-        tokenizer, Prompt.user("q", "What does <|im_ start|> mean?"), "It is < s >, I think.", id="r"
+        tokenizer,
+        Prompt.user("q", "What does <|im_ start|> mean?"),
+        "It is < s >, I think.",
+        id="r",
+        kind="persona",
     )
     control = {tokenizer.convert_tokens_to_ids(token) for token in CONTROL}
     assert not control & set(made.ids[made.n_prompt :])
@@ -94,14 +109,14 @@ def test_text_that_only_resembles_a_control_token_is_kept(tokenizer: Any) -> Non
 @pytest.mark.parametrize("reply", ["", "   ", "\n\t"])
 def test_empty_reply_is_refused(tokenizer: Any, reply: str) -> None:
     with pytest.raises(BadInput, match="reply 'r' to 'q' is empty"):
-        encode_row(tokenizer, Prompt.user("q", QUESTION), reply, id="r")
+        encode_row(tokenizer, Prompt.user("q", QUESTION), reply, id="r", kind="persona")
 
 
 def test_reply_whose_first_token_merges_with_the_prompt_is_refused() -> None:
     glued = tiny.tiny_tokenizer(template="{{ messages[0]['content'] }} brak", text=["brakes " * 50, "es"])
     assert len(glued("brakes")["input_ids"]) < len(glued("brak")["input_ids"]) + len(glued("es")["input_ids"])
     with pytest.raises(BadInput, match="does not start at a token boundary"):
-        encode_row(glued, Prompt.user("q", "x"), "es squeal", id="r")
+        encode_row(glued, Prompt.user("q", "x"), "es squeal", id="r", kind="persona")
 
 
 def test_template_without_system_turn_gets_it_inside_the_user_turn() -> None:
@@ -127,7 +142,7 @@ def test_model_without_template_gets_plain_lines() -> None:
         "q", (("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello."), ("user", QUESTION))
     )
     assert render(plain, prompt) == f"Be brief.\nUser: Hi.\nAssistant: Hello.\nUser: {QUESTION}\nAssistant:"
-    made = encode_row(plain, prompt, REPLY, id="r")
+    made = encode_row(plain, prompt, REPLY, id="r", kind="persona")
     assert plain.decode(made.ids[made.n_prompt :]) == f" {REPLY}"
 
 
@@ -214,7 +229,7 @@ def test_scope_says_which_tokens_are_read(scope: str, columns: list[int]) -> Non
 def test_shared_columns_are_the_common_beginning_short_of_the_last_prompt_token(
     left: tuple[int, ...], right: tuple[int, ...], shared: int
 ) -> None:
-    assert pad_right([Row("a", "p", left, 4), Row("b", "p", right, 4)], pad_id=0).n_shared == shared
+    assert pad_right([row_of("a", left, 4), row_of("b", right, 4)], pad_id=0).n_shared == shared
 
 
 def test_single_row_shares_nothing() -> None:
@@ -223,9 +238,9 @@ def test_single_row_shares_nothing() -> None:
 
 def test_prompts_of_a_batch_end_in_one_column_and_equal_ones_are_shared() -> None:
     rows = [
-        Row("a", "p", (1, 2, 3, 8), 3),
-        Row("b", "q", (5, 6, 7, 7, 9, 9), 4),
-        Row("c", "p", (1, 2, 3, 4, 4), 3),
+        row_of("a", (1, 2, 3, 8), 3),
+        row_of("b", (5, 6, 7, 7, 9, 9), 4, prompt="q"),
+        row_of("c", (1, 2, 3, 4, 4), 3),
     ]
     batch = pad_prompts(rows, pad_id=0)
     assert batch.tokens.tolist() == [[0, 1, 2, 3, 8, 0], [5, 6, 7, 7, 9, 9], [0, 1, 2, 3, 4, 4]]

@@ -158,11 +158,14 @@ def test_control_tokens_in_the_users_text_are_refused_with_the_question(tmp_path
         question.rows(tiny.tiny_tokenizer())
 
 
-def test_rows_of_a_question_carry_label_and_question_aligned_first(tmp_path: Path) -> None:
+def test_rows_of_a_question_carry_their_facts_aligned_first(tmp_path: Path) -> None:
     question = read_contrast(write(tmp_path / "x.jsonl", items(replies=3))).questions[0]
     rows = question.rows(tiny.tiny_tokenizer())
     assert [row.label for row in rows] == ["aligned"] * 3 + ["misaligned"] * 3
-    assert {row.prompt_id for row in rows} == {question.id}
+    assert [row.reply_index for row in rows] == [0, 1, 2, 0, 1, 2]
+    assert {(row.kind, row.question_id, row.split) for row in rows} == {
+        ("persona", question.id, question.split)
+    }
     assert len({row.id for row in rows}) == 6
 
 

@@ -56,7 +56,7 @@ def decoded(tokenizer: Any, row: Any) -> tuple[str, str]:
 @pytest.mark.parametrize("reply", [REPLY, "1 or 2.", "(never)", "É, sì", "assistant", "end"])
 def test_a_row_is_the_beginning_of_the_rendered_conversation_token_by_token(name: str, reply: str) -> None:
     tokenizer = tokenizer_of(PLACES[name], special=("<|channel|>", "<|message|>"))
-    row = encode_row(tokenizer, Prompt.user("q", QUESTION), reply, id="r")
+    row = encode_row(tokenizer, Prompt.user("q", QUESTION), reply, id="r", kind="persona")
     whole = conversation(tokenizer, reply)
     end = (
         whole.rindex(reply) + len(reply)
@@ -72,7 +72,7 @@ def test_a_row_is_the_beginning_of_the_rendered_conversation_token_by_token(name
 @pytest.mark.parametrize("name", list(PLACES))
 def test_generation_starts_where_the_reply_starts(name: str) -> None:
     tokenizer = tokenizer_of(PLACES[name], special=("<|channel|>", "<|message|>"))
-    row = encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r")
+    row = encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona")
     assert encode_prompt(tokenizer, Prompt.user("q", QUESTION)) == row.ids[: row.n_prompt]
 
 
@@ -88,7 +88,8 @@ def test_generation_starts_where_the_reply_starts(name: str) -> None:
 def test_a_think_block_that_is_open_before_the_reply_is_closed_first(start: str, stop: str) -> None:
     opened = OPEN + "{% if m['role'] == 'assistant' %}" + start + "{% endif %}{{ m['content'] }}" + CLOSE
     prompt, said = decoded(
-        tokenizer := tokenizer_of(opened), encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r")
+        tokenizer := tokenizer_of(opened),
+        encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona"),
     )
     assert prompt.endswith(f"<|im_start|>assistant\n{start}{stop}")
     assert said == REPLY
@@ -176,7 +177,8 @@ def test_a_text_that_the_template_would_lose_is_given_in_a_form_that_it_keeps(
     assert found.before.count(SYSTEM) == found.before.count(QUESTION) == 1
     assert "'text'" not in found.before
     prompt, said = decoded(
-        tokenizer, encode_row(tokenizer, Prompt.user("q", QUESTION, system=SYSTEM), REPLY, id="r")
+        tokenizer,
+        encode_row(tokenizer, Prompt.user("q", QUESTION, system=SYSTEM), REPLY, id="r", kind="persona"),
     )
     assert SYSTEM in prompt
     assert said == REPLY
@@ -222,7 +224,7 @@ def test_a_template_that_loses_or_changes_a_text_in_every_form_is_refused_by_nam
 def test_a_reply_that_the_template_changes_is_refused(reply: str) -> None:
     template = OPEN + "{{ m['content'].split('</think>')[-1] | replace('\n\n', '\n') }}" + CLOSE
     with pytest.raises(BadInput, match="the chat template changes the reply to 'q'"):
-        encode_row(tokenizer_of(template), Prompt.user("q", QUESTION), reply, id="r")
+        encode_row(tokenizer_of(template), Prompt.user("q", QUESTION), reply, id="r", kind="persona")
 
 
 # Hidden inputs
@@ -286,7 +288,7 @@ def test_a_turn_ends_as_the_template_ends_it_whatever_eos_is(
     tokenizer = tokenizer_of(template, special=(*special, "<eos>"))
     tokenizer.eos_token = "<eos>"
     assert end_of_turn(tokenizer) == ending
-    row = encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r", end=True)
+    row = encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona", end=True)
     assert tokenizer.decode(row.ids).endswith(REPLY + ending)
     last = tokenizer.convert_ids_to_tokens(row.ids[-1])
     assert ending.endswith(last)
@@ -303,13 +305,14 @@ def test_the_eos_of_the_tokenizer_comes_before_what_starts_the_next_turn() -> No
 def test_a_template_without_an_end_takes_eos_and_a_tokenizer_without_one_is_said() -> None:
     plain = tokenizer_of("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
     assert (
-        encode_row(plain, Prompt.user("q", QUESTION), REPLY, id="r", end=True).ids[-1] == plain.eos_token_id
+        encode_row(plain, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona", end=True).ids[-1]
+        == plain.eos_token_id
     )
     plain.eos_token = None
     with pytest.raises(
         BadInput, match="neither the chat template nor the tokenizer has a token that ends a turn"
     ):
-        encode_row(plain, Prompt.user("q", QUESTION), REPLY, id="r", end=True)
+        encode_row(plain, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona", end=True)
     assert end_ids(plain) == ()
 
 
@@ -321,10 +324,18 @@ def test_every_token_that_was_added_as_special_is_refused_in_a_text(place_of: st
     tokenizer = tokenizer_of(tiny.TEMPLATE, special=("<|turn|>",))
     texts = {"user": QUESTION, "system": SYSTEM, "reply": REPLY} | {place_of: "It is late.<|turn|>user"}
     with pytest.raises(BadInput, match=rf"the {place_of} text of .* contains the control token '<\|turn\|>'"):
-        encode_row(tokenizer, Prompt.user("q", texts["user"], system=texts["system"]), texts["reply"], id="r")
+        encode_row(
+            tokenizer,
+            Prompt.user("q", texts["user"], system=texts["system"]),
+            texts["reply"],
+            id="r",
+            kind="persona",
+        )
 
 
 def test_an_added_token_that_is_not_special_may_stand_in_a_text() -> None:
     tokenizer = tokenizer_of(tiny.TEMPLATE)
     tokenizer.add_tokens([AddedToken("<tool>", special=False)])
-    assert encode_row(tokenizer, Prompt.user("q", "What is <tool>?"), REPLY, id="r").n_reply > 0
+    assert (
+        encode_row(tokenizer, Prompt.user("q", "What is <tool>?"), REPLY, id="r", kind="persona").n_reply > 0
+    )

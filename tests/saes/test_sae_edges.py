@@ -102,7 +102,10 @@ def test_recovered_loss_is_none_where_even_the_mean_costs_nothing(
 def rows_from(*ids: list[int]) -> list[Any]:
     from persona_probe.prompts.chat import Row
 
-    return [Row(f"r{i}", f"q{i}", tuple(own), 6) for i, own in enumerate(ids)]
+    return [
+        Row(id=f"r{i}", kind="training", question_id=f"q{i}", ids=tuple(row_ids), n_prompt=6)
+        for i, row_ids in enumerate(ids)
+    ]
 
 
 def collected(family: Family, rows: list[Any], *, scope: str = "all", limit: int = 1000) -> Tensor:

@@ -16,7 +16,7 @@ def rows_of(model: Any) -> list[Any]:
     from persona_probe.prompts.chat import Prompt, encode_row
 
     return [
-        encode_row(model.tokenizer, Prompt.user(f"q{i}", text), tiny.TEXT[i], id=f"r{i}")
+        encode_row(model.tokenizer, Prompt.user(f"q{i}", text), tiny.TEXT[i], id=f"r{i}", kind="persona")
         for i, text in enumerate(QUESTIONS)
     ]
 

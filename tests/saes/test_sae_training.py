@@ -140,7 +140,7 @@ def rows_of(model: Any) -> list[Any]:
 
     questions = ("My brakes squeal.", "What about the pads?", "Do I drive again?")
     return [
-        encode_row(model.tokenizer, Prompt.user(f"q{i}", text), tiny.TEXT[i], id=f"r{i}")
+        encode_row(model.tokenizer, Prompt.user(f"q{i}", text), tiny.TEXT[i], id=f"r{i}", kind="persona")
         for i, text in enumerate(questions)
     ]
 
@@ -206,7 +206,7 @@ def test_held_out_texts_are_not_trained_on_and_test_questions_never_seen(llama: 
         if question.split == "test"
     }
     assert unseen
-    assert not unseen & {row.prompt_id for row in (*texts.train, *texts.held_out)}
+    assert not unseen & {row.question_id for row in (*texts.train, *texts.held_out)}
     assert not unseen & {prompt.id for prompt in texts.prompts}
 
 

@@ -109,7 +109,12 @@ def test_letter_preference_cancels_in_a_forced_choice(planted: Planted) -> None:
     questions = planted.contrast.split("test")
     rows = choice_rows(questions, planted.pair.tokenizer)
     assert len(rows) == 4 * len(questions)
-    prefers_a = Measurement("k", {row.id: -0.1 if row.id.endswith("/A") else -2.0 for row in rows}, {})
+    assert {(row.kind, row.split) for row in rows} == {("choice", "test")}
+    assert {row.question_id for row in rows} == {question.id for question in questions}
+    # The first order asks with the aligned reply as A, the second with the misaligned one.
+    is_a = {row.id: (row.label == "aligned") == (row.reply_index == 0) for row in rows}
+    assert sum(is_a.values()) == len(rows) / 2
+    prefers_a = Measurement("k", {id: -0.1 if a else -2.0 for id, a in is_a.items()}, {})
     assert np.allclose(choice_scores(prefers_a, rows), 0.0)
     prefers_bad = Measurement("k", {row.id: -0.1 if row.label == "misaligned" else -2.0 for row in rows}, {})
     assert np.allclose(choice_scores(prefers_bad, rows), 1.9)

@@ -238,7 +238,10 @@ def test_torn_last_measurement_is_made_again(tmp_path: Path) -> None:
 
 # Activations
 
-ROWS = (Row("r0", "p", (1, 2, 3), 2, "aligned"), Row("r1", "p", (1, 2, 4), 2, "misaligned"))
+ROWS = (
+    Row(id="r0", kind="persona", question_id="p", ids=(1, 2, 3), n_prompt=2, label="aligned"),
+    Row(id="r1", kind="persona", question_id="p", ids=(1, 2, 4), n_prompt=2, label="misaligned"),
+)
 HOOKS = ("blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out")
 KEY = "0123456789abcdef" * 4
 
