@@ -136,7 +136,7 @@ def _live(
     pair = open_pair(
         base, tuned or TUNED, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat
     )
-    names = {"base": pair.base.id, "tuned": pair.tuned.id}
+    names = {"base": pair.base_source.id, "tuned": pair.tuned_source.id}
     facts = identity(
         direction,
         base_sha256=pair.key("base"),
@@ -146,7 +146,7 @@ def _live(
     model = pair.get("base")
     if tuple(direction.hook_points) != tuple(model.resids()) or direction.d_model != model.d_model:
         raise BadInput(
-            f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model}, {pair.base.id} has {len(model.resids())} of width {model.d_model}: run find_direction on this pair"
+            f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model}, {pair.base_source.id} has {len(model.resids())} of width {model.d_model}: run find_direction on this pair"
         )
     for side in SIDES:
         if direction.identity.get(f"{side}_sha256") not in (None, pair.weights_sha256(side)):
@@ -157,7 +157,7 @@ def _live(
     file.begin(facts, names)
     pair.get("tuned")
     for side in SIDES:
-        for note in quick_checkup(pair.get(side), pair.source(side), pair.base):
+        for note in quick_checkup(pair.get(side), pair.source(side), pair.base_source):
             reporter.note(f"note: {side}: {note}")
     return Live(pair, direction, file, facts), names
 

@@ -221,7 +221,7 @@ def diff_latents(
     )
     name = str(number).removeprefix("torch.")
     reporter.note(
-        f"base {pair.base.id}, tuned {pair.tuned.id}, SAE {found.id} ({found.d_sae} latents of {found.hook_point}, {found.architecture}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
+        f"base {pair.base_source.id}, tuned {pair.tuned_source.id}, SAE {found.id} ({found.d_sae} latents of {found.hook_point}, {found.architecture}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
     )
     hashes = {
         "base_sha256": pair.sha256("base"),

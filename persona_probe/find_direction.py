@@ -225,7 +225,7 @@ def find_direction(
         chat=config.chat,
     )
     reporter.note(
-        f"base {pair.base.id} ({pair.base.sha256[:10]}), tuned {pair.tuned.id} ({pair.tuned.sha256[:10]}, {pair.tuned.kind}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
+        f"base {pair.base_source.id} ({pair.base_source.sha256[:10]}), tuned {pair.tuned_source.id} ({pair.tuned_source.sha256[:10]}, {pair.tuned_source.kind}); {device}, {name}, seed {config.seed}; output in {config.output_dir}"
     )
     found = resolve_sae(config.sae) if config.sae else None
     with open_run(

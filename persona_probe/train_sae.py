@@ -141,7 +141,7 @@ def train_sae(
     texts = read_texts(data, pair.tokenizer, limit=limit)
     n_layers = pair.get("base").n_layers
     if not 0 <= layer < n_layers:
-        raise UsageError(f"--layer is {layer}: {pair.base.id} has layers 0 to {n_layers - 1}")
+        raise UsageError(f"--layer is {layer}: {pair.base_source.id} has layers 0 to {n_layers - 1}")
     hook_point = f"blocks.{layer}.hook_out"
     reporter.note(
         f"SAE of {hook_point}: {len(texts.train)} texts, {sampled} replies of each model, {tokens} vectors; {where}; output in {output_dir}"
@@ -170,12 +170,12 @@ def train_sae(
         [vectors["base"], vectors["tuned"]],
         recipe,
         hook_point=hook_point,
-        model_name=pair.base.id,
+        model_name=pair.base_source.id,
         state=output_dir / "state",
         on_step=on_step,
     )
     facts = {
-        "tuned": pair.tuned.id,
+        "tuned": pair.tuned_source.id,
         "n_vectors": sum(len(value) for value in vectors.values()),
         "dataset": texts.described,
     }

@@ -80,7 +80,7 @@ def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> dic
         return {
             "attention": model.engine.attention,
             "compared": compared,
-            "notes": quick_checkup(model, pair.source(side), pair.base),
+            "notes": quick_checkup(model, pair.source(side), pair.base_source),
         }
 
     found = run.once(sha256_json(["examined", pair.key(side), str(pair.dtype)]), make)
@@ -91,7 +91,9 @@ def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> dic
 
 def _identity(model: Model, source: Source, base: Source | None) -> Iterator[Finding]:
     what = (
-        "model" if source.kind == "model" else f"LoRA adapter, merged into {base.id if base else 'its base'}"
+        source.kind
+        if source.kind != "adapter"
+        else f"LoRA adapter, merged into {base.id if base else 'its base'}"
     )
     yield Finding(
         "source", "ok", f"{source.id}: {what}, {type(model.twin).__name__}, sha256 {source.sha256[:10]}"
@@ -127,7 +129,9 @@ def _compared(check: Check) -> str:
 def _tokens(model: Model, source: Source, base: Source | None) -> Iterator[Finding]:
     tokenizer, engine = model.tokenizer, model.engine
     folder = (source if source.kind == "model" or base is None else base).folder
-    together, stated = tied(model.twin), bool(getattr(model_class(folder)[1], "tie_word_embeddings", False))
+    together = tied(model.twin)
+    loaded = source.kind == "loaded"
+    stated = together if loaded else bool(getattr(model_class(folder)[1], "tie_word_embeddings", False))
     sides = "one matrix" if together else "two matrices"
     said_so = (
         "" if together == stated else f"; the config says {'one' if stated else 'two'}, the weights decide"

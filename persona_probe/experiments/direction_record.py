@@ -90,7 +90,8 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "limited": config.limit is not None,
-        "config": config.settings(dtype=dtype_name(pair)) | {"base": pair.base.id, "tuned": pair.tuned.id},
+        "config": config.settings(dtype=dtype_name(pair))
+        | {"base": pair.base_source.id, "tuned": pair.tuned_source.id},
         "provenance": provenance(config, pair, result),
         "data": {
             "n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")},
@@ -145,8 +146,8 @@ def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
 def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
     """Both models by id and hash, versions, seed, device and dtype."""
     return {
-        "base": pair.base.provenance(),
-        "tuned": pair.tuned.provenance(),
+        "base": pair.base_source.provenance(),
+        "tuned": pair.tuned_source.provenance(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
         "seed": seed,
         "device": str(pair.device),

@@ -40,7 +40,7 @@ def build_latent_record(
         "command": command,
         "limited": config.limit is not None,
         "config": config.settings(dtype=dtype_name(pair))
-        | {"base": pair.base.id, "tuned": pair.tuned.id, "sae": sae.id},
+        | {"base": pair.base_source.id, "tuned": pair.tuned_source.id, "sae": sae.id},
         "provenance": model_facts(pair, seed=config.seed)
         | {
             "sae": _sae_facts(sae),

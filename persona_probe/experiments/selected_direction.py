@@ -32,8 +32,8 @@ def selected_direction(
             for dose in record["dose_response"]
         ),
         {
-            "base": pair.base.id,
-            "tuned": pair.tuned.id,
+            "base": pair.base_source.id,
+            "tuned": pair.tuned_source.id,
             "base_sha256": pair.weights_sha256("base"),
             "tuned_sha256": pair.weights_sha256("tuned"),
             "find_questions": result.contrast.hashes("find"),

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
-from persona_probe.models.loading import Model
+from persona_probe.models.editable import Editable, editable
 from persona_probe.storage.tensor_files import sha256_tensors
 from persona_probe.streams.positions import Positions
 
@@ -187,29 +187,30 @@ def orthonormal(vectors: Float[Tensor, "k d_model"]) -> Float[Tensor, "k d_model
 
 @contextmanager
 def applied(
-    model: Model,
+    model: Editable | nn.Module,
     interventions: Sequence[Intervention],
     *,
     rows: Sequence[Sequence[Intervention]] | None = None,
     parts: Sequence[Sequence[Intervention]] | None = None,
 ) -> Iterator[None]:
-    """Edit every forward pass of `model.twin` and `model.bridge` inside the block; the model is itself again afterwards.
+    """Edit every forward pass of a model inside the block; the model is itself again afterwards, also after an error.
+
+    `model`: one of a pair (its twin, its bridge and the user's own model behind it are edited), a TransformerBridge, a
+    HookedTransformer or a Hugging Face model.
 
     `rows` gives row i of every batch its own further interventions, so that one batch can carry several arms; `parts` gives
     them to equal parts of every batch, in order. The empty sequence is the baseline on the same code path. An unknown hook
     point, a vector of another width, or a hook that never fired is an error.
     """
+    model = editable(model)
     plan = _plan(model, interventions, rows, parts)
     fired: Counter[str] = Counter()
     with ExitStack() as stack:
         clock = Positions()
-        # Not every family's model calls its body as a module (OPT calls the decoder inside it), and passes without logits call the body alone.
-        wholes = (model.twin, model.bridge.original_model)
-        for root in {id(root): root for whole in wholes for root in (whole, whole.base_model)}.values():
+        for root in model.roots():
             handle = root.register_forward_pre_hook(clock.read, with_kwargs=True)
             stack.callback(handle.remove)
         for hook_point, jobs in plan.items():
-            hook, module = model.site(hook_point)
             editor = _editor(
                 hook_point,
                 jobs,
@@ -218,7 +219,7 @@ def applied(
                 n_rows=None if rows is None else len(rows),
                 n_parts=len(parts or ()) or 1,
             )
-            for target in (hook, module):
+            for target in model.targets(hook_point):
                 stack.callback(target.register_forward_hook(editor).remove)
         yield
     silent = [hook_point for hook_point in plan if not fired[hook_point]]
@@ -236,7 +237,7 @@ class _Job:
 
 
 def _plan(
-    model: Model,
+    model: Editable,
     interventions: Sequence[Intervention],
     rows: Sequence[Sequence[Intervention]] | None,
     parts: Sequence[Sequence[Intervention]] | None,
@@ -256,7 +257,7 @@ def _plan(
                 f"a direction of width {job.intervention.width} does not fit {model.name}, whose d_model is {model.d_model}"
             )
         for hook_point in job.intervention.hook_points:
-            model.site(hook_point)
+            model.targets(hook_point)
             plan.setdefault(hook_point, []).append(job)
     return plan
 

@@ -20,8 +20,10 @@ KERNELS = {
 BF16_GAIN = 1.2  # bfloat16 must be at least this much faster than float32 before it is chosen on a CPU
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """`auto` takes CUDA, then MPS, then the CPU; any other name must exist on this machine."""
+    if isinstance(name, torch.device):
+        return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -34,8 +36,10 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     """`auto` takes bfloat16 on GPUs that have it, float32 on MPS, and on a CPU whichever a short matmul shows faster."""
+    if isinstance(name, torch.dtype):
+        return name
     if name != "auto":
         if name not in DTYPES:
             raise UsageError(f"no dtype {name!r}: allowed are auto, {', '.join(DTYPES)}")

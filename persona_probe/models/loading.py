@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from persona_probe.base.errors import BadInput, OutOfMemory
 from persona_probe.models.bridges import boot_bridge, refuse_unbridged
 from persona_probe.models.devices import few_kernels
+from persona_probe.models.editable import distinct
 from persona_probe.models.engine import Engine
 from persona_probe.models.memory import large_blocks_apart, release, trim
 from persona_probe.models.parity import (
@@ -52,6 +53,7 @@ class Model:
     """A loaded model. `twin` and `bridge` share every tensor; arms run on the twin (SDPA), hook points are the bridge's.
 
     Residual streams are raw Hugging Face ones: `blocks.{i}.hook_out` is `hidden_states[i + 1]` for all but the last layer.
+    `given` is the user's own Hugging Face model, where this one shares its tensors: edits act on it as well.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     checks: tuple[Check, ...] = ()
+    given: Any = None
 
     @property
     def twin(self) -> Any:
@@ -152,19 +155,36 @@ class Model:
             raise BadInput(
                 f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out, embed.hook_out"
             )
-        *path, leaf = hook.name.split(".")
+        return hook, self._module(self.twin, hook_point, hook.name)
+
+    def roots(self) -> tuple[nn.Module, ...]:
+        """Modules whose arguments say at which positions the tokens of a pass stand."""
+        # Not every family's model calls its body as a module (OPT calls the decoder inside it), and passes without
+        # logits call the body alone.
+        wholes = [self.twin, self.bridge.original_model, *([] if self.given is None else [self.given])]
+        return distinct(*(root for whole in wholes for root in (whole, whole.base_model)))
+
+    def targets(self, hook_point: str) -> tuple[nn.Module, ...]:
+        """Every module whose output is the stream at a hook point: of the twin, the bridge, and the user's own model."""
+        hook, module = self.site(hook_point)
+        own = () if self.given is None else (self._module(self.given, hook_point, hook.name),)
+        return (hook, module, *own)
+
+    def _module(self, root: Any, hook_point: str, name: str) -> nn.Module:
+        """The module of a Hugging Face model of this architecture whose output the bridge calls `name`."""
+        *path, leaf = name.split(".")
         if leaf != "hook_out" or not path:
             raise BadInput(
-                f"hook point {hook_point!r} is {hook.name}, not the output of a module: only ...hook_out points can be edited"
+                f"hook point {hook_point!r} is {name}, not the output of a module: only ...hook_out points can be edited"
             )
-        components, module = self.bridge.adapter.component_mapping, self.twin
+        components, module = self.bridge.adapter.component_mapping, root
         while path:
             component = components[path.pop(0)]
             module = module.get_submodule(component.name)
             if path and path[0].isdigit():
                 module = module.get_submodule(path.pop(0))
             components = component.submodules or {}
-        return hook, module
+        return module
 
 
 def load(

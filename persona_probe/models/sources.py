@@ -40,14 +40,14 @@ TEXT_FILES += (
 
 @dataclass(frozen=True)
 class Source:
-    """A checked folder of weights. `id` is what the user asked for.
+    """A checked folder of weights. `id` is what the user asked for. A model that was given loaded has no folder.
 
     `sha256` hashes all that decides the numbers: config, weights, tokenizer, chat template and generation config;
     `weights_sha256` config and weights alone. `notes` say what was found beside them.
     """
 
     id: str
-    kind: Literal["model", "adapter"]
+    kind: Literal["model", "adapter", "loaded"]
     folder: Path
     revision: str | None
     sha256: str
@@ -64,11 +64,12 @@ class Source:
         }
 
 
-def resolve(spec: str) -> Source:
+def resolve(spec: str | Path) -> Source:
     """Find `spec` and check its config, without loading weights.
 
     `spec`: a folder, a GGUF file, `owner/name[@revision]`, or the name of a model that ships or is in `./checkpoints`.
     """
+    spec = str(spec)
     path = typed_path(spec, what="model")
     if spec == embedded.NAME:
         folder = embedded.embedded_model()

@@ -39,7 +39,7 @@ def from_sae_lens(sae: Any, *, id: str) -> Sae:
 def fitting(sae: Sae, pair: Pair) -> list[str]:
     """Notes on an SAE that can be used on a pair; one that cannot is refused in one line."""
     model = pair.get("base")
-    notes = check_fits(sae, d_model=model.d_model, hook_points=model.resids(), model_name=pair.base.id)
+    notes = check_fits(sae, d_model=model.d_model, hook_points=model.resids(), model_name=pair.base_source.id)
     if sae.centre_input and not centres(model):
         notes.append(
             f"SAE {sae.id} asks for a centred stream; TransformerLens centres no model with this normalisation, so it is not centred"
