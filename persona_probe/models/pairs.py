@@ -128,7 +128,15 @@ def open_pair(
     _check_sides(sources[0], sources[1], models)
     where = next((model.device for model in models.values()), None) or choose_device(device)
     number = next((model.dtype for model in models.values()), None) or choose_dtype(dtype, where)
-    pair = Pair(*sources, reader, where, number, device_map, keep_both or bool(held))
+    pair = Pair(
+        base_source=sources[0],
+        tuned_source=sources[1],
+        tokenizer=reader,
+        device=where,
+        dtype=number,
+        device_map=device_map,
+        keep_both=keep_both or bool(held),
+    )
     pair.hold(models)
     return pair
 
@@ -142,7 +150,7 @@ def open_model(
     dtype: str | torch.dtype = "auto",
 ) -> Model:
     """One model, given as a side of `open_pair` is; an adapter needs `base`, the model that it was trained on."""
-    if is_loaded(model):
+    if not isinstance(model, str | Path):
         return take(model, tokenizer or tokenizer_of(model))
     where = choose_device(device)
     source, under = resolve(model), None if base is None else resolve(base)
