@@ -25,6 +25,7 @@ from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.chat import rows_key
 from persona_probe.records import files
 from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.sharing import shared
 from persona_probe.storage.files import write_bytes
 
 PACKAGES = (
@@ -125,7 +126,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }
-    return files.checked(DirectionRecord, record, at="the record of this run")
+    return files.checked(DirectionRecord, shared(record, run=config.output_dir), at="the record of this run")
 
 
 def chosen_arm(result: Result) -> str:

@@ -18,6 +18,7 @@ from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.records import files
 from persona_probe.records.latents import LatentRecord
+from persona_probe.records.sharing import shared
 from persona_probe.saes.contexts import histogram
 from persona_probe.saes.diff import rank_correlations
 from persona_probe.saes.edits import latent_direction
@@ -80,7 +81,7 @@ def build_latent_record(
         "memory": {"peak_bytes": peak_memory()},
     }
     record["summary"] = summary(record)
-    return files.checked(LatentRecord, record, at="the record of this run")
+    return files.checked(LatentRecord, shared(record, run=config.output_dir), at="the record of this run")
 
 
 def summary(record: Mapping[str, Any]) -> str:
@@ -271,7 +272,7 @@ def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResul
             for direction in found
         ]
         facts = {
-            "sae": _sae_facts(sae),
+            "sae": record.provenance.sae.plain(),
             "find_questions": result.contrast.hashes("find"),
             "select_questions": result.contrast.hashes("select"),
             "median_norm": [result.diff.tuned.median_norm],

@@ -10,6 +10,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.latents import LatentRecord
 from persona_probe.records.parts import Part
+from persona_probe.records.sharing import shared
 from persona_probe.records.upgrades import upgraded
 from persona_probe.storage.files import write_json
 
@@ -33,10 +34,11 @@ def read_record(path: Path) -> Record:
     kind = value.get("kind", "direction")  # record.json of version 1 has no kind
     if not isinstance(kind, str) or kind not in RECORDS:
         raise BadInput(f"{path}: a record of kind {kind!r:.40}; allowed are {', '.join(RECORDS)}")
-    version = value.get("schema")
-    if type(version) is int and version in UPGRADED:
-        value = upgraded(value)
-    return read_as(RECORDS[kind], value, at=str(path))
+    version, model = value.get("schema"), RECORDS[kind]
+    if type(version) is not int or version not in UPGRADED:
+        return read_as(model, value, at=str(path))
+    record = read_as(model, upgraded(value), at=str(path))
+    return model.model_validate(shared(record.plain(), run=path.parent))  # version 1 may hold absolute paths
 
 
 def read_as(model: type[M], value: dict[str, Any], *, at: str) -> M:

@@ -56,6 +56,15 @@ def test_version_1_is_read_without_losing_a_value(name: str, tmp_path: Path) -> 
     assert (record.version, record.kind) == (2, {"record": "direction", "latents": "latents"}[name])
 
 
+def test_absolute_paths_of_version_1_are_not_read_into_a_page(tmp_path: Path) -> None:
+    value = old("record")
+    value["command"] = "python -m persona_probe.find_direction --tuned '/home/jane doe/bad model'"
+    value["config"]["tuned"] = value["provenance"]["tuned"]["id"] = "/home/jane doe/bad model"
+    record = read_record(written(tmp_path, value))
+    assert "jane" not in json.dumps(record.plain())
+    assert record.command == "python -m persona_probe.find_direction --tuned 'bad model'"
+
+
 @pytest.mark.parametrize("kind", RECORDS)
 def test_what_is_written_is_read_back_equal(kind: str, tmp_path: Path) -> None:
     record = RECORDS[kind]()
