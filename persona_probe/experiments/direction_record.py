@@ -1,7 +1,6 @@
 """The record of a run: what was asked, with what, and what came out. One writer, one reader; other programs read it."""
 
 import importlib.metadata
-import json
 import resource
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from persona_probe.directions.estimators import cosines
 from persona_probe.experiments.checkup import chat_facts
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
+from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.arms import Arm, Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import control_kind
@@ -25,8 +25,8 @@ from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.chat import rows_key
 from persona_probe.records import files
 from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
-from persona_probe.storage.files import write_bytes
 
 PACKAGES = (
     "torch",
@@ -190,37 +190,9 @@ def peak_memory() -> int:
 
 def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
     """Write `rows.jsonl` (arm x row) and `record.json`, each atomically, the record last."""
-    lines = []
-    for arm, measurement in result.arms.values():
-        for row in result.battery.persona:
-            lines.append(
-                {
-                    "arm": arm.name,
-                    "kind": "persona",
-                    "question": row.question_id,
-                    "row": row.id,
-                    "label": row.label,
-                    "logprob_per_token": measurement.persona[row.id],
-                    "n_tokens": row.n_reply,
-                }
-            )
-        for row in result.battery.benign:
-            logprob, n, kl = measurement.benign[row.id]
-            lines.append(
-                {
-                    "arm": arm.name,
-                    "kind": "benign",
-                    "question": row.question_id,
-                    "row": row.id,
-                    "label": None,
-                    "logprob_per_token": logprob / n,
-                    "n_tokens": n,
-                    "kl": kl,
-                }
-            )
-    write_bytes(
-        folder / "rows.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
-    )
+    arms = {name: measurement for name, (_, measurement) in result.arms.items()}
+    doses = [measurement for _, _, measurement in result.doses]
+    write_rows(folder / "rows.jsonl", scored_rows(record, result.battery, arms, doses))
     files.write_record(folder / "record.json", record)
 
 

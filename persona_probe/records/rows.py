@@ -28,7 +28,7 @@ class ScoredRow(Part):
     kind: Literal["persona", "benign"] = Field(description="A reply that S is made of, or one for damage.")
     question_id: Text = Field(description="Id of the question; rows of one question are one cluster.")
     row: Text = Field(description="Id of the reply, the same in every arm.")
-    split: Split = Field(description="What the question is used for.")
+    split: Split | None = Field(description="What the question is used for; null for a benign text.")
     label: Label | None = Field(description="Label of a persona reply; null for a benign one.")
     reply_index: Count = Field(description="Which reply of this label to this question, from 0.")
     logprob_per_token: float = Field(description="Mean log-probability of the reply's tokens, nats.")

@@ -73,7 +73,7 @@ def upgraded_row(row: Plain) -> Plain:
         "control": next((kind for prefix, kind in prefixes.items() if arm.startswith(prefix)), None),
         "dose": None,
         "question_id": row["question"],
-        "split": "test",
+        "split": "test" if row.get("kind") == "persona" else None,
         "reply_index": int(last) if last.isdecimal() else 0,
         "kl": None,
         **kept,

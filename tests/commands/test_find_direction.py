@@ -173,12 +173,12 @@ def test_numbers_of_the_arms_follow_from_the_rows(folder: Path, record: dict[str
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
 
     def score(arm: str) -> float:
-        questions = sorted({row["question"] for row in rows if row["kind"] == "persona"})
+        questions = sorted({row["question_id"] for row in rows if row["kind"] == "persona"})
         found = {
             (q, label): [
                 r["logprob_per_token"]
                 for r in rows
-                if (r["arm"], r["question"], r["label"]) == (arm, q, label)
+                if (r["arm"], r["question_id"], r["label"]) == (arm, q, label)
             ]
             for q in questions
             for label in ("aligned", "misaligned")
@@ -200,6 +200,26 @@ def test_numbers_of_the_arms_follow_from_the_rows(folder: Path, record: dict[str
             expected = (score("tuned") - score(arm["name"])) / (score("tuned") - score("base"))
             assert arm["restoration"]["estimate"] == pytest.approx(expected, abs=1e-9)
     assert record["effect"]["estimate"] == pytest.approx(score("tuned") - score("base"), abs=1e-9)
+
+
+def test_intervals_of_arms_and_doses_follow_from_the_rows(folder: Path, record: dict[str, Any]) -> None:
+    from persona_probe.measurement.recomputed import recomputed
+    from persona_probe.records.rows import read_rows
+
+    rows = read_rows(folder / "rows.jsonl")
+    again = recomputed(rows, seed=record["config"]["seed"])
+    doses = {(row.model, row.dose): row.arm for row in rows if row.dose is not None}
+    entries = [(arm["name"], arm) for arm in record["arms"]]
+    entries += [(doses[dose["side"], dose["coefficient"]], dose) for dose in record["dose_response"]]
+    assert {name for name, _ in entries} == set(again.arms)
+    assert len(doses) == 6
+    for name, entry in entries:
+        for key, value in again.arms[name].plain().items():
+            assert (value is None) == (entry[key] is None), (name, key)
+            if value is not None:
+                assert value["estimate"] == pytest.approx(entry[key]["estimate"], abs=1e-9)
+                assert value["ci95"] == pytest.approx(entry[key]["ci95"], abs=1e-9)
+    assert again.effect.ci95 == pytest.approx(record["effect"]["ci95"], abs=1e-9)
 
 
 def test_directions_on_disk_are_the_planted_one_and_know_their_questions(folder: Path) -> None:

@@ -1,0 +1,57 @@
+"""The lines of rows.jsonl: what every arm and every dose of a record scored, reply by reply."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from persona_probe.measurement.arms import Battery, Measurement
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.parts import ControlKind, Side
+from persona_probe.records.rows import ScoredRow
+
+
+def scored_rows(
+    record: DirectionRecord, battery: Battery, arms: Mapping[str, Measurement], doses: Sequence[Measurement]
+) -> Iterator[ScoredRow]:
+    """One row per arm and reply. `arms` by name; `doses` in the order of the record's dose response."""
+    for entry in record.arms:
+        yield from _rows(
+            battery,
+            arms[entry.name],
+            arm=entry.name,
+            model=entry.model,
+            edited=bool(entry.interventions),
+            control=entry.control,
+        )
+    for entry, measurement in zip(record.dose_response, doses, strict=True):
+        name = f"dose {entry.side} {entry.coefficient:+g}"
+        yield from _rows(battery, measurement, arm=name, model=entry.side, dose=entry.coefficient)
+
+
+def _rows(
+    battery: Battery,
+    measurement: Measurement,
+    *,
+    arm: str,
+    model: Side,
+    edited: bool = True,
+    control: ControlKind | None = None,
+    dose: float | None = None,
+) -> Iterator[ScoredRow]:
+    for row in (*battery.persona, *battery.benign):
+        persona = row.kind == "persona"
+        logprob, n_tokens, kl = (0.0, 1, None) if persona else measurement.benign[row.id]
+        yield ScoredRow(
+            arm=arm,
+            model=model,
+            edited=edited,
+            control=control,
+            dose=dose,
+            kind="persona" if persona else "benign",
+            question_id=row.question_id,
+            row=row.id,
+            split=row.split,
+            label=row.label,
+            reply_index=row.reply_index,
+            logprob_per_token=measurement.persona[row.id] if persona else logprob / n_tokens,
+            n_tokens=row.n_reply if persona else n_tokens,
+            kl=kl,
+        )

@@ -1,0 +1,80 @@
+"""The numbers of a record's arms, worked out again from its rows alone: no model, no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from persona_probe.base.errors import BadInput
+from persona_probe.measurement import statistics
+from persona_probe.records.direction import ArmNumbers
+from persona_probe.records.parts import Estimate, Side
+from persona_probe.records.rows import ScoredRow
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What the rows of a run say: what tuning did to S (nats per token), and every arm by name, doses included."""
+
+    effect: Estimate
+    arms: Mapping[str, ArmNumbers]
+
+
+def recomputed(rows: Sequence[ScoredRow], *, seed: int) -> Recomputed:
+    """S, restoration or induction, damage and KL of every arm, with the intervals of the record of the same seed.
+
+    BadInput unless both untouched models are among the rows, and every arm has the replies of its untouched model.
+    """
+    scored: dict[str, list[ScoredRow]] = {}
+    for row in rows:
+        scored.setdefault(row.arm, []).append(row)
+    untouched = {arm[0].model: arm for arm in scored.values() if not arm[0].edited}
+    if set(untouched) != {"base", "tuned"}:
+        raise BadInput(f"rows of untouched models: {sorted(untouched)}; base and tuned are both needed")
+    for name, arm in scored.items():
+        if [row.row for row in arm] != [row.row for row in untouched[arm[0].model]]:
+            raise BadInput(f"the rows of {name} are not those of the untouched {arm[0].model} model")
+    base, tuned = (_scores(untouched[side]) for side in ("base", "tuned"))
+    return Recomputed(
+        effect=_estimate(statistics.paired_difference(tuned, base, seed=seed)),
+        arms={name: _numbers(arm, untouched, base, tuned, seed) for name, arm in scored.items()},
+    )
+
+
+def _numbers(
+    arm: Sequence[ScoredRow],
+    untouched: Mapping[Side, Sequence[ScoredRow]],
+    base: np.ndarray,
+    tuned: np.ndarray,
+    seed: int,
+) -> ArmNumbers:
+    side, scores = arm[0].model, _scores(arm)
+    share_of = statistics.restoration if side == "tuned" else statistics.induction
+    share = share_of(tuned, base, scores, seed=seed) if arm[0].edited else None
+    benign = [row for row in arm if row.kind == "benign"]
+    clean = [row for row in untouched[side] if row.kind == "benign"]
+    added = np.array([left.logprob - row.logprob for left, row in zip(clean, benign, strict=True)])
+    n_tokens = np.array([row.n_tokens for row in benign], dtype=np.float64)
+    return ArmNumbers(
+        persona_score=_estimate(statistics.mean(scores, seed=seed)),
+        restoration=_estimate(share) if share and side == "tuned" else None,
+        induction=_estimate(share) if share and side == "base" else None,
+        delta_nll=_estimate(statistics.ratio(added, n_tokens, seed=seed)),
+        kl=_estimate(statistics.mean(np.array([row.kl or 0.0 for row in benign]), seed=seed)),
+    )
+
+
+def _scores(arm: Sequence[ScoredRow]) -> np.ndarray:
+    """S per question, in the order of first rows: mean of misaligned minus mean of aligned replies, nats per token."""
+    questions: dict[str, dict[str | None, list[float]]] = {}
+    for row in arm:
+        if row.kind == "persona":
+            labels = questions.setdefault(row.question_id, {"aligned": [], "misaligned": []})
+            labels[row.label].append(row.logprob_per_token)
+    return np.array(
+        [np.mean(labels["misaligned"]) - np.mean(labels["aligned"]) for labels in questions.values()]
+    )
+
+
+def _estimate(value: statistics.Estimate) -> Estimate:
+    return Estimate(estimate=value.estimate, ci95=(value.low, value.high))
