@@ -12,50 +12,47 @@ import torch
 from helpers import tiny
 from helpers.families import Family
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+# Pinned, since tests run in random order and in any environment:
+# - no hub, one thread (processes that tests start take OMP_NUM_THREADS as they find it);
+# - the width of output where there is no terminal, and no wish for colours, unless a test sets its own;
+# - the global random generators are seeded by pytest-randomly before every test: no test may need a certain state of them.
+os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+for name in ("FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(name, None)
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def plain_families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
-    """Folder and plain eager model of every family, loaded before anything is bridged: TransformerLens 3.9 patches Gemma's attention."""
+def plain_family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Any]]:
+    """Folder and plain eager model of a family by its name, made once a session."""
     from transformers import AutoModelForCausalLM
 
-    made = {}
-    for name in tiny.FAMILIES:
+    def made(name: str) -> tuple[Path, Any]:
         folder = tiny.write_tiny(tmp_path_factory.mktemp(name), name)
-        made[name] = (
-            folder,
-            AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, attn_implementation="eager"
-            ).eval(),
-        )
-    return made
+        options = {"dtype": torch.float32, "attn_implementation": "eager"}
+        return folder, AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+
+    return cache(made)
 
 
 @pytest.fixture(scope="session", params=list(tiny.FAMILIES))
-def family(request: pytest.FixtureRequest, plain_families: dict[str, tuple[Path, Any]]) -> Family:
-    """Every family in turn, each loaded once a session."""
-    return _loaded(request.param, plain_families)
+def family(request: pytest.FixtureRequest, plain_family: Callable[[str], tuple[Path, Any]]) -> Family:
+    """Every family in turn."""
+    return _loaded(request.param, *plain_family(request.param))
 
 
 @pytest.fixture(scope="session")
-def llama(plain_families: dict[str, tuple[Path, Any]]) -> Family:
+def llama(plain_family: Callable[[str], tuple[Path, Any]]) -> Family:
     """The plainest family, for claims that do not depend on one."""
-    return _loaded("llama", plain_families)
+    return _loaded("llama", *plain_family("llama"))
 
 
-def _loaded(name: str, plain_families: dict[str, tuple[Path, Any]]) -> Family:
+def _loaded(name: str, folder: Path, plain: Any) -> Family:
     from persona_probe.models.loading import load
     from persona_probe.models.sources import resolve
 
-    folder, plain = plain_families[name]
-    return Family(
-        name,
-        folder,
-        plain,
-        load(resolve(str(folder)), base=None, device=torch.device("cpu"), dtype=torch.float32),
-    )
+    cpu = {"device": torch.device("cpu"), "dtype": torch.float32}
+    return Family(name, folder, plain, load(resolve(str(folder)), base=None, **cpu))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.made_up import PAYLOADS
 from helpers.planted import Planted, open_planted, planted_direction
 
@@ -99,11 +100,14 @@ def test_a_sweep_steers_one_side_at_five_coefficients(live: Any, found: Any) -> 
 
 def test_the_control_edits_along_another_vector_and_is_read_along_the_same(live: Any, found: Any) -> None:
     from persona_probe.app.session import Conversation, planned
+    from persona_probe.interventions.edits import Steer
 
     ask = ask_of(found, control=True)
     rows = planned(ask, Conversation(), found)
     control = found.as_control().at(found.hook_point).vector
-    assert (rows[3].arm.interventions[0].vector == control).all()
+    (steer,) = rows[3].arm.interventions
+    assert isinstance(steer, Steer)
+    assert torch.equal(steer.vector, control)  # copied, not computed
     length = float(found.at(found.hook_point).vector.norm())
     moved = float(control @ found.at(found.hook_point).unit) / length
     before, after = whole(live, ask)[3].tokens[0][1:]
@@ -365,12 +369,12 @@ def test_the_chart_places_turns_after_one_another(found: Any) -> None:
     from persona_probe.plots.conversation import conversation, conversation_record
 
     talk = Conversation((spoken("a", found), spoken("b", found)))
-    figure = conversation(conversation_record(talk, after=False))
-    assert [list(trace.x) for trace in figure.data[:1]] == [[0, 1]]
-    assert list(figure.data[4].x) == [6, 7]
-    assert list(figure.data[0].y) == [0.5, None]
-    assert list(conversation(conversation_record(talk, after=True)).data[0].y) == [-0.5, None]
-    assert [trace.showlegend for trace in figure.data] == [True] * 4 + [False] * 4
+    before, after = (
+        conversation(conversation_record(talk, after=after)).to_dict()["data"] for after in (False, True)
+    )
+    assert [list(before[i]["x"]) for i in (0, 4)] == [[0, 1], [6, 7]]
+    assert [list(traces[0]["y"]) for traces in (before, after)] == [[0.5, None], [-0.5, None]]
+    assert [trace["showlegend"] for trace in before] == [True] * 4 + [False] * 4
 
 
 def test_a_running_mean_is_of_the_last_five() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -283,7 +284,8 @@ def test_every_error_of_writing_is_one_line_and_the_message_names_the_reason(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path))
 
-    monkeypatch.setattr(*{"mkdir": (Path, "mkdir"), "mkstemp": ("tempfile.mkstemp",)}[where], refuse)
+    module: Any = {"mkdir": Path, "mkstemp": tempfile}[where]
+    monkeypatch.setattr(module, where, refuse)
     assert run(lambda: write_bytes(tmp_path / "x", b"x") or 0, debug=False, resume_hint=HINT) == 3
     err = capfd.readouterr().err
     assert os.strerror(number) in err
@@ -389,7 +391,7 @@ def test_a_command_draws_no_bars_of_tqdm_and_a_notebook_has_its_own_again(tmp_pa
         other = threading.Thread(target=lambda: list(tqdm(range(3))))
         other.start()
         other.join()
-        return run(lambda: list(tqdm(range(2))) and 0, debug=False, resume_hint=HINT)
+        return run(lambda: len(list(tqdm(range(2)))) - 2, debug=False, resume_hint=HINT)
 
     assert bars(tmp_path / "log", lambda: run(body, debug=False, resume_hint=HINT)) == ""
     assert "3/3" in bars(tmp_path / "log", lambda: list(tqdm(range(3))))

@@ -104,7 +104,8 @@ def inside(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "argv", ["find_direction"])
         with pytest.raises(SystemExit) as caught:
             main(**options)
-        return (int(caught.value.code or 0), *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
 
     yield run
     os.environ.clear()

@@ -138,6 +138,7 @@ def test_stability_is_near_1_for_a_planted_direction_and_near_0_for_noise(method
     labels = torch.tensor([row.label == "misaligned" for row in activations(means, n_questions=40).rows])
     means[labels, 0] += 4 * noise(128, seed=2)
     found = fit_contrast(activations(means, n_questions=40), method).stability
+    assert found is not None
     assert found[0] > 0.9
     assert abs(found[1]) < 0.3
 
@@ -150,6 +151,7 @@ def test_stability_of_a_shift_is_near_1_when_planted_and_near_0_for_noise() -> N
     after[:, 0] += noise(128, seed=3)
     found = from_difference("shift", after, before, activations(before, n_questions=20))
     torch.testing.assert_close(found.vectors[0], (after - before)[:, 0].mean(0), atol=1e-6, rtol=0)
+    assert found.stability is not None
     assert found.stability[0] > 0.9
     assert abs(found.stability[1]) < 0.3
 
@@ -160,7 +162,9 @@ def test_replies_of_one_question_never_lie_in_both_halves() -> None:
     # Every question has a vector of its own, the same for all its replies: halves that share a question would agree.
     own = noise(40, 256, seed=1)
     means = torch.stack([own[i % 40] * (1 if i // 40 % 2 else -1) for i in range(320)])[:, None]
-    assert abs(fit_contrast(activations(means, n_questions=40), "mean_diff").stability[0]) < 0.3
+    stability = fit_contrast(activations(means, n_questions=40), "mean_diff").stability
+    assert stability is not None
+    assert abs(stability[0]) < 0.3
 
 
 def test_auroc_is_1_for_separated_labels_half_for_equal_ones_and_turns_over_with_the_sign() -> None:
@@ -191,8 +195,9 @@ def test_cosine_table_is_of_the_asked_layer() -> None:
         DirectionSet("a", HOOK_POINTS, torch.stack([e[0], 2 * e[1]])),
         DirectionSet("b", HOOK_POINTS, torch.stack([e[0], -e[1]])),
     ]
-    assert cosines(sets, 0) == [[1.0, 1.0], [1.0, 1.0]]
-    assert cosines(sets, 1) == [[1.0, -1.0], [-1.0, 1.0]]
+    for layer, sign in ((0, 1.0), (1, -1.0)):
+        first, second = cosines(sets, layer)
+        assert (*first, *second) == pytest.approx((1.0, sign, sign, 1.0), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -225,14 +230,14 @@ def test_covariance_matched_directions_have_the_covariance_of_the_tokens() -> No
     planted = direction(noise(40, seed=8))
 
     def error(draws: list[Any]) -> float:
-        found = sum(torch.outer(draw.unit, draw.unit) for draw in draws)
+        found = torch.stack([torch.outer(draw.unit, draw.unit) for draw in draws]).sum(0)
         return float(
             (found / found.trace() - expected / expected.trace()).norm()
             / (expected / expected.trace()).norm()
         )
 
-    assert error([covariance_matched(planted, tokens, generator) for _ in range(4000)]) < 0.15
-    assert error([isotropic(planted, generator) for _ in range(4000)]) > 0.5
+    assert error([covariance_matched(planted, tokens, generator) for _ in range(2000)]) < 0.2
+    assert error([isotropic(planted, generator) for _ in range(2000)]) > 0.5
 
 
 def test_controls_have_the_length_and_place_of_the_direction_and_differ_from_it() -> None:

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.planted import Planted, open_planted, planted_direction
+
+if TYPE_CHECKING:
+    from persona_probe.prompts.contrast import Split
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +23,14 @@ def open_(planted: Planted):
     """A trial on some split of the toy."""
     from persona_probe.experiments.quick import open_trial
 
-    size = {"n_questions": 3, "n_replies": 2, "n_benign": 5, "budget": 0.1, "seed": 0}
-    return lambda split="test", **change: open_trial(
-        planted.pair, planted.contrast, split=split, benign=planted.toy.benign, **(size | change)
-    )
+    size: dict[str, Any] = {"n_questions": 3, "n_replies": 2, "n_benign": 5, "budget": 0.1, "seed": 0}
+
+    def opened(split: "Split" = "test", **change: Any) -> Any:
+        return open_trial(
+            planted.pair, planted.contrast, split=split, benign=planted.toy.benign, **(size | change)
+        )
+
+    return opened
 
 
 def arm_of(record: dict[str, Any], name: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: tiny.tiny_config("gpt2"),
     "gemma3": lambda: tiny.tiny_config("gemma3"),
     "mixtral": lambda: transformers.MixtralConfig(**MOE, num_local_experts=4),
-    "qwen3 moe": lambda: transformers.Qwen3MoeConfig(**SMALL_EXPERTS, head_dim=8, mlp_only_layers=[1]),
+    "qwen3 moe": lambda: transformers.Qwen3MoeConfig(
+        **{**SMALL_EXPERTS, "head_dim": 8, "mlp_only_layers": [1]}
+    ),
     "qwen2 moe": lambda: transformers.Qwen2MoeConfig(**SMALL_EXPERTS, shared_expert_intermediate_size=40),
     "gpt-oss": lambda: transformers.GptOssConfig(
         **MOE,
@@ -82,5 +84,5 @@ def write_trained(folder: Path, base: Any, **settings: Any) -> Path:
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape, generator=generator)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     return folder

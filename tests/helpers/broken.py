@@ -26,7 +26,7 @@ def refused(message: str) -> Any:
 
 
 def change_weights(
-    folder: Path, change: Callable[[dict[str, Tensor]], None], *, name: str = "model.safetensors"
+    folder: Path, change: Callable[[dict[str, Tensor]], object], *, name: str = "model.safetensors"
 ) -> None:
     tensors = load_file(folder / name)
     change(tensors)

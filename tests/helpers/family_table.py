@@ -175,7 +175,7 @@ def undisturbed() -> Iterator[None]:
     """Inside the block Gemma's eager attention is transformers' own, which TransformerLens replaces once a rotary model is bridged."""
     with ExitStack() as stack:
         for name, attention in own_attention().items():
-            used = importlib.import_module(name)
+            used: Any = importlib.import_module(name)
             stack.callback(setattr, used, "eager_attention_forward", used.eager_attention_forward)
             used.eager_attention_forward = attention
         yield

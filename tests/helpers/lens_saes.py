@@ -16,8 +16,9 @@ HOOKS = [f"blocks.{i}.hook_out" for i in range(4)]
 def lens_sae(kind: str, **settings: Any) -> Any:
     """A random SAE of SAELens, its weights far from their starting values; trainable kinds as SAELens saves them for inference."""
     import sae_lens as lens
+    from sae_lens.saes.sae import SAEMetadata
 
-    facts = lens.saes.sae.SAEMetadata(
+    facts = SAEMetadata(
         hook_name="blocks.2.hook_resid_post", model_name="tiny-llama", neuronpedia_id="tiny/2-res"
     )
     common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts} | settings

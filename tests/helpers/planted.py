@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from persona_probe.models.pairs import Side
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class Planted:
 
         return Battery(self.rows["test"], self.benign)
 
-    def scores(self, side: str, *interventions: Any) -> np.ndarray:
+    def scores(self, side: "Side", *interventions: Any) -> np.ndarray:
         """S per test question under interventions."""
         from persona_probe.measurement.arms import Arm, clean_runs, measure_together, persona_scores
 

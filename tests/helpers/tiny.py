@@ -142,7 +142,7 @@ def write_lora(
             parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
         elif "lora_magnitude" in name and not zero_b:
             parameter.data *= 1 + 0.2 * torch.randn(parameter.shape, generator=generator)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     return folder
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from helpers.tiny import edit_json, tiny_tokenizer
 from helpers.tiny_sizes import ARCHITECTURES, NOT_TEXT, VOCABULARY
@@ -71,7 +70,7 @@ def write_family(folder: Path, architecture: str, *, seed: int = 0, **changes: A
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, generator: torch.Generator) -> None:
+def randomise(model: Any, generator: torch.Generator) -> None:
     """Noise for every weight, as `tiny.randomise` has it, but for the few that must keep their form."""
     saved = model.state_dict().keys()
     for name, parameter in model.named_parameters():

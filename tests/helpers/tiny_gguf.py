@@ -43,7 +43,9 @@ def write_gguf(path: Path, folder: Path) -> Path:
             tensor = (
                 tensor.reshape(config[heads], 2, -1, tensor.shape[-1]).swapaxes(1, 2).reshape(tensor.shape)
             )
-        writer.add_tensor(names.get_name(key, try_suffixes=(".weight",)), tensor.contiguous().numpy())
+        name = names.get_name(key, try_suffixes=(".weight",))
+        assert name is not None, f"{key} has no name in GGUF"
+        writer.add_tensor(name, tensor.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

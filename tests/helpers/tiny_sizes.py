@@ -160,10 +160,10 @@ QWEN_VISION = {
 }
 QWEN3_VISION = {**QWEN_VISION, "num_position_embeddings": 16}
 STACKED_VISION = {**QWEN3_VISION, "deepstack_visual_indexes": [0, 1]}
-MELS = {"num_mel_bins": 8, "max_source_positions": 32}
+MELS: dict[str, Any] = {"num_mel_bins": 8, "max_source_positions": 32}
 FLAMINGO = {"model_type": "audioflamingo3_encoder", **TOWER, **MELS}
 # Token numbers of pictures and sounds: inside the vocabulary, past the tokenizer's last token.
-QWEN_IDS = {
+QWEN_IDS: dict[str, Any] = {
     "image_token_id": 325,
     "video_token_id": 326,
     "vision_start_token_id": 327,

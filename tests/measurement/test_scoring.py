@@ -1,10 +1,13 @@
 """Claims about several arms in one batch, and about reading single tokens: the same numbers as one by one."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers.families import Family, clean_of, families, interventions, rows_of
+
+if TYPE_CHECKING:
+    from persona_probe.streams.activations import Scope
 
 TOGETHER = ["steer 2", "ablate 2-3", "cap 3", "steer 3"]
 
@@ -62,7 +65,7 @@ def test_rows_that_do_not_divide_among_the_arms_are_refused(llama: Family) -> No
 
 @families
 @pytest.mark.parametrize("scope", ["reply", "all", "last_prompt"])
-def test_means_over_single_tokens_are_the_row_means(family: Family, scope: str) -> None:
+def test_means_over_single_tokens_are_the_row_means(family: Family, scope: "Scope") -> None:
     from persona_probe.streams.activations import collect, read_tokens
 
     point = family.model.resid(2)

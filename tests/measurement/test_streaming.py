@@ -183,9 +183,8 @@ def test_a_stream_that_is_left_half_way_leaves_no_hooks(planted: Planted, found:
     options = {"max_new_tokens": 9, "temperature": 0.0, "seed": 0}
     site = planted.pair.get("base").site(found.hook_point)[1]
     before = set(site._forward_hooks)
-    running = stream(
-        planted.pair, [(arm, prompt) for arm in four_arms(found)], found.gauge(found.hook_point), **options
-    )
+    asked = [(arm, prompt) for arm in four_arms(found)]
+    running: Any = stream(planted.pair, asked, found.gauge(found.hook_point), **options)
     next(running)
     assert len(set(site._forward_hooks) - before) == 3
     running.close()

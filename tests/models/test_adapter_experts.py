@@ -9,6 +9,7 @@ import torch
 from helpers import tiny
 from helpers.adapter_forms import EXPERT_PARTS, close, logits, merged, plain, write_trained
 from helpers.broken import refused
+from helpers.rounding import rounded_once
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save_file
 from torch import Tensor
@@ -34,16 +35,14 @@ def write_per_expert(
             add(f"layers.{i}.self_attn.q_proj", layer.self_attn.q_proj.weight)
             if router:
                 add(f"layers.{i}.{block}.gate", layer.mlp.gate.weight)
-            experts, alone = getattr(layer.mlp, "experts", None), getattr(layer.mlp, "shared_expert", None)
-            for module, path in (
-                (alone, "mlp.shared_expert"),
-                (layer.mlp if experts is None else None, "mlp"),
-            ):
-                for name in names if module is not None else ():
+            whole = layer.mlp
+            dense = [("mlp.shared_expert", whole.shared_expert)] if hasattr(whole, "shared_expert") else []
+            for path, module in dense if hasattr(whole, "experts") else [("mlp", whole)]:
+                for name in names:
                     add(f"layers.{i}.{path}.{name}", module.get_submodule(name).weight)
-            for e in range(0 if experts is None else len(experts.down_proj)):
-                gate, up = experts.gate_up_proj[e].chunk(2)
-                for name, weight in zip(names, (gate, up, experts.down_proj[e]), strict=False):
+            for e in range(len(whole.experts.down_proj) if hasattr(whole, "experts") else 0):
+                gate, up = whole.experts.gate_up_proj[e].chunk(2)
+                for name, weight in zip(names, (gate, up, whole.experts.down_proj[e]), strict=False):
                     add(f"layers.{i}.{block}.experts.{e}.{name}", weight)
     targets = [*names, "q_proj", *(["gate"] if router else [])]
     LoraConfig(
@@ -109,6 +108,9 @@ def test_bfloat16_experts_are_summed_in_float32_and_rounded_once(
     base, cpu = bases("mixtral"), torch.device("cpu")
     adapter = write_trained(tmp_path, plain(base), target_modules=[], target_parameters=EXPERT_PARTS)
     found = load_weights(resolve(str(adapter)), base=resolve(str(base)), device=cpu, dtype=torch.bfloat16)
-    exact = PeftModel.from_pretrained(plain(base).bfloat16().float(), adapter).merge_and_unload()
+    rounded = plain(base).bfloat16().double()
+    exact = (
+        PeftModel.from_pretrained(rounded, adapter, autocast_adapter_dtype=False).double().merge_and_unload()
+    )
     for name, parameter in found.named_parameters():
-        assert torch.equal(parameter, exact.get_parameter(name).to(torch.bfloat16)), name
+        assert rounded_once(parameter, exact.get_parameter(name)), name

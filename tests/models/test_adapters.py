@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_adapter_as_base_is_refused(adapter: Path, written: Path) -> None:
     ids=["shallower base", "deeper base", "wider base"],
 )
 def test_adapter_of_another_model_is_refused(
-    adapter: Path, tmp_path: Path, change: dict[str, int], message: str
+    adapter: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     other = tiny.write_tiny(tmp_path / "other", "llama", **change)
     with refused(message):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 ARGUMENTS = [
     "--limit",
-    "16",
+    "8",
     "--controls",
     "1",
     "--methods",
@@ -100,8 +100,8 @@ def test_untouched_models_have_no_damage_and_interventions_have_some(record: dic
         if arm["interventions"]:
             assert arm["kl"]["estimate"] > 0
         else:
-            assert arm["delta_nll"]["estimate"] == 0
-            assert arm["kl"]["estimate"] == 0
+            assert arm["delta_nll"]["estimate"] == pytest.approx(0, abs=1e-6)
+            assert arm["kl"]["estimate"] == pytest.approx(0, abs=1e-6)
 
 
 def test_one_model_at_a_time_keeps_memory_low(record: dict[str, Any], folder: Path) -> None:

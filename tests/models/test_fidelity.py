@@ -379,7 +379,13 @@ def test_the_loss_is_hugging_faces_own_through_the_models_own_head(family: str) 
     from persona_probe.organisms.lora import reply_loss
     from persona_probe.prompts.chat import pad_right
 
-    sizes = {**tiny.LLAMA_LIKE, "vocab_size": 320, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
+    sizes: dict[str, Any] = {
+        **tiny.LLAMA_LIKE,
+        "vocab_size": 320,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 3,
+    }
     config = {
         "llama": lambda: transformers.LlamaConfig(**sizes),
         "gemma2": lambda: transformers.Gemma2Config(

@@ -12,7 +12,7 @@ from helpers.broken import refused
 @pytest.mark.parametrize(
     "change", [{"num_hidden_layers": 3}, {"hidden_size": 48}, {"vocab_size": 330}, {"num_attention_heads": 2}]
 )
-def test_pair_of_different_shape_is_refused(written: Path, tmp_path: Path, change: dict[str, int]) -> None:
+def test_pair_of_different_shape_is_refused(written: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     from persona_probe.models.sources import resolve, same_shape
 
     tuned = resolve(str(tiny.write_tiny(tmp_path / "tuned", "llama", **change)))

@@ -195,7 +195,8 @@ def test_another_recipe_never_replaces_a_finished_adapter(
 def test_modules_that_do_not_exist_are_refused(base: Path, rows: list[Any], tmp_path: Path) -> None:
     from persona_probe.base.errors import BadInput
 
-    for change in ({"modules": ("dense",)}, {"layers": (17,)}):
+    changes: tuple[dict[str, Any], ...] = ({"modules": ("dense",)}, {"layers": (17,)})
+    for change in changes:
         with pytest.raises(BadInput, match="do not exist in the base"):
             train(base, rows, tmp_path, **change)
 
@@ -281,9 +282,8 @@ def test_loss_of_a_batch_is_the_mean_over_its_tokens_and_sees_no_padding(
     some = [rows[0], rows[9], rows[23]]
     assert len({len(row.ids) for row in some}) > 1
     with torch.inference_mode():
-        expected = sum(by_hand(model_of(base), row) * row.n_reply for row in some) / sum(
-            row.n_reply for row in some
-        )
+        total = torch.stack([by_hand(model_of(base), row) * row.n_reply for row in some]).sum()
+        expected = total / sum(row.n_reply for row in some)
         for pad_id in (0, 7):
             torch.testing.assert_close(
                 reply_loss(wrapped, some, pad_id=pad_id), expected.float(), atol=1e-5, rtol=0

@@ -115,6 +115,7 @@ def test_half_the_vector_restores_about_half(planted: Planted) -> None:
     found = restoration(
         planted.scores("tuned"), planted.scores("base"), planted.scores("tuned", steer(planted, -0.5)), seed=0
     )
+    assert found is not None
     assert found.estimate == pytest.approx(0.5, abs=0.1)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -11,6 +11,9 @@ from helpers.planted import Planted, open_planted
 from helpers.planted_sae import WIDTH, planted_data, recipe, trained
 from torch import Tensor
 from torch.testing import assert_close
+
+if TYPE_CHECKING:
+    from persona_probe.streams.activations import Scope
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def sae_of(planted: Planted, W_enc: Tensor, W_dec: Tensor) -> Any:
 
 
 def fit(
-    planted: Planted, sae: Any, *, side: str = "base", max_tokens: int = 256, scope: str = "reply"
+    planted: Planted, sae: Any, *, side: str = "base", max_tokens: int = 256, scope: "Scope" = "reply"
 ) -> Any:
     from persona_probe.saes.quality import quality
 
@@ -108,7 +111,7 @@ def rows_from(*ids: list[int]) -> list[Any]:
     ]
 
 
-def collected(family: Family, rows: list[Any], *, scope: str = "all", limit: int = 1000) -> Tensor:
+def collected(family: Family, rows: list[Any], *, scope: "Scope" = "all", limit: int = 1000) -> Tensor:
     from persona_probe.saes.training import collect_vectors
 
     return collect_vectors(
@@ -116,7 +119,7 @@ def collected(family: Family, rows: list[Any], *, scope: str = "all", limit: int
     )
 
 
-def read(family: Family, rows: list[Any], *, scope: str = "all") -> list[tuple[Any, Tensor, Tensor]]:
+def read(family: Family, rows: list[Any], *, scope: "Scope" = "all") -> list[tuple[Any, Tensor, Tensor]]:
     from persona_probe.streams.activations import read_tokens
 
     found = []
@@ -126,13 +129,13 @@ def read(family: Family, rows: list[Any], *, scope: str = "all") -> list[tuple[A
 
 
 @pytest.mark.parametrize("scope", ["all", "reply"])
-def test_rows_that_begin_differently_lose_their_first_four_tokens_only(llama: Family, scope: str) -> None:
+def test_rows_that_begin_differently_lose_their_first_four_tokens_only(llama: Family, scope: "Scope") -> None:
     rows = rows_from(list(range(10, 25)), list(range(40, 53)), list(range(100, 130)))
     expected = torch.cat([resid[keep] for _, resid, keep in read(llama, rows, scope=scope)])
     found = collected(llama, rows, scope=scope)
     start = 4 if scope == "all" else 6
     assert len(found) == sum(len(row.ids) - start for row in rows)
-    assert torch.equal(found, expected.bfloat16())
+    assert torch.equal(found, expected.bfloat16())  # bit for bit: the same passes done twice
 
 
 def test_a_common_beginning_is_left_out_to_its_end(llama: Family) -> None:
@@ -141,7 +144,7 @@ def test_a_common_beginning_is_left_out_to_its_end(llama: Family) -> None:
     expected = torch.cat([resid[9 : len(row.ids)] for row, resid, _ in read(llama, rows)])
     found = collected(llama, rows)
     assert len(found) == 15 + 6 + 30
-    assert torch.equal(found, expected.bfloat16())
+    assert torch.equal(found, expected.bfloat16())  # bit for bit: the same passes done twice
 
 
 def test_a_single_row_has_no_common_beginning(llama: Family) -> None:
@@ -152,7 +155,7 @@ def test_the_limit_keeps_the_first_vectors(llama: Family) -> None:
     rows = rows_from(list(range(10, 25)), list(range(40, 53)), list(range(100, 130)))
     whole = collected(llama, rows)
     for limit in (1, 11, 37):
-        assert torch.equal(collected(llama, rows, limit=limit), whole[:limit])
+        assert torch.equal(collected(llama, rows, limit=limit), whole[:limit])  # the same passes again
 
 
 # Training

@@ -191,11 +191,12 @@ def test_a_loaded_saelens_object_that_is_not_finite_is_refused(value: float) -> 
 
 def test_a_loaded_saelens_object_of_another_architecture_is_refused() -> None:
     import sae_lens as lens
+    from sae_lens.saes.sae import SAEMetadata
 
     from persona_probe.base.errors import BadInput
     from persona_probe.saes.sources import from_sae_lens
 
-    facts = lens.saes.sae.SAEMetadata(hook_name="blocks.2.hook_resid_post")
+    facts = SAEMetadata(hook_name="blocks.2.hook_resid_post")
     common: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "metadata": facts}
     others = [
         lens.AbsTopKSAE(lens.AbsTopKSAEConfig(k=5, **common)),

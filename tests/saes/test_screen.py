@@ -148,7 +148,7 @@ def test_dead_latents_are_in_no_ranking(planted: Planted, sae: Any) -> None:
         latent_means(read_tokens(planted.pair.get(side), planted.rows["find"], **options), silent)
         for side in ("base", "tuned")
     ]
-    diff = LatentDiff(*both, silent.W_dec.norm(dim=-1))
+    diff = LatentDiff(both[0], both[1], silent.W_dec.norm(dim=-1))
     assert 5 not in ranks(diff.shift, diff.alive)
     assert float(diff.tuned.density[5]) == 0.0
 
@@ -197,8 +197,9 @@ def test_bad_settings_are_usage_errors() -> None:
     from persona_probe.base.errors import UsageError
     from persona_probe.experiments.latent_config import LatentConfig
 
-    options = {"base": "b", "tuned": "t", "sae": "s", "output_dir": Path("x")}
-    for wrong in ({"dose": 0.0}, {"n_latents": 0}, {"limit": 4}, {"budget": -1.0}):
+    options: dict[str, Any] = {"base": "b", "tuned": "t", "sae": "s", "output_dir": Path("x")}
+    changes: list[dict[str, Any]] = [{"dose": 0.0}, {"n_latents": 0}, {"limit": 4}, {"budget": -1.0}]
+    for wrong in changes:
         with pytest.raises(UsageError, match=r"allowed|least"):
             LatentConfig(**(options | wrong))
 

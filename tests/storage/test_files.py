@@ -17,9 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from persona_probe.base.errors import BadInput
-from persona_probe.storage import files
 from persona_probe.storage.files import append_record, read_records, sha256_json, write_bytes, write_json
-from persona_probe.storage.tensor_files import read_tensors, write_tensors
+from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
 
 ROOT = Path(__file__).parents[2]
 
@@ -267,5 +266,5 @@ def test_missing_tensor_file_is_one_message(tmp_path: Path) -> None:
 
 def test_fingerprint_of_tensors_sees_values_and_order_and_not_the_format() -> None:
     a, b = torch.tensor([1.0, 2.0]), torch.tensor([3.0])
-    assert files.sha256_tensors([a, b]) == files.sha256_tensors([a.to(torch.bfloat16), b.double()])
-    assert len({files.sha256_tensors(order) for order in ([a, b], [b, a], [a, b + 1e-6], [a])}) == 4
+    assert sha256_tensors([a, b]) == sha256_tensors([a.to(torch.bfloat16), b.double()])
+    assert len({sha256_tensors(order) for order in ([a, b], [b, a], [a, b + 1e-6], [a])}) == 4

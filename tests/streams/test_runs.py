@@ -30,7 +30,7 @@ def child(folder: Path, body: str) -> subprocess.Popen[str]:
     """A process that holds the folder's lock, does `body` with `run`, and says so; then waits to be killed."""
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom persona_probe.streams.runs import open_run\n"
-        f"with open_run(Path({str(folder)!r}), {{'seed': 0}}) as run:\n    print('open', flush=True)\n    {body}\n    time.sleep(60)\n"
+        f"with open_run(Path({str(folder)!r}), {{'seed': 0}}) as run:\n    print('open', flush=True)\n    {body}\n    time.sleep(600)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-B", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
