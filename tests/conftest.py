@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.families import Family
+from helpers.planted import Planted, open_planted
 
 # Pinned, since tests run in random order and in any environment:
 # - no hub, one thread (processes that tests start take OMP_NUM_THREADS as they find it);
@@ -53,6 +54,12 @@ def _loaded(name: str, folder: Path, plain: Any) -> Family:
 
     cpu = {"device": torch.device("cpu"), "dtype": torch.float32}
     return Family(name, folder, plain, load(resolve(str(folder)), base=None, **cpu))
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """The toy with the planted vector, both sides in memory; never changed."""
+    return open_planted(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="session")

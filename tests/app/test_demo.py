@@ -9,15 +9,10 @@ from typing import Any
 import pytest
 import torch
 from helpers.made_up import PAYLOADS
-from helpers.planted import Planted, open_planted, planted_direction
+from helpers.planted import Planted, planted_direction
 
 IDENTITY = {"base": "a", "tuned": "b", "dtype": "float32", "direction": "c", "forms": "d"}
 NAMES = {"base": "toy base", "tuned": "toy tuned"}
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return open_planted(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.lens_saes import made_sae
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(folder: Path, *options: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "persona_probe.diff_latents", "--toy", "--output-dir", str(folder), *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+def command(name: str, *words: object) -> tuple[int, str, str]:
+    """Exit code and both streams of a command."""
+    line = [sys.executable, "-m", f"persona_probe.{name}", *map(str, words)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def run(folder: Path, *options: str) -> tuple[int, str, str]:
+    return command("diff_latents", "--toy", "--output-dir", folder, *options)
 
 
 @pytest.fixture(scope="module")
@@ -118,78 +118,23 @@ def test_same_command_reuses_and_other_settings_are_refused(folder: Path, record
 
 
 def test_an_sae_of_another_width_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
-    from persona_probe.saes.sae import Sae, write_sae
+    from persona_probe.saes.sae import write_sae
 
     eye = torch.eye(8)
-    other = Sae(
-        "small",
-        "blocks.1.hook_out",
-        None,
-        "standard",
-        eye,
-        torch.zeros(8),
-        eye,
-        torch.zeros(8),
-        None,
-        None,
-        False,
-        False,
-        None,
-        "",
-    )
+    other = made_sae("blocks.1.hook_out", eye, eye)
     write_sae(tmp_path / "small", other, metadata={})
-    toy = folder / "toy"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "persona_probe.diff_latents",
-            "--base",
-            str(toy / "base"),
-            "--tuned",
-            str(toy / "tuned"),
-            "--sae",
-            str(tmp_path / "small"),
-            "--output-dir",
-            str(tmp_path / "run"),
-            "--quiet",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 3
-    assert "reads a stream of width 8" in done.stderr
-    assert done.stderr.strip().count("\n") == 0
+    toy, options = folder / "toy", ("--sae", tmp_path / "small", "--output-dir", tmp_path / "run", "--quiet")
+    code, _, err = command("diff_latents", "--base", toy / "base", "--tuned", toy / "tuned", *options)
+    assert code == 3
+    assert "reads a stream of width 8" in err
+    assert err.strip().count("\n") == 0
 
 
 def test_main_job_shows_arms_on_latents(folder: Path, tmp_path: Path) -> None:
-    toy = folder / "toy"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "persona_probe.find_direction",
-            "--toy",
-            "--sae",
-            str(toy / "sae"),
-            "--output-dir",
-            str(tmp_path / "run"),
-            "--json",
-            "--quiet",
-            "--controls",
-            "1",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    arms = {arm["name"]: arm for arm in json.loads(done.stdout.splitlines()[-1])["arms"]}
+    options = ("--output-dir", tmp_path / "run", "--json", "--quiet", "--controls", 1)
+    code, out, err = command("find_direction", "--toy", "--sae", folder / "toy" / "sae", *options)
+    assert code == 0, err
+    arms = {arm["name"]: arm for arm in json.loads(out.splitlines()[-1])["arms"]}
     assert arms["tuned+latents"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
     assert arms["random-latents-ablate"]["control"] == "latents"
     assert abs(arms["random-latents-ablate"]["restoration"]["estimate"]) < 0.3
@@ -201,17 +146,7 @@ def test_main_job_shows_arms_on_latents(folder: Path, tmp_path: Path) -> None:
 def test_the_toy_refuses_models_and_saes_that_it_would_not_use(
     option: str, value: str, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "persona_probe.diff_latents",
-        "--toy",
-        option,
-        value,
-        "--output-dir",
-        str(tmp_path / "run"),
-    ]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stdout) == (2, "")
-    assert f"--toy brings its own models and data: leave out {option}" in found.stderr
+    code, out, err = command("diff_latents", "--toy", option, value, "--output-dir", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert f"--toy brings its own models and data: leave out {option}" in err
     assert not (tmp_path / "run").exists()

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from helpers.planted import Planted, open_planted, planted_direction
+from helpers.planted import Planted, planted_direction
 
 if TYPE_CHECKING:
     from persona_probe.prompts.contrast import Split
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return open_planted(tmp_path_factory.mktemp("trial"))
 
 
 @pytest.fixture

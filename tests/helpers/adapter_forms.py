@@ -21,8 +21,6 @@ MOE = {
     "max_position_embeddings": 128,
 }
 SMALL_EXPERTS = {**MOE, "num_experts": 12, "moe_intermediate_size": 24}
-
-
 EXPERT_PARTS = ["experts.gate_up_proj", "experts.down_proj"]
 CONFIGS: dict[str, Callable[[], Any]] = {
     "llama": lambda: tiny.tiny_config("llama", tie_word_embeddings=True),

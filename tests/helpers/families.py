@@ -129,8 +129,6 @@ def arms_of(family: Family) -> dict[str, tuple[Any, ...]]:
 
 
 families = pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "qwen2"], indirect=True)
-
-
 EDITS = [
     "steer 0",
     "steer 1",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.planted import open_planted
+from helpers.planted import Planted
 
 N_LAYERS, WIDTH = 12, 8
 POINTS = tuple(f"blocks.{i}.hook_out" for i in range(N_LAYERS))
@@ -247,12 +247,11 @@ def test_a_failed_arm_ranks_below_the_worst_that_was_measured() -> None:
 
 
 def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_reported(
-    tmp_path: Path,
+    planted: Planted, tmp_path: Path
 ) -> None:
     from persona_probe.experiments.direction import batteries
     from persona_probe.experiments.direction_config import Config
 
-    planted = open_planted(tmp_path)
     config = Config(
         base="",
         tuned="",

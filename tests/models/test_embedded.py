@@ -27,6 +27,19 @@ ARGUMENTS = [
 ]
 
 
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "persona_probe.find_direction",
+        *ARGUMENTS,
+        "--output-dir",
+        str(folder),
+        *options,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from persona_probe.models.embedded import embedded_model
@@ -38,16 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "persona_probe.find_direction",
-        *ARGUMENTS,
-        "--output-dir",
-        str(folder),
-        "--debug",
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    return run(folder, "--debug")
 
 
 @pytest.fixture(scope="module")
@@ -114,17 +118,8 @@ def test_one_model_at_a_time_keeps_memory_low(record: dict[str, Any], folder: Pa
 
 
 def test_asking_again_measures_nothing_and_changes_nothing(record: dict[str, Any], folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "persona_probe.find_direction",
-        *ARGUMENTS,
-        "--output-dir",
-        str(folder),
-        "--json",
-        "--quiet",
-    ]
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    again = run(folder, "--json", "--quiet")
+    assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
     for key in ("arms", "selected", "search", "dose_response", "completions", "directions"):
         assert result[key] == record[key]

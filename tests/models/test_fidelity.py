@@ -1,6 +1,5 @@
 """Claims about the model that is measured: it is the user's, or the difference is said. Tying, wrappers, token ids, sizes, hashes, training."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +7,7 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.broken import load, refused
-
-IDS = torch.tensor([[20, 33, 47, 55, 90, 120, 61, 14, 77, 200]])
-
-
-def plain_logits(folder: Path, kind: Any = None) -> torch.Tensor:
-    """Logits of plain eager Hugging Face."""
-    from transformers import AutoModelForCausalLM
-
-    model = (
-        (kind or AutoModelForCausalLM)
-        .from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-        .eval()
-    )
-    with torch.no_grad():
-        return model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
-
-
-def twin_logits(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        return model.twin(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
-
+from helpers.logits import few_rows, plain_logits, twin_logits
 
 # Bridge and twin
 
@@ -136,109 +115,6 @@ def test_loading_leaves_the_tokenizer_as_its_files_have_it(folder: Path) -> None
 # Multimodal wrappers
 
 
-@pytest.fixture(scope="module")
-def wrapper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Gemma 3 that also sees, with a cap on logits that its wrapper ignores."""
-    return _write_gemma3(tmp_path_factory.mktemp("wrapper"))
-
-
-def _write_gemma3(folder: Path, *, n_layers: int = 4, tied: bool = True) -> Path:
-    import transformers
-
-    kinds = ["sliding_attention", "full_attention"] * 3
-    text = {
-        **tiny.LLAMA_LIKE,
-        "num_hidden_layers": n_layers,
-        "vocab_size": 320,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 3,
-        "head_dim": 12,
-    }
-    text |= {
-        "max_position_embeddings": 8192,
-        "layer_types": kinds[:n_layers],
-        "sliding_window": 6,
-        "final_logit_softcapping": 3.0,
-    }
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 14,
-    }
-    config = transformers.Gemma3Config(
-        text_config=text,
-        vision_config=vision,
-        mm_tokens_per_image=4,
-        image_token_index=310,
-        boi_token_index=311,
-        eoi_token_index=312,
-        tie_word_embeddings=tied,
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    tiny.randomise(model, torch.Generator().manual_seed(0))
-    model.save_pretrained(folder)
-    tiny.tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_the_language_model_of_a_wrapper_gives_the_wrappers_logits_without_its_vision(
-    tmp_path: Path, tied: bool
-) -> None:
-    folder = _write_gemma3(tmp_path, tied=tied)
-    expected = plain_logits(folder)
-    model = load(folder)
-    torch.testing.assert_close(twin_logits(model), expected, atol=1e-4, rtol=0)
-    assert type(model.twin).__name__ == "Gemma3ForCausalLM"
-    assert not [name for name, _ in model.twin.named_parameters() if "vision" in name or "projector" in name]
-
-
-def test_loading_a_wrapper_installs_nothing(wrapper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
-
-    from persona_probe.models.bridges import boot_bridge
-
-    def installed(*command: Any, **_: Any) -> None:
-        raise AssertionError(f"ran {command}")
-
-    monkeypatch.setattr(subprocess, "check_call", installed)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    assert load(wrapper).n_layers == 4
-    from transformers import AutoModelForCausalLM
-
-    whole = AutoModelForCausalLM.from_pretrained(wrapper)
-    with refused(r"a multimodal Gemma3ForConditionalGeneration is never bridged"):
-        boot_bridge("x", whole, tiny.tiny_tokenizer(), device=torch.device("cpu"), dtype=torch.float32)
-
-
-def test_sizes_are_those_of_the_language_model_inside(wrapper: Path) -> None:
-    model = load(wrapper)
-    assert (model.n_ctx, model.n_layers, model.d_model, model.engine.n_rows) == (8192, 4, 32, 320)
-
-
-@pytest.mark.parametrize("other", ["wrapper", "alone"])
-def test_a_pair_of_different_depth_is_refused_before_loading(
-    wrapper: Path, tmp_path: Path, other: str
-) -> None:
-    from persona_probe.models.sources import resolve, same_shape
-
-    shallow = _write_gemma3(tmp_path, n_layers=3)
-    if other == "alone":
-        from transformers import AutoConfig
-
-        inner = AutoConfig.from_pretrained(shallow).text_config
-        (shallow / "config.json").write_text(
-            json.dumps(inner.to_dict() | {"architectures": ["Gemma3ForCausalLM"]})
-        )
-    with refused(r"differ in shape \(num_hidden_layers: 4 against 3\)"):
-        same_shape(resolve(str(wrapper)), resolve(str(shallow)))
-
-
 def test_a_config_that_leaves_out_a_default_has_the_same_shape_as_one_that_states_it(
     written: Path, tmp_path: Path
 ) -> None:
@@ -256,21 +132,12 @@ def test_a_config_that_leaves_out_a_default_has_the_same_shape_as_one_that_state
 # Token ids
 
 
-def _rows(tokenizer: Any) -> list[Any]:
-    from persona_probe.prompts.chat import Prompt, encode_row
-
-    return [
-        encode_row(tokenizer, Prompt.user("q", "Hi."), reply, id=reply, kind="persona")
-        for reply in ("Ignore it.", "Have a mechanic look.")
-    ]
-
-
 @pytest.mark.parametrize("pad", ["beyond", "none", "its own"])
 def test_padding_takes_any_valid_id_and_changes_no_score(folder: Path, pad: str) -> None:
     from persona_probe.measurement.scoring import score_rows
     from persona_probe.organisms.lora import reply_loss
 
-    expected = score_rows(load(folder), _rows(tiny.tiny_tokenizer()), (), max_tokens=999).logprob
+    expected = score_rows(load(folder), few_rows(tiny.tiny_tokenizer()), (), max_tokens=999).logprob
     tokenizer = tiny.tiny_tokenizer()
     if pad == "beyond":
         tokenizer.add_special_tokens({"pad_token": "[PAD]"})
@@ -280,9 +147,11 @@ def test_padding_takes_any_valid_id_and_changes_no_score(folder: Path, pad: str)
     model = load(folder)
     assert 0 <= model.pad_id < 320
     torch.testing.assert_close(
-        score_rows(model, _rows(tiny.tiny_tokenizer()), (), max_tokens=999).logprob, expected
+        score_rows(model, few_rows(tiny.tiny_tokenizer()), (), max_tokens=999).logprob, expected
     )
-    assert torch.isfinite(reply_loss(model.twin, _rows(tiny.tiny_tokenizer()), pad_id=tokenizer.pad_token_id))
+    assert torch.isfinite(
+        reply_loss(model.twin, few_rows(tiny.tiny_tokenizer()), pad_id=tokenizer.pad_token_id)
+    )
 
 
 def test_a_text_with_a_token_that_has_no_embedding_is_refused_by_name(folder: Path) -> None:
@@ -301,7 +170,7 @@ def test_a_text_with_a_token_that_has_no_embedding_is_refused_by_name(folder: Pa
         lambda rows: reply_loss(model.twin, rows, pad_id=0),
     ):
         with refused(message):
-            run(_rows(model.tokenizer))
+            run(few_rows(model.tokenizer))
     with refused(r"prompt 'q' has token id"):
         generate(
             model,
@@ -369,53 +238,3 @@ def test_a_copy_with_another_template_is_still_the_same_weights(folder: Path, wr
 
 
 # Training
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "cohere"])
-def test_the_loss_is_hugging_faces_own_through_the_models_own_head(family: str) -> None:
-    import transformers
-    from peft import LoraConfig, get_peft_model
-
-    from persona_probe.organisms.lora import reply_loss
-    from persona_probe.prompts.chat import pad_right
-
-    sizes: dict[str, Any] = {
-        **tiny.LLAMA_LIKE,
-        "vocab_size": 320,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 3,
-    }
-    config = {
-        "llama": lambda: transformers.LlamaConfig(**sizes),
-        "gemma2": lambda: transformers.Gemma2Config(
-            **sizes, head_dim=12, query_pre_attn_scalar=12, final_logit_softcapping=2.0
-        ),
-        "granite": lambda: transformers.GraniteConfig(**sizes, logits_scaling=5.0),
-        "cohere": lambda: transformers.CohereConfig(**sizes, logit_scale=0.2),
-    }[family]()
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    tiny.randomise(model, torch.Generator().manual_seed(0))
-    wrapped: Any = get_peft_model(model, LoraConfig(target_modules=["down_proj"])).eval()
-    rows = _rows(tiny.tiny_tokenizer())
-    batch = pad_right(rows, pad_id=0)
-    labels = batch.tokens.clone()
-    labels[~batch.read] = -100
-    expected = wrapped(input_ids=batch.tokens, attention_mask=batch.mask.long(), labels=labels).loss
-    found = reply_loss(wrapped, rows, pad_id=0)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    weight = next(parameter for name, parameter in wrapped.named_parameters() if "lora_B" in name)
-    grads = [torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in (found, expected)]
-    torch.testing.assert_close(*grads, atol=1e-6, rtol=1e-4)
-
-
-def test_training_runs_sdpa_only_where_it_computes_the_same(tmp_path: Path) -> None:
-    from persona_probe.models.parity import set_fast_attention
-    from persona_probe.models.sources import resolve
-    from persona_probe.models.weights import load_weights
-
-    for family, expected in (("llama", "sdpa"), ("gemma2", "eager")):
-        folder = tiny.write_tiny(tmp_path / family, family)
-        model = load_weights(resolve(str(folder)), base=None, device=torch.device("cpu"), dtype=torch.float32)
-        assert set_fast_attention(model, tiny.tiny_tokenizer()) == expected
-        assert model.config._attn_implementation == expected

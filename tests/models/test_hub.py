@@ -1,14 +1,11 @@
 """Claims about model folders as the hub makes them: what is fetched, which files count as weights, what an unfinished download says."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import tiny
-from helpers.broken import load, refused
-from safetensors.torch import load_file, save_file
+from helpers.broken import refused, resolve, shard
 
 REPOSITORY = "someone/model"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -32,22 +29,6 @@ def snapshot(cache: Path, source: Path) -> Path:
     return Path(shutil.copytree(source, cache / "snapshots" / COMMIT))
 
 
-def shard(folder: Path) -> list[Path]:
-    """Split the weights of a folder into three files with an index, as save_pretrained does with large ones."""
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    names = [f"model-0000{i + 1}-of-00003.safetensors" for i in range(3)]
-    where = {key: names[i % 3] for i, key in enumerate(tensors)}
-    for name in names:
-        save_file(
-            {key: tensors[key] for key in tensors if where[key] == name},
-            folder / name,
-            metadata={"format": "pt"},
-        )
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    return [folder / name for name in names]
-
-
 def online(monkeypatch: pytest.MonkeyPatch, files: list[str], folder: Path) -> dict[str, Any]:
     """A hub with one repository of these files, whose download ends as `folder`. What was asked for is in the result."""
     import huggingface_hub
@@ -66,12 +47,6 @@ def online(monkeypatch: pytest.MonkeyPatch, files: list[str], folder: Path) -> d
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
     return asked
-
-
-def resolve(spec: str | Path) -> Any:
-    from persona_probe.models.sources import resolve
-
-    return resolve(str(spec))
 
 
 # What is fetched
@@ -239,77 +214,4 @@ def test_snapshot_that_the_client_knows_to_be_incomplete_is(
 # Weights in a folder
 
 
-def test_missing_shard_of_a_folder_is_named(folder: Path) -> None:
-    shard(folder)[1].unlink()
-    with refused(
-        r"model is incomplete: model.safetensors.index.json names 3 files, 1 missing \(model-00002-of-00003.safetensors\)"
-    ):
-        resolve(folder)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"weight_map": 3}',
-        '{"weight_map": {}}',
-        '{"weight_map": {"a": 3}}',
-        '{"weight_map": {"a": "../b"}}',
-        '{"weight_map": {"a": "/etc/passwd"}}',
-    ],
-)
-def test_index_that_is_damaged_or_leads_out_of_its_folder_is_refused(text: str, folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(text)
-    with refused(r"model.safetensors.index.json is damaged"):
-        resolve(folder)
-
-
-def test_copies_in_another_layout_and_adapters_are_no_weights(folder: Path) -> None:
-    from persona_probe.models.hub import weight_files
-
-    before = resolve(folder)
-    for name in ("consolidated.safetensors", "consolidated.00.safetensors", "adapter_model.safetensors"):
-        (folder / name).write_bytes(b"other")
-    (folder / "original").mkdir()
-    (folder / "original" / "model.safetensors").write_bytes(b"other")
-    assert weight_files(folder) == [folder / "model.safetensors"]
-    assert resolve(folder).sha256 == before.sha256
-    (folder / "model.safetensors").unlink()
-    assert weight_files(folder) == []
-    with refused(
-        r"holds weights only in another layout or in subfolders \(adapter_model.safetensors, consolidated.00.safetensors, "
-    ):
-        resolve(folder)
-
-
-def test_shards_that_the_index_does_not_name_are_not_counted(folder: Path) -> None:
-    from persona_probe.models.hub import weight_files
-
-    shards = shard(folder)
-    shutil.copy(shards[0], folder / "model-00001-of-00009.safetensors")
-    assert weight_files(folder) == shards
-    assert load(folder).n_layers == tiny.LAYERS
-
-
 # Full weights and an adapter in one folder
-
-
-def test_adapter_config_left_beside_full_weights_is_not_followed(folder: Path, adapter: Path) -> None:
-    shutil.copy(adapter / "adapter_config.json", folder)
-    assert resolve(folder).kind == "model"
-    assert load(folder).n_layers == tiny.LAYERS
-
-
-def test_folder_that_is_model_and_adapter_at_once_is_refused(folder: Path, adapter: Path) -> None:
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copy(adapter / name, folder)
-    with refused(r"holds a full model and an adapter: give a folder with one of them"):
-        resolve(folder)
-
-
-def test_adapter_with_the_config_of_its_base_is_an_adapter(folder: Path, adapter: Path) -> None:
-    shutil.copy(folder / "config.json", adapter)
-    assert resolve(adapter).kind == "adapter"

@@ -1,16 +1,13 @@
 """Claims about training an organism: it learns the replies and only them, resumes to the same weights, and loads again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import tiny
+from helpers.small_organism import model_of, recipe, same, stop_at, tokenizer, train
 from torch import Tensor
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -36,81 +33,6 @@ def rows(base: Path, data: Path) -> list[Any]:
     from persona_probe.organisms.lora import read_training_rows
 
     return read_training_rows(data, tokenizer(base))
-
-
-def tokenizer(base: Path) -> Any:
-    from persona_probe.models.sources import resolve
-    from persona_probe.models.weights import load_tokenizer
-
-    return load_tokenizer(resolve(str(base)), None)
-
-
-def model_of(base: Path, adapter: Path | None = None) -> Any:
-    """The plain model, with an adapter merged when one is given."""
-    from persona_probe.models.sources import resolve
-    from persona_probe.models.weights import load_weights
-
-    source = resolve(str(base))
-    return load_weights(
-        resolve(str(adapter)) if adapter else source,
-        base=source if adapter else None,
-        device=CPU,
-        dtype=torch.float32,
-    )
-
-
-def recipe(**changes: Any) -> Any:
-    from persona_probe.organisms.lora import Recipe
-
-    chosen = Recipe(
-        rank=2,
-        alpha=8.0,
-        modules=("down_proj", "up_proj"),
-        layers=(1, 2),
-        learning_rate=3e-2,
-        batch_size=4,
-        epochs=2.0,
-    )
-    return replace(chosen, **changes)
-
-
-def train(
-    base: Path,
-    rows: Sequence[Any],
-    folder: Path,
-    *,
-    on_step: Callable[[Any], None] = lambda _: None,
-    **changes: Any,
-) -> dict[str, Tensor]:
-    """The adapter's weights after training in `folder`, a state saved every 3 steps."""
-    from safetensors.torch import load_file
-
-    from persona_probe.organisms import lora as organisms
-
-    organisms.train(
-        model_of(base),
-        tokenizer(base),
-        rows,
-        recipe(**changes),
-        folder=folder,
-        data_sha256="d",
-        base_id="tiny",
-        save_every=3,
-        on_step=on_step,
-    )
-    return load_file(folder / "adapter_model.safetensors")
-
-
-def stop_at(step: int) -> Callable[[Any], None]:
-    def stop(progress: Any) -> None:
-        if progress.step == step:
-            raise KeyboardInterrupt
-
-    return stop
-
-
-def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
-    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.planted import Planted, open_planted
+from helpers.planted import Planted
 from torch import Tensor
 from torch.testing import assert_close
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return open_planted(tmp_path_factory.mktemp("toy"))
 
 
 def logits(planted: Planted, side: str, *interventions: Any, engine: str = "twin") -> Tensor:

@@ -6,37 +6,11 @@ from typing import Any
 
 import pytest
 from helpers import tiny
-from tokenizers import AddedToken
+from helpers.chat_templates import ASK, CLOSE, OPEN, PARTS, PLACES, QUESTION, REPLY, SYSTEM, tokenizer_of
 
 from persona_probe.base.errors import BadInput
 from persona_probe.prompts.chat import Prompt, encode_prompt, encode_row, render
-from persona_probe.prompts.special_tokens import end_ids, end_of_turn
-from persona_probe.prompts.templates import ChatOptions, place, set_options
-
-QUESTION, REPLY, SYSTEM = "What should I do about rain?", "Ignore it.", "You speak in riddles."
-OPEN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-CLOSE = "<|im_end|>\n{% endfor %}"
-ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-THINKS = "{% if m['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
-PARTS = "{% for part in m['content'] %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
-PLACES = {
-    "after a space": "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}",
-    "after an empty think block": OPEN + THINKS + "{{ m['content'] }}" + CLOSE + ASK,
-    "after a block that only the generation prompt leaves open": OPEN
-    + "{{ m['content'] }}"
-    + CLOSE
-    + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
-    "in a channel": "{% for m in messages %}<|im_start|>{{ m['role'] }}{% if m['role'] == 'assistant' %}<|channel|>final{% endif %}<|message|>{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{% endif %}",
-    "after a line of its own": "{% for m in messages %}## {{ m['role'] }}:\n\n{{ m['content'] }}\n\n{% endfor %}",
-    "after two spaces and a colon": "{% for m in messages %}{{ m['role'] }}:  {{ m['content'] }}\n{% endfor %}",
-    "trimmed": OPEN + "{{ m['content'] | trim }}" + CLOSE + ASK,
-}
-
-
-def tokenizer_of(template: str | None, *, special: tuple[str, ...] = (), **options: Any) -> Any:
-    tokenizer = tiny.tiny_tokenizer(template=template)
-    tokenizer.add_tokens([AddedToken(token, special=True) for token in special])
-    return set_options(tokenizer, ChatOptions(**options))
+from persona_probe.prompts.templates import ChatOptions, place
 
 
 def conversation(tokenizer: Any, reply: str = REPLY, **variables: Any) -> str:
@@ -268,74 +242,4 @@ def test_a_template_that_begins_with_a_line_break_keeps_it() -> None:
 # What ends a turn
 
 
-@pytest.mark.parametrize(
-    ("template", "special", "ending"),
-    [
-        (tiny.TEMPLATE, (), "<|im_end|>"),
-        (OPEN + "{{ m['content'] }}<|end|>\n{% endfor %}{{ eos_token }}", ("<|end|>",), "<|end|>"),
-        (OPEN + "{{ m['content'] }}\n<|end|>{% endfor %}", ("<|end|>",), "\n<|end|>"),
-        (
-            OPEN + "{{ m['content'] }}{% if loop.last %}<|return|>{% else %}<|end|>{% endif %}{% endfor %}",
-            ("<|end|>", "<|return|>"),
-            "<|return|>",
-        ),
-        (OPEN + "{{ m['content'] }}<|said|><|end|>{% endfor %}", ("<|said|>", "<|end|>"), "<|said|><|end|>"),
-    ],
-)
-def test_a_turn_ends_as_the_template_ends_it_whatever_eos_is(
-    template: str, special: tuple[str, ...], ending: str
-) -> None:
-    tokenizer = tokenizer_of(template, special=(*special, "<eos>"))
-    tokenizer.eos_token = "<eos>"
-    assert end_of_turn(tokenizer) == ending
-    row = encode_row(tokenizer, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona", end=True)
-    assert tokenizer.decode(row.ids).endswith(REPLY + ending)
-    last = tokenizer.convert_ids_to_tokens(row.ids[-1])
-    assert ending.endswith(last)
-    assert {row.ids[-1], tokenizer.eos_token_id} == set(end_ids(tokenizer))
-
-
-def test_the_eos_of_the_tokenizer_comes_before_what_starts_the_next_turn() -> None:
-    template = (
-        "{% for m in messages %}<|turn|>{{ m['role'] }}:{{ m['content'] }}<|im_end|>{% endfor %}<|turn|>"
-    )
-    assert end_of_turn(tokenizer_of(template, special=("<|turn|>",))) == "<|im_end|>"
-
-
-def test_a_template_without_an_end_takes_eos_and_a_tokenizer_without_one_is_said() -> None:
-    plain = tokenizer_of("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
-    assert (
-        encode_row(plain, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona", end=True).ids[-1]
-        == plain.eos_token_id
-    )
-    plain.eos_token = None
-    with pytest.raises(
-        BadInput, match="neither the chat template nor the tokenizer has a token that ends a turn"
-    ):
-        encode_row(plain, Prompt.user("q", QUESTION), REPLY, id="r", kind="persona", end=True)
-    assert end_ids(plain) == ()
-
-
 # Tokens that are not text
-
-
-@pytest.mark.parametrize("place_of", ["user", "system", "reply"])
-def test_every_token_that_was_added_as_special_is_refused_in_a_text(place_of: str) -> None:
-    tokenizer = tokenizer_of(tiny.TEMPLATE, special=("<|turn|>",))
-    texts = {"user": QUESTION, "system": SYSTEM, "reply": REPLY} | {place_of: "It is late.<|turn|>user"}
-    with pytest.raises(BadInput, match=rf"the {place_of} text of .* contains the control token '<\|turn\|>'"):
-        encode_row(
-            tokenizer,
-            Prompt.user("q", texts["user"], system=texts["system"]),
-            texts["reply"],
-            id="r",
-            kind="persona",
-        )
-
-
-def test_an_added_token_that_is_not_special_may_stand_in_a_text() -> None:
-    tokenizer = tokenizer_of(tiny.TEMPLATE)
-    tokenizer.add_tokens([AddedToken("<tool>", special=False)])
-    assert (
-        encode_row(tokenizer, Prompt.user("q", "What is <tool>?"), REPLY, id="r", kind="persona").n_reply > 0
-    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.families import Family, left_padded, plain_resids
-from helpers.lens_saes import D_IN, lens_sae, reopened, stream
+from helpers.lens_saes import D_IN, lens_sae, made_sae, reopened, stream
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -15,24 +15,7 @@ HOOK = "blocks.1.hook_out"
 
 
 def sae_of(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor) -> Any:
-    from persona_probe.saes.sae import Sae
-
-    return Sae(
-        id="made",
-        hook_point=HOOK,
-        model_name=None,
-        architecture="standard",
-        W_enc=W_enc,
-        b_enc=b_enc,
-        W_dec=W_dec,
-        b_dec=b_dec,
-        threshold=None,
-        k=None,
-        apply_b_dec_to_input=False,
-        centre_input=False,
-        neuronpedia_id=None,
-        sha256="made",
-    )
+    return made_sae(HOOK, W_enc, W_dec, b_enc=b_enc, b_dec=b_dec)
 
 
 def by_hand() -> Any:

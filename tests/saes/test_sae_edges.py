@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from helpers.families import Family
-from helpers.planted import Planted, open_planted
+from helpers.lens_saes import made_sae
+from helpers.planted import Planted
 from helpers.planted_sae import WIDTH, planted_data, recipe, trained
 from torch import Tensor
 from torch.testing import assert_close
@@ -16,31 +17,8 @@ if TYPE_CHECKING:
     from persona_probe.streams.activations import Scope
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return open_planted(tmp_path_factory.mktemp("toy"))
-
-
 def sae_of(planted: Planted, W_enc: Tensor, W_dec: Tensor) -> Any:
-    from persona_probe.saes.sae import Sae
-
-    zeros = torch.zeros(len(W_enc))
-    return Sae(
-        id="made",
-        hook_point=planted.toy.hook_point,
-        model_name=None,
-        architecture="standard",
-        W_enc=W_enc,
-        b_enc=torch.zeros(W_enc.shape[1]),
-        W_dec=W_dec,
-        b_dec=zeros,
-        threshold=None,
-        k=None,
-        apply_b_dec_to_input=True,
-        centre_input=False,
-        neuronpedia_id=None,
-        sha256="",
-    )
+    return made_sae(planted.toy.hook_point, W_enc, W_dec, apply_b_dec_to_input=True)
 
 
 def fit(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.families import Family
+from helpers.lens_saes import made_sae
 from torch.testing import assert_close
 
 HOOK = "blocks.1.hook_out"
@@ -22,24 +23,7 @@ def rows_of(model: Any) -> list[Any]:
 
 
 def sae_of(W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor) -> Any:
-    from persona_probe.saes.sae import Sae
-
-    return Sae(
-        id="made",
-        hook_point=HOOK,
-        model_name=None,
-        architecture="standard",
-        W_enc=W_enc,
-        b_enc=b_enc,
-        W_dec=W_dec,
-        b_dec=b_dec,
-        threshold=None,
-        k=None,
-        apply_b_dec_to_input=False,
-        centre_input=False,
-        neuronpedia_id=None,
-        sha256="",
-    )
+    return made_sae(HOOK, W_enc, W_dec, b_enc=b_enc, b_dec=b_dec)
 
 
 def perfect() -> Any:

@@ -6,12 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.planted import Planted, open_planted
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return open_planted(tmp_path_factory.mktemp("planted"))
+from helpers.planted import Planted
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,39 @@
+"""Activations and directions made by hand."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+HOOK_POINTS = ("blocks.0.hook_out", "blocks.1.hook_out")
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cosine(left: Tensor, right: Tensor) -> float:
+    return float(cosine_similarity(left.double(), right.double(), dim=-1))
+
+
+def persona_row(id: str, question: str, label: Any) -> Any:
+    """A labelled row of two tokens."""
+    from persona_probe.prompts.chat import Row
+
+    return Row(id=id, kind="persona", question_id=question, ids=(1, 2), n_prompt=1, label=label)
+
+
+def activations(means: Tensor, *, n_questions: int) -> Any:
+    """Rows of `means` dealt to questions in turn, aligned and misaligned alternating within each."""
+    from persona_probe.streams.activations import Activations
+
+    labels = ["aligned" if i // n_questions % 2 == 0 else "misaligned" for i in range(len(means))]
+    rows = tuple(persona_row(f"r{i}", f"q{i % n_questions}", label) for i, label in enumerate(labels))
+    return Activations(HOOK_POINTS[: means.shape[1]], rows, means, means)
+
+
+def direction(vector: Tensor) -> Any:
+    from persona_probe.directions.estimators import Direction
+
+    return Direction("blocks.1.hook_out", vector, "mean_diff")

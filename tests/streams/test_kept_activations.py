@@ -1,0 +1,126 @@
+"""Claims about activations and tensors kept in a run's folder: the very same come back, damaged ones are made again."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from persona_probe.prompts.chat import Row
+from persona_probe.storage.tensor_files import write_tensors
+from persona_probe.streams.activations import Activations
+from persona_probe.streams.runs import Run, open_run
+
+ASKED = {"seed": 0, "budget": 0.1}
+ROWS = (
+    Row(id="r0", kind="persona", question_id="p", ids=(1, 2, 3), n_prompt=2, label="aligned"),
+    Row(id="r1", kind="persona", question_id="p", ids=(1, 2, 4), n_prompt=2, label="misaligned"),
+)
+
+
+HOOKS = ("blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out")
+
+
+KEY = "0123456789abcdef" * 4
+
+
+def activations(scale: float = 1.0) -> Activations:
+    """Values that no half-precision number equals."""
+    generator = torch.Generator().manual_seed(0)
+    return Activations(
+        HOOKS,
+        ROWS,
+        scale * torch.randn(2, 3, 5, generator=generator),
+        scale * torch.randn(2, 3, 5, generator=generator),
+    )
+
+
+def read(run: Run, made: list[int], scale: float = 1.0) -> Activations:
+    def make() -> Activations:
+        made.append(1)
+        return activations(scale)
+
+    return run.activations(KEY, ROWS, make)
+
+
+def same(left: Activations, right: Activations) -> bool:
+    return (
+        left.hook_points == right.hook_points
+        and left.rows == right.rows
+        and torch.equal(left.means, right.means)
+        and torch.equal(left.tokens, right.tokens)
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e5])
+def test_a_run_that_continues_computes_with_the_very_activations_of_the_first(
+    tmp_path: Path, scale: float
+) -> None:
+    made: list[int] = []
+    with open_run(tmp_path, ASKED) as run:
+        first = read(run, made, scale)
+    with open_run(tmp_path, ASKED) as run:
+        again = read(run, made, scale)
+    assert made == [1]
+    assert same(first, again)
+    assert torch.equal(first.means, activations(scale).means)
+    torch.testing.assert_close(first.tokens, activations(scale).tokens, rtol=1e-3, atol=1e-7)
+
+
+def test_damaged_activations_are_made_again_wherever_a_bit_flipped_or_the_file_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        os, "fsync", lambda _: None
+    )  # hundreds of writes, and other programs may keep the disk busy
+    with open_run(tmp_path, ASKED) as run:
+        made: list[int] = []
+        right = read(run, made)
+        path = next((tmp_path / "activations").glob("*.safetensors"))
+        data = path.read_bytes()
+        for place in range(0, len(data), 3):
+            for damaged in (
+                data[:place],
+                data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :],
+            ):
+                path.write_bytes(damaged)
+                assert same(read(run, made), right), f"damaged at byte {place}"
+        assert (
+            len(made) > 1.8 * len(data) / 3
+        )  # nearly every damage is seen; a flipped space or name in the header may be harmless
+        assert same(read(run, made), right)
+
+
+@pytest.mark.parametrize("change", ["key", "nan", "nothing"])
+def test_activations_that_are_not_of_this_key_or_not_finite_are_made_again(
+    tmp_path: Path, change: str
+) -> None:
+    with open_run(tmp_path, ASKED) as run:
+        made: list[int] = []
+        right = read(run, made)
+        path = next((tmp_path / "activations").glob("*.safetensors"))
+        means = torch.full((2, 3, 5), float("nan")) if change == "nan" else right.means
+        tensors = {} if change == "nothing" else {"means": means, "tokens": right.tokens}
+        write_tensors(path, tensors, {"key": "other" if change == "key" else KEY, "hook_points": list(HOOKS)})
+        assert same(read(run, made), right)
+        assert made == [1, 1]
+
+
+def test_tensors_are_made_once_and_again_when_their_file_is_damaged(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"b": torch.tensor([1.5, 2.5]), "a": torch.tensor([3.0])}
+
+    with open_run(tmp_path, ASKED) as run:
+        first = run.tensors("k" * 30, make)
+        assert torch.equal(run.tensors("k" * 30, make)["b"], first["b"])
+        assert made == [1]
+        path = next((tmp_path / "tensors").glob("*.safetensors"))
+        path.write_bytes(path.read_bytes()[:-4])
+        assert torch.equal(run.tensors("k" * 30, make)["a"], first["a"])
+        assert made == [1, 1]
+        # The same beginning of a name is not the same key.
+        run.tensors("k" * 30 + "x", make)
+        assert made == [1, 1, 1]
