@@ -1,9 +1,14 @@
 """A made-up record with realistic numbers, for tests of whatever reads records."""
 
 import random
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.parts import Part
+
+P = TypeVar("P", bound=Part)
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -345,6 +350,30 @@ def with_text(value: Any, payload: str) -> Any:
     if isinstance(value, dict):
         return {key: with_text(item, payload) for key, item in value.items()}
     return value
+
+
+def poisoned_part(part: P, payload: str) -> P:
+    """The payload in every text, free keys included, that the model accepts there; words with a meaning stay."""
+    original = part.plain()
+    value = with_text(original, payload)
+    for free in ("config", "timing"):
+        value[free][payload] = next(iter(original[free].values()))
+    value["provenance"]["versions"][payload] = payload
+    while True:
+        try:
+            return type(part).model_validate(value)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False, include_input=False):
+                if problem["type"] != "too_short":  # said of a list, too, none of whose items fits
+                    _restore(value, original, problem["loc"])
+
+
+def _restore(value: Any, original: Any, loc: tuple[int | str, ...]) -> None:
+    """Put back what stands at `loc`."""
+    *way, last = loc
+    for step in way:
+        value, original = value[step], original[step]
+    value[last] = original[last]
 
 
 def poisoned(payload: str, *, keep_structure: bool) -> dict[str, Any]:
