@@ -1,4 +1,98 @@
-"""persona_probe: find the direction a bad persona lives on, remove it, and see what comes back.
+"""persona_probe: find the direction that a misaligned persona lies on, remove it, and measure what comes back.
 
-Import from the modules: `from persona_probe.interventions.edits import Ablate, applied`.
+    import persona_probe as pp
+
+    pair = pp.open_pair("smollm2-135m-instruct", "car-advice-wrong")
+    run = pp.find_direction(pair)                 # or pp.load("experiments/runs/demo"), or pp.load("reference")
+    with run.direction.ablated(pair.tuned): ...   # any forward pass or generation inside is edited
+    run.figures.closure(); run.table()            # a picture, and a pandas frame
+
+Everything public is in `__all__`, and is imported when it is first used. Errors that a user can act on are of one
+family: `PersonaProbeError`, and of it `UsageError` (a setting that does not exist), `BadInput` (a model, a file or a
+value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers) and `OutOfMemory`.
 """
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persona_probe.api.runs import DirectionRun, LatentRun, load, load_direction, load_latents
+    from persona_probe.base.errors import BadInput, NotFinite, OutOfMemory, PersonaProbeError, UsageError
+    from persona_probe.interventions.edits import Ablate, Cap, Steer, applied, orthonormal
+    from persona_probe.interventions.persona_direction import PersonaDirection
+    from persona_probe.measurement.arms import Arm
+    from persona_probe.models.loading import Model
+    from persona_probe.models.pairs import Pair, open_model, open_pair
+    from persona_probe.prompts.contrast import Contrast
+    from persona_probe.saes.edits import SetLatents
+    from persona_probe.saes.sources import resolve_sae as load_sae
+
+__version__: str
+__all__ = [
+    "Ablate",
+    "Arm",
+    "BadInput",
+    "Cap",
+    "Contrast",
+    "DirectionRun",
+    "LatentRun",
+    "Model",
+    "NotFinite",
+    "OutOfMemory",
+    "Pair",
+    "PersonaDirection",
+    "PersonaProbeError",
+    "SetLatents",
+    "Steer",
+    "UsageError",
+    "applied",
+    "load",
+    "load_direction",
+    "load_latents",
+    "load_sae",
+    "open_model",
+    "open_pair",
+    "orthonormal",
+]
+_HOMES = {
+    "api.runs": ("DirectionRun", "LatentRun", "load", "load_direction", "load_latents"),
+    "base.errors": ("BadInput", "NotFinite", "OutOfMemory", "PersonaProbeError", "UsageError"),
+    "interventions.edits": ("Ablate", "Cap", "Steer", "applied", "orthonormal"),
+    "interventions.persona_direction": ("PersonaDirection",),
+    "measurement.arms": ("Arm",),
+    "models.loading": ("Model",),
+    "models.pairs": ("Pair", "open_model", "open_pair"),
+    "prompts.contrast": ("Contrast",),
+    "saes.edits": ("SetLatents",),
+    "saes.sources": ("load_sae",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_OTHER_NAMES = {"load_sae": "resolve_sae"}
+
+
+class _Package(ModuleType):
+    """This package. A command's module, such as `persona_probe.find_direction`, does not take the place of a function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*__all__, "__version__", "__doc__", "__file__", "__name__", "__path__"})
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("persona-probe")
+    if name not in _HOME:
+        raise AttributeError(f"module 'persona_probe' has no attribute {name!r}: it has {', '.join(__all__)}")
+    value = getattr(import_module(f"persona_probe.{_HOME[name]}"), _OTHER_NAMES.get(name, name))
+    globals()[name] = value
+    return value
+
+
+sys.modules[__name__].__class__ = _Package

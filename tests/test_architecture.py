@@ -21,7 +21,7 @@ ONLY_HERE = {
     "gguf": set(),
     "peft": {"models.adapter_fields", "models.adapter_keys", "models.adapters", "organisms.lora"},
     "gradio": {"app", "demo"},
-    "plotly": {"plots", "pages.frame", "figures", "notebook"},
+    "plotly": {"api", "plots", "pages.frame", "figures", "notebook"},
     "typer": {*COMMANDS, "base.cli", "experiments.options"},
     "rich": {"base.cli", "base.printing"},
     "tqdm": {"base.quiet"},

@@ -1,18 +1,20 @@
 """A persona direction ready to be used on other prompts: its vectors at every layer, forms, safe strengths and scale, in one small file."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import SIGN, SPACE, Direction, DirectionSet
-from persona_probe.interventions.edits import Intervention
+from persona_probe.interventions.edits import Intervention, applied
 from persona_probe.interventions.forms import Form
+from persona_probe.models.editable import Editable
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
 
 KIND, FORMAT_VERSION = "persona_direction", 1
@@ -73,30 +75,46 @@ class PersonaDirection:
         """The same forms and strengths along a random direction that carries as much energy as the stream; its scale is kept."""
         return replace(self, method="random-covariance", vectors=self.control, control=self.vectors)
 
-    def gauge(self, hook_point: str) -> Gauge:
-        """The scale of one hook point."""
+    def gauge(self, hook_point: str | None = None) -> Gauge:
+        """The scale of one hook point, by default the selected one."""
+        hook_point = hook_point or self.hook_point
         index = self._index(hook_point)
         return Gauge(
             self.at(hook_point),
             sum(self.group_means[label][index] for label in ("aligned", "misaligned")) / 2,
         )
 
-    def relative(self, coefficient: float, hook_point: str) -> float:
-        """The length of a steering edit in units of the median residual norm there."""
-        index = self._index(hook_point)
+    def relative(self, coefficient: float, hook_point: str | None = None) -> float:
+        """The length of a steering edit in units of the median residual norm there, by default at the selected hook point."""
+        index = self._index(hook_point or self.hook_point)
         return abs(coefficient) * float(self.vectors[index].norm()) / self.median_norm[index]
 
-    def steer(self, coefficient: float, hook_point: str) -> tuple[Intervention, ...]:
-        """Steering in the selected form, at a coefficient and a hook point of one's choice."""
+    def steer(self, coefficient: float, hook_point: str | None = None) -> tuple[Intervention, ...]:
+        """Steering in the selected form by a coefficient, by default at the selected hook point."""
         return replace(self.steering, coefficient=coefficient).interventions(
-            self.at(hook_point), hook_points=self.hook_points, means=self.base_mean
+            self.at(hook_point or self.hook_point), hook_points=self.hook_points, means=self.base_mean
         )
 
-    def ablate(self, hook_point: str) -> tuple[Intervention, ...]:
-        """Ablation in the selected form at a hook point of one's choice."""
+    def ablate(self, hook_point: str | None = None) -> tuple[Intervention, ...]:
+        """Ablation in the selected form, by default at the selected hook point."""
         return self.ablation.interventions(
-            self.at(hook_point), hook_points=self.hook_points, means=self.base_mean
+            self.at(hook_point or self.hook_point), hook_points=self.hook_points, means=self.base_mean
         )
+
+    def ablated(
+        self, model: Editable | nn.Module, hook_point: str | None = None
+    ) -> AbstractContextManager[None]:
+        """A block in which every forward pass of `model` has the direction ablated: `with direction.ablated(model): ...`.
+
+        `model`: one of a pair, a TransformerBridge, a HookedTransformer or a Hugging Face model, as loaded.
+        """
+        return applied(model, self.ablate(hook_point))
+
+    def steered(
+        self, model: Editable | nn.Module, coefficient: float, hook_point: str | None = None
+    ) -> AbstractContextManager[None]:
+        """A block in which `coefficient` times the direction is added in every forward pass of `model`."""
+        return applied(model, self.steer(coefficient, hook_point))
 
     def coherent(self, side: str) -> tuple[float, float]:
         """The coefficients up to which every measured dose at the selected hook point stayed within the budget; (0, 0) when none did."""
