@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from persona_probe.api.runs import DirectionRun, LatentRun, load, load_direction, load_latents
     from persona_probe.base.errors import BadInput, NotFinite, OutOfMemory, PersonaProbeError, UsageError
-    from persona_probe.interventions.edits import Ablate, Cap, Steer, applied, orthonormal
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
     from persona_probe.interventions.persona_direction import PersonaDirection
     from persona_probe.measurement.arms import Arm
     from persona_probe.models.loading import Model
@@ -59,7 +60,8 @@ __all__ = [
 _HOMES = {
     "api.runs": ("DirectionRun", "LatentRun", "load", "load_direction", "load_latents"),
     "base.errors": ("BadInput", "NotFinite", "OutOfMemory", "PersonaProbeError", "UsageError"),
-    "interventions.edits": ("Ablate", "Cap", "Steer", "applied", "orthonormal"),
+    "interventions.applied": ("applied",),
+    "interventions.edits": ("Ablate", "Cap", "Steer", "orthonormal"),
     "interventions.persona_direction": ("PersonaDirection",),
     "measurement.arms": ("Arm",),
     "models.loading": ("Model",),

@@ -203,7 +203,6 @@ def find_direction(
     from persona_probe.base.errors import FAILED_CELLS, OK
     from persona_probe.experiments.direction import run_experiment
     from persona_probe.experiments.direction_record import build_record, write_record
-    from persona_probe.experiments.selected_direction import selected_direction
     from persona_probe.interventions.persona_direction import save_persona_direction
     from persona_probe.models.devices import choose_device, choose_dtype
     from persona_probe.models.pairs import open_pair
@@ -246,9 +245,7 @@ def find_direction(
         pair.close()
         checked = build_record(config, pair, result, command=command)
         record = checked.plain()
-        save_persona_direction(
-            run.path("persona_direction.safetensors"), selected_direction(config, pair, result, record)
-        )
+        save_persona_direction(run.path("persona_direction.safetensors"), result.direction)
         write_record(run.folder, checked, result)
         write_report(record, run.path("report.html"))
     show(record, json_output=json_output)

@@ -13,9 +13,9 @@ from typing import Any
 
 from persona_probe.base.cli import command_line
 from persona_probe.base.errors import FAILED_CELLS, OK, BadInput
-from persona_probe.interventions.persona_direction import Gauge, PersonaDirection, load_persona_direction
+from persona_probe.interventions.persona_direction import PersonaDirection, load_persona_direction
+from persona_probe.interventions.projection import Projection
 from persona_probe.measurement.arms import Arm
-from persona_probe.measurement.controls import control_kind
 from persona_probe.measurement.streaming import Token, stream
 from persona_probe.models.devices import choose_device, choose_dtype
 from persona_probe.models.pairs import Pair, open_pair
@@ -78,19 +78,22 @@ class Answers:
     """What every arm said to one question, token by token with readings. The repr says no word of it."""
 
     question: str
-    said: tuple[tuple[str, tuple[Token, ...]], ...]
+    said: tuple[tuple[Arm, tuple[Token, ...]], ...]
 
     def text(self, arm: str) -> str:
         """One arm's reply."""
-        return "".join(token.text for token in dict(self.said)[arm]).strip()
+        said = {known.name: tokens for known, tokens in self.said}
+        return "".join(token.text for token in said[arm]).strip()
 
     def record(self, *, sweep: bool) -> dict[str, Any]:
         """The readings alone, for `conversation_figures.conversation`."""
-        answers = [{"arm": arm, "readings": [token.before for token in tokens]} for arm, tokens in self.said]
+        answers = [
+            {"arm": arm.name, "readings": [token.before for token in tokens]} for arm, tokens in self.said
+        ]
         return {"turns": [{"sweep": sweep, "answers": answers}]}
 
     def __repr__(self) -> str:
-        return f"answers of {', '.join(arm for arm, _ in self.said)}: show them with side_by_side"
+        return f"answers of {', '.join(arm.name for arm, _ in self.said)}: show them with side_by_side"
 
 
 def begin() -> Page:
@@ -166,7 +169,7 @@ def ask(
     arms: Sequence[Arm],
     question: str,
     *,
-    gauge: Gauge,
+    projection: Projection,
     max_new_tokens: int,
     temperature: float,
     seed: int,
@@ -174,10 +177,11 @@ def ask(
     """Every arm's reply to one question; arms of one model share a batch, and all share their random draws."""
     said: list[list[Token]] = [[] for _ in arms]
     asked = [(arm, Prompt.user("question", question)) for arm in arms]
-    for step in stream(pair, asked, gauge, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed):
+    sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    for step in stream(pair, asked, projection, **sampling):
         for token in step:
             said[token.row].append(token)
-    return Answers(question, tuple((arm.name, tuple(tokens)) for arm, tokens in zip(arms, said, strict=True)))
+    return Answers(question, tuple((arm, tuple(tokens)) for arm, tokens in zip(arms, said, strict=True)))
 
 
 def side_by_side(
@@ -194,17 +198,21 @@ def side_by_side(
         known = [token.before for token in tokens if token.before is not None]
         mean = f"mean reading {number(sum(known) / len(known), sign=True)}" if known else "nothing read"
         cut = element("small", "… cut at the token limit") if tokens and tokens[-1].before is None else ""
-        told = join(part for note in (mean, (notes or {}).get(arm)) if note for part in (note, element("br")))
-        text = coloured(shown, top=top, veiled=arm != UNTOUCHED_BASE and not show_text and not redact)
+        told = join(
+            part for note in (mean, (notes or {}).get(arm.name)) if note for part in (note, element("br"))
+        )
+        text = coloured(
+            shown, top=top, veiled=not (arm.untouched and arm.side == "base") and not show_text and not redact
+        )
         colour = (
             CONTROL_COLOUR
-            if control_kind(arm)
-            else ARM_COLOURS.get(arm, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
+            if arm.control
+            else ARM_COLOURS.get(arm.name, SWEEP_COLOURS[place % len(SWEEP_COLOURS)])
         )
         columns.append(
             element(
                 "div",
-                element("b", arm),
+                element("b", arm.name),
                 element("small", told),
                 text,
                 cut,

@@ -127,7 +127,7 @@ class Live:
                 stream,
                 self._pair,
                 [(row.arm, row.prompt) for row in rows],
-                self.direction.gauge(ask.hook_point),
+                self.direction.projection(ask.hook_point),
                 max_new_tokens=ask.max_new_tokens,
                 temperature=ask.temperature,
                 seed=ask.seed,

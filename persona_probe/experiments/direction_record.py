@@ -1,90 +1,42 @@
-"""The record of a run: what was asked, with what, and what came out. One writer, one reader; other programs read it."""
+"""The record of a run: what was asked, with what, and what came out, as plain values that other programs read."""
 
-import importlib.metadata
-import resource
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import cosines
-from persona_probe.experiments.checkup import chat_facts
-from persona_probe.experiments.direction import Result
+from persona_probe.experiments.direction import Dose, Result, untouched
 from persona_probe.experiments.direction_config import Config
+from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
 from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.arms import Arm, Measurement
 from persona_probe.measurement.comparison import Comparison
-from persona_probe.measurement.controls import control_kind
-from persona_probe.measurement.statistics import Estimate, Verdict, null_p_value, verdict
-from persona_probe.models.pairs import SIDES, Pair, Side
+from persona_probe.measurement.statistics import Estimate, control_medians, null_p_value, verdict
+from persona_probe.models.pairs import Pair
 from persona_probe.prompts.chat import rows_key
 from persona_probe.records import files
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
 
-PACKAGES = (
-    "torch",
-    "transformer-lens",
-    "transformers",
-    "peft",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "sae-lens",
-    "persona-probe",
-)
-
 
 def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> DirectionRecord:
-    """The record of a run; a value that does not fit its model is refused."""
-    table = _Table(result, seed=config.seed, budget=config.budget)
-    arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
-    chosen, form = result.chosen.candidate, result.chosen.candidate.form
-    name = chosen_arm(result)
-    row = next((entry for entry in arms if entry["name"] == name), None)
-    if row is None:
+    """The record of a run. BadInput when the chosen arm could not be measured, or a value does not fit its model."""
+    if result.chosen.name not in result.arms:
         raise BadInput(
-            f"the chosen arm could not be measured on the test questions ({'; '.join(result.failed)}): try --dtype float32"
+            "the chosen arm could not be measured on the test questions "
+            f"({'; '.join(result.failed)}): try --dtype float32"
         )
-    null = table.null
-    fitted, own = result.fitted, result.fitted.of(chosen.method)
-    hook = fitted.hook_points.index(chosen.direction.hook_point)
-    directions = fitted.json(shown=own.method, hook_point=chosen.direction.hook_point)
-    quality = directions["methods"][own.method]
-    selected = {
-        "method": chosen.method,
-        "hook_point": chosen.direction.hook_point,
-        "layer": chosen.layer,
-        "arm": name,
-        **{name: quality[name] and quality[name][hook] for name in ("stability", "auroc")},
-        "form": {
-            "kind": form.kind,
-            "act_on": list(form.acts_on(chosen.direction.hook_point, fitted.hook_points)),
-            "coefficient": form.coefficient,
-            "toward": form.toward,
-            "skip_first": form.skip_first,
-        },
-        "budget": config.budget,
-        "within_budget": row["delta_nll"]["estimate"] <= config.budget,
-        "select": {
-            "restoration": result.chosen.score.restoration,
-            "delta_nll": result.chosen.score.delta_nll,
-        },
-        "p_value": None if row["restoration"] is None else null_p_value(row["restoration"]["estimate"], null),
-        "p_floor": 1 / (len(null) + 1) if null else None,
-        "relative_dose": table.relative_dose(abs(form.coefficient or 1.0), chosen.direction.vector, hook),
-        "steering": {
-            "method": result.steering.candidate.method,
-            "hook_point": result.steering.candidate.direction.hook_point,
-            "coefficient": result.steering.candidate.form.coefficient,
-        },
-    }
+    table = _Table(result, config)
+    arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
+    chosen = next(entry for entry in arms if entry["name"] == result.chosen.name)
+    selected, medians = table.selected(chosen), control_medians(arms)
     record = {
         "schema": 2,
         "kind": "direction",
@@ -93,182 +45,188 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "limited": config.limit is not None,
         "config": config.settings(dtype=dtype_name(pair))
         | {"base": pair.base_source.id, "tuned": pair.tuned_source.id},
-        "provenance": provenance(config, pair, result),
-        "data": {
-            "n_questions": {split: len(result.contrast.split(split)) for split in ("find", "select", "test")},
-            "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in result.contrast.questions),
-            "n_benign": len(result.battery.benign),
-            "notes": [*result.contrast.notes, *result.fitted.notes()],
-        },
-        "effect": table.effect.json(),
+        "provenance": _provenance(config, pair, result),
+        "data": _data(result),
+        "effect": table.comparison.effect.json(),
         "selected": selected,
-        "summary": summary(table.effect, selected, row, table.control_medians(arms)),
-        "controls": table.control_medians(arms),
+        "summary": summary(table.comparison.effect, selected, chosen, medians),
+        "controls": medians,
         "arms": arms,
-        "directions": directions,
+        "directions": table.directions,
         "search": {
             "n_questions": len(result.contrast.split("select")),
             "n_benign": result.n_select_benign,
-            "candidates": [o.json(budget=config.budget, chosen=o is result.chosen) for o in result.outcomes],
+            "candidates": [
+                outcome.json(budget=config.budget, chosen=outcome is result.selection.chosen)
+                for outcome in result.selection.outcomes
+            ],
         },
-        "dose_response": [
-            table.dose(side, dose, measurement, hook=result.steering.candidate.layer)
-            for side, dose, measurement in result.doses
-        ],
+        "dose_response": [table.dose(dose) for dose in result.doses],
         "completions": result.completions,
-        "paths": _paths(result, own),
+        "paths": _paths(result),
         "read_replies": {
-            "hook_point": chosen.direction.hook_point,
-            "method": own.method,
-            "replies": result.read_replies,
+            "hook_point": result.direction.hook_point,
+            "method": result.direction.method,
+            "replies": result.projected,
         },
         "failed": result.failed,
         "timing": result.timing,
         "memory": {"peak_bytes": peak_memory()},
     }
-    return files.checked(DirectionRecord, shared(record, run=config.output_dir), at="the record of this run")
-
-
-def chosen_arm(result: Result) -> str:
-    """Name of the arm that carries the chosen candidate."""
-    return "tuned+ablate" if result.chosen.candidate.form.kind == "ablate" else "tuned-steer"
-
-
-def provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
-    """What was run: weights by hash, versions, seed, device, data hashes."""
-    return model_facts(pair, seed=config.seed) | {
-        "prompts_sha256": result.contrast.sha256,
-        "benign_sha256": rows_key(result.battery.benign),
-        "engine": {side: dict(found) for side, found in result.examined.items()},
-        "rows_sha256": result.battery.key,
-    }
-
-
-def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
-    """Both models by id and hash, versions, seed, device and dtype."""
-    return {
-        "base": pair.base_source.provenance(),
-        "tuned": pair.tuned_source.provenance(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
-        "seed": seed,
-        "device": str(pair.device),
-        "dtype": dtype_name(pair),
-        "chat": chat_facts(pair.tokenizer),
-    }
+    record = shared(record, run=config.output_dir)
+    return files.checked(DirectionRecord, record, at="the record of this run")
 
 
 def summary(
-    effect: Estimate, selected: Mapping[str, Any], row: Mapping[str, Any], medians: Mapping[str, Any]
+    effect: Estimate, selected: Mapping[str, Any], arm: Mapping[str, Any], medians: Mapping[str, Any]
 ) -> str:
-    """One sentence that reads the numbers, with control and damage in it."""
-    if row["restoration"] is None:
-        return f"Tuning moved the persona score by {effect.estimate:+.3f} nats per token [{effect.low:+.3f}, {effect.high:+.3f}], which covers 0: there is no effect to remove."
-    r, damage_ = row["restoration"], row["delta_nll"]["estimate"]
-    what = (
-        "Ablating"
-        if selected["form"]["kind"] == "ablate"
-        else f"Steering by {selected['form']['coefficient']:+g} times"
+    """The result in one or two sentences, with control and damage in them. `arm` is the chosen arm's entry."""
+    if arm["restoration"] is None:
+        return (
+            f"Tuning moved the persona score by {effect.estimate:+.3f} nats per token "
+            f"[{effect.low:+.3f}, {effect.high:+.3f}], which covers 0: there is no effect to remove."
+        )
+    form, restored = selected["form"], arm["restoration"]
+    low, high = restored["ci95"]
+    what = "Ablating" if form["kind"] == "ablate" else f"Steering by {form['coefficient']:+g} times"
+    text = (
+        f"{what} the {selected['method']} direction of {selected['hook_point']} takes back "
+        f"{restored['estimate']:.0%} [{low:.0%}, {high:.0%}] of the persona shift "
+        f"at {arm['delta_nll']['estimate']:+.3f} nats per token of damage"
     )
-    text = f"{what} the {selected['method']} direction of {selected['hook_point']} takes back {r['estimate']:.0%} [{r['ci95'][0]:.0%}, {r['ci95'][1]:.0%}] of the persona shift at {damage_:+.3f} nats per token of damage"
     if "covariance" in medians:
         control = medians["covariance"]
-        text += f"; the median covariance-matched random direction takes back {control['restoration']:.0%} at {control['delta_nll']:+.3f}"
-    return f"{text}. Verdict: {row['verdict']}."
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the parent's size at the time of the fork too
-        kilobytes = next(
-            line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")
+        text += (
+            f"; the median covariance-matched random direction takes back {control['restoration']:.0%} "
+            f"at {control['delta_nll']:+.3f}"
         )
-        return int(kilobytes) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return f"{text}. Verdict: {arm['verdict']}."
 
 
 def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
-    """Write `rows.jsonl` (arm x row) and `record.json`, each atomically, the record last."""
+    """Write `rows.jsonl` (arm x row, doses included) and `record.json`, each in one step, the record last."""
     arms = {name: measurement for name, (_, measurement) in result.arms.items()}
-    doses = [measurement for _, _, measurement in result.doses]
+    doses = [dose.measurement for dose in result.doses]
     write_rows(folder / "rows.jsonl", scored_rows(record, result.battery, arms, doses))
     files.write_record(folder / "record.json", record)
 
 
+@dataclass(frozen=True, eq=False)
 class _Table:
-    """The arms of a result on one comparison, with the verdict of the chosen one."""
+    """The arms of a result beside both untouched models, with the verdict of the chosen one."""
 
-    def __init__(self, result: Result, *, seed: int, budget: float) -> None:
-        self._result, self._budget = result, budget
-        self._comparison = Comparison(
-            result.battery.persona, {side: result.arms[side][1] for side in SIDES}, seed
-        )
-        self.effect = self._comparison.effect
-        controls = [m for name, (_, m) in result.arms.items() if control_kind(name) == "covariance"]
-        shares = [self._comparison.share("tuned", measurement) for measurement in controls]
-        self.null = [share.estimate for share in shares if share]
+    result: Result
+    config: Config
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        return Comparison(self.result.battery.persona, untouched(self.result.arms), self.config.seed)
+
+    @cached_property
+    def null(self) -> list[float]:
+        """Restoration by every covariance-matched random direction."""
+        controls = [m for arm, m in self.result.arms.values() if arm.control == "covariance"]
+        shares = [self.comparison.share("tuned", measurement) for measurement in controls]
+        return [share.estimate for share in shares if share]
+
+    @cached_property
+    def directions(self) -> dict[str, Any]:
+        direction = self.result.direction
+        return self.result.fitted.json(shown=direction.method, hook_point=direction.hook_point)
 
     def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
-        found = self._comparison.row(arm, measurement)
-        # The controls are in the chosen form, so they are the null of the chosen arm and of no other.
-        return (
-            found | {"verdict": self._verdict(measurement)} if arm.name == chosen_arm(self._result) else found
+        """An arm's entry. Controls are in the chosen form, so only the chosen arm is judged by them."""
+        row = self.comparison.row(arm, measurement)
+        if arm is not self.result.chosen:
+            return row
+        judged = verdict(
+            effect=self.comparison.effect,
+            restored=self.comparison.share("tuned", measurement),
+            delta_nll=self.comparison.delta_nll("tuned", measurement),
+            budget=self.config.budget,
+            null=self.null,
         )
+        return row | {"verdict": judged}
 
-    def dose(self, side: Side, coefficient: float, measurement: Measurement, *, hook: int) -> dict[str, Any]:
-        dose = self.relative_dose(abs(coefficient), self._result.steering.candidate.direction.vector, hook)
+    def dose(self, dose: Dose) -> dict[str, Any]:
+        steering = self.result.selection.steering.candidate
         return {
-            "coefficient": coefficient,
-            "relative_dose": dose,
-            "side": side,
-            **self._comparison.numbers(side, measurement),
+            "coefficient": dose.coefficient,
+            "relative_dose": self.relative_dose(dose.coefficient, steering.direction.vector, steering.layer),
+            "side": dose.side,
+            **self.comparison.numbers(dose.side, dose.measurement),
         }
 
     def relative_dose(self, coefficient: float, vector: Tensor, hook: int) -> float:
-        return coefficient * float(vector.norm()) / float(self._result.fitted.median_norm[hook])
+        """The length of an edit in units of the median length of the stream at a hook point."""
+        return abs(coefficient) * float(vector.norm()) / float(self.result.fitted.median_norm[hook])
 
-    def control_medians(self, arms: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for kind in ("isotropic", "covariance", "shuffled", "orthogonal", "latents"):
-            rows = [arm for arm in arms if arm["control"] == kind and arm["restoration"] is not None]
-            if rows:
-                found[kind] = {
-                    "n": len(rows),
-                    "restoration": float(np.median([row["restoration"]["estimate"] for row in rows])),
-                    "delta_nll": float(np.median([row["delta_nll"]["estimate"] for row in rows])),
-                }
-        return found
+    def selected(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What was selected, with what made it so; `row` is the entry of its arm."""
+        selection, null = self.result.selection, self.null
+        chosen, steering = selection.chosen.candidate, selection.steering.candidate
+        form, hook_point = chosen.form, chosen.direction.hook_point
+        hook = self.result.fitted.hook_points.index(hook_point)
+        quality = self.directions["methods"][chosen.method]
+        restored = row["restoration"]
+        return {
+            "method": chosen.method,
+            "hook_point": hook_point,
+            "layer": chosen.layer,
+            "arm": row["name"],
+            **{name: quality[name] and quality[name][hook] for name in ("stability", "auroc")},
+            "form": {
+                "kind": form.kind,
+                "act_on": list(form.acts_on(hook_point, self.result.fitted.hook_points)),
+                "coefficient": form.coefficient,
+                "toward": form.toward,
+                "skip_first": form.skip_first,
+            },
+            "budget": self.config.budget,
+            "within_budget": row["delta_nll"]["estimate"] <= self.config.budget,
+            "select": {
+                "restoration": selection.chosen.score.restoration,
+                "delta_nll": selection.chosen.score.delta_nll,
+            },
+            "p_value": None if restored is None else null_p_value(restored["estimate"], null),
+            "p_floor": 1 / (len(null) + 1) if null else None,
+            "relative_dose": self.relative_dose(form.coefficient or 1.0, chosen.direction.vector, hook),
+            "steering": {
+                "method": steering.method,
+                "hook_point": steering.direction.hook_point,
+                "coefficient": steering.form.coefficient,
+            },
+        }
 
-    def _verdict(self, measurement: Measurement) -> Verdict:
-        comparison = self._comparison
-        share, cost = comparison.share("tuned", measurement), comparison.delta_nll("tuned", measurement)
-        return verdict(
-            effect=comparison.effect, restored=share, delta_nll=cost, budget=self._budget, null=self.null
-        )
 
-
-def _paths(result: Result, own: Any) -> dict[str, Any]:
-    """Arms in the plane of the selected direction and a second one, per hook point."""
-    hook = own.hook_points.index(result.chosen.candidate.direction.hook_point)
-    axes = [result.fitted.of(method) for method in result.paths["methods"]]
-    both = len(axes) == 2 and all(axis.vectors[hook].any() for axis in axes)
-    return {
-        "hook_points": list(own.hook_points),
-        "selected": hook,
-        "cosine": cosines(axes, hook)[0][1] if both else None,
-        **result.paths,
+def _provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
+    """What was run: weights by hash, versions, seed, device, data hashes."""
+    return model_facts(pair, seed=config.seed) | {
+        "prompts_sha256": result.contrast.sha256,
+        "benign_sha256": rows_key(result.battery.benign),
+        "engine": result.examined,
+        "rows_sha256": result.battery.key,
     }
 
 
-def dtype_name(pair: Pair) -> str:
-    """The number format, without torch's prefix."""
-    return str(pair.dtype).removeprefix("torch.")
+def _data(result: Result) -> dict[str, Any]:
+    contrast = result.contrast
+    return {
+        "n_questions": {split: len(contrast.split(split)) for split in ("find", "select", "test")},
+        "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in contrast.questions),
+        "n_benign": len(result.battery.benign),
+        "notes": [*contrast.notes, *result.fitted.notes()],
+    }
 
 
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def _paths(result: Result) -> dict[str, Any]:
+    """Arms in the plane of the selected direction and a second one, per hook point."""
+    axes, hook = result.plane.axes, result.plane.hook
+    both = len(axes) == 2 and all(axis.vectors[hook].any() for axis in axes)
+    return {
+        "hook_points": list(axes[0].hook_points),
+        "selected": hook,
+        "cosine": cosines(axes, hook)[0][1] if both else None,
+        "methods": [axis.method for axis in axes],
+        "arms": result.paths,
+    }

@@ -9,9 +9,9 @@ import numpy as np
 
 from persona_probe.directions.estimators import DirectionSet, save_directions
 from persona_probe.experiments.confirmation import SetResult
-from persona_probe.experiments.direction_record import dtype_name, model_facts, peak_memory
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latents import SIZES, LatentResult
+from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
 from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import paired_difference

@@ -1,4 +1,4 @@
-"""A few arms on a few questions, from Python: arms in, a small record out that the figures draw. `find_direction` is the whole experiment."""
+"""A few arms on a few questions, from Python: arms in, a small record out that the figures draw."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import DirectionSet
 from persona_probe.directions.fitting import Readings
 from persona_probe.interventions.forms import Form
-from persona_probe.interventions.persona_direction import PersonaDirection
+from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.comparison import Comparison
-from persona_probe.measurement.controls import matched_directions
+from persona_probe.measurement.controls import covariance_controls
 from persona_probe.measurement.ranking import SelectScore
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.contrast import Contrast, Split, read_benign, shipped
@@ -25,7 +25,7 @@ ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A pair on some questions and benign texts of its own. Whatever was measured is kept as long as the trial lives.
+    """A pair on some questions and benign texts. Whatever was measured is kept as long as the trial lives.
 
     `budget` is the damage allowed, in nats per token. Both models are measured, so a pair that keeps both is fastest.
     """
@@ -36,12 +36,11 @@ class Trial:
     _folder: TemporaryDirectory[str]
 
     def record(self, arms: Sequence[Arm], *, chosen: str = "") -> dict[str, Any]:
-        """Both untouched models and `arms` as part of a record, with intervals over questions; there is no verdict on so few.
+        """Both untouched models and `arms` as part of a record, with intervals over questions and without verdicts.
 
         `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
         """
-        found = self._measured(arms)
-        comparison = self._comparison()
+        measured, comparison = self._measured(arms), self._comparison()
         return {
             "limited": True,
             "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
@@ -49,45 +48,30 @@ class Trial:
             "selected": {"arm": chosen, "budget": self.budget},
             "arms": [
                 comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
-                for arm, measurement in found
+                for arm, measurement in measured
                 if not measurement.failed
             ],
-            "failed": [
-                f"{arm.name}: {measurement.failed}" for arm, measurement in found if measurement.failed
-            ],
+            "failed": [f"{arm.name}: {m.failed}" for arm, m in measured if m.failed],
         }
 
     def doses(
         self, direction: PersonaDirection, coefficients: Sequence[float], *, hook_point: str, side: Side
     ) -> dict[str, Any]:
-        """A record with a dose-response: one model steered by each coefficient, and as far along a covariance-matched random direction."""
-        used = {"direction": direction, "control": direction.as_control()}
-        arms = {
-            (name, coefficient): Arm(f"{name} {coefficient:+g}", side, kind.steer(coefficient, hook_point))
-            for name, kind in used.items()
-            for coefficient in coefficients
-        }
-        record = self.record(list(arms.values()))
+        """A record with a dose-response of one model, and the same doses of a covariance-matched random direction."""
+        tried: list[tuple[str, float, Arm]] = []
+        for c in coefficients:
+            tried.append(("dose_response", c, Arm(f"direction {c:+g}", side, direction.steer(c, hook_point))))
+        for c in coefficients:
+            edits = direction.as_control().steer(c, hook_point)
+            tried.append(("dose_control", c, Arm(f"control {c:+g}", side, edits, control="covariance")))
+        record = self.record([arm for *_, arm in tried])
         entries = {arm["name"]: arm for arm in record["arms"]}
-        points = {
-            name: [
-                entries[arms[name, coefficient].name]
-                | {
-                    "coefficient": coefficient,
-                    "relative_dose": direction.relative(coefficient, hook_point),
-                    "side": side,
-                }
-                for coefficient in coefficients
-                if arms[name, coefficient].name in entries
-            ]
-            for name in used
-        }
-        untouched = [arm for arm in record["arms"] if arm["name"] in SIDES]
-        return record | {
-            "arms": untouched,
-            "dose_response": points["direction"],
-            "dose_control": points["control"],
-        }
+        points: dict[str, list[dict[str, Any]]] = {"dose_response": [], "dose_control": []}
+        for key, c, arm in tried:
+            if arm.name in entries:
+                dose = {"coefficient": c, "relative_dose": direction.relative(c, hook_point), "side": side}
+                points[key].append(entries[arm.name] | dose)
+        return record | {"arms": [arm for arm in record["arms"] if not arm["interventions"]]} | points
 
     @property
     def n_questions(self) -> int:
@@ -98,16 +82,16 @@ class Trial:
         planned = [Arm(side, side) for side in SIDES] + [arm for arm in arms if arm.interventions]
         if len({arm.name for arm in planned}) < len(planned):
             raise BadInput(f"two arms of one name among {[arm.name for arm in planned]}: give each its own")
-        found: dict[str, Measurement] = {}
+        measured: dict[str, Measurement] = {}
         for side in SIDES:
-            own = [arm for arm in planned if arm.side == side]
-            found |= dict(zip([arm.name for arm in own], self.bench.measure(own), strict=True))
-        return [(arm, found[arm.name]) for arm in planned]
+            arms_of_side = [arm for arm in planned if arm.side == side]
+            names = [arm.name for arm in arms_of_side]
+            measured |= dict(zip(names, self.bench.measure(arms_of_side), strict=True))
+        return [(arm, measured[arm.name]) for arm in planned]
 
     def _comparison(self) -> Comparison:
-        return Comparison(
-            self.bench.battery.persona, {side: self.bench.baseline(side) for side in SIDES}, self.seed
-        )
+        clean = {side: self.bench.baseline(side) for side in SIDES}
+        return Comparison(rows=self.bench.battery.persona, clean=clean, seed=self.seed)
 
 
 def open_trial(
@@ -122,20 +106,29 @@ def open_trial(
     seed: int,
     benign: Path | None = None,
 ) -> Trial:
-    """The first `n_questions` of a split with `n_replies` of each label, and benign texts of a file, else shipped ones: the last for select, the first for other splits."""
+    """The first `n_questions` of a split with `n_replies` of each label, and `n_benign` benign texts.
+
+    Benign texts are the last of their file for split select and the first for others, so that what chooses shares no
+    text with what is reported. BadInput for fewer than two questions.
+    """
     questions = contrast.split(split)[:n_questions]
     if len(questions) < 2:
         raise BadInput(f"{len(questions)} questions in split {split}: an interval needs at least 2")
     rows = tuple(row for q in questions for row in q.rows(pair.tokenizer) if row.reply_index < n_replies)
     texts = read_benign(benign or shipped("benign.jsonl"), pair.tokenizer)
-    some = tuple(
-        texts[-n_benign:] if split == "select" else texts[:n_benign]
-    )  # what chooses shares no text with what is reported
+    battery = Battery(
+        persona=rows, benign=tuple(texts[-n_benign:] if split == "select" else texts[:n_benign])
+    )
     folder = TemporaryDirectory(prefix="persona_probe-")
     bench = Bench(
-        pair, Run(Path(folder.name)), Battery(rows, some), 512, arms_at_once=ARMS_AT_ONCE, keep_clean=True
+        pair=pair,
+        run=Run(Path(folder.name)),
+        battery=battery,
+        max_tokens=512,
+        arms_at_once=ARMS_AT_ONCE,
+        keep_clean=True,
     )
-    return Trial(bench, budget, seed, folder)
+    return Trial(bench=bench, budget=budget, seed=seed, _folder=folder)
 
 
 def best_arm(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,29 +154,28 @@ def best_arm(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ready_to_use(
-    found: DirectionSet, readings: Readings, *, hook_point: str, skip_first: int, budget: float, seed: int
+    directions: DirectionSet,
+    readings: Readings,
+    *,
+    hook_point: str,
+    skip_first: int,
+    budget: float,
+    seed: int,
 ) -> PersonaDirection:
-    """A direction that was just fitted, with a scale, a control and simple forms (its own layer; ablation toward zero), but no measured damage."""
-    fitted = readings.fitted()
-    return PersonaDirection(
-        method=found.method,
-        hook_points=found.hook_points,
-        hook_point=hook_point,
-        vectors=found.vectors,
-        control=matched_directions(found, readings.tuned, seed=seed),
-        base_mean=fitted.base_mean,
-        median_norm=tuple(fitted.median_norm.tolist()),
-        group_means=fitted.group_means(found.method),
+    """A direction that was just fitted, with simple forms: at its own layer, ablation toward zero. No dose is measured."""
+    return from_fitted(
+        readings.fitted(),
+        directions.method,
+        hook_point,
+        control=covariance_controls(directions, readings.tuned, seed=seed),
         ablation=Form("ablate", "layer", None, "zero", skip_first),
         steering=Form("steer", "layer", -1.0, None, skip_first),
         budget=budget,
-        damage=(),
-        identity={},
     )
 
 
 def directions_record(readings: Readings, *, shown: str, hook_point: str) -> dict[str, Any]:
-    """The `directions` part of a record, before anything was steered: every method's quality, cosines, and projections of the select replies along `shown`."""
+    """The `directions` part of a record: every method's quality, cosines, and select replies projected along `shown`."""
     fitted = readings.fitted()
     return {
         "selected": {"hook_point": hook_point, "layer": fitted.hook_points.index(hook_point)},

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import Direction
 from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
 
@@ -16,7 +17,7 @@ Where = Literal["layer", "later", "all"]
 
 @dataclass(frozen=True)
 class Form:
-    """How a direction of one layer is applied. `coefficient` belongs to steering, `toward` to ablation; the other is None.
+    """How a direction of one layer is applied. Steering has a `coefficient`, ablation goes `toward` something.
 
     where: "layer" acts at the direction's own hook point, "later" there and at every later block, "all" at every block.
     """
@@ -28,37 +29,34 @@ class Form:
     skip_first: int
 
     def __post_init__(self) -> None:
-        assert (self.kind == "steer") == (self.coefficient is not None) == (self.toward is None), (
-            "steer has a coefficient, ablate a target"
-        )
+        if not (self.kind == "steer") == (self.coefficient is not None) == (self.toward is None):
+            raise BadInput(
+                f"{self.kind} with coefficient {self.coefficient} toward {self.toward}: "
+                "steer has a coefficient and ablate a target, never both"
+            )
 
     def interventions(
         self, direction: Direction, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]
     ) -> tuple[Intervention, ...]:
-        """This form with a direction filled in. `means` are the base model's, one row per hook point of the model."""
-        at = self.acts_on(direction.hook_point, hook_points)
+        """This form of a direction. `means` are the base model's, one row per hook point of the model."""
+        points = self.acts_on(direction.hook_point, hook_points)
         if self.coefficient is not None:
             return tuple(
-                Steer(direction.vector, hook_point, self.coefficient, self.skip_first) for hook_point in at
+                Steer(direction.vector, hook_point, self.coefficient, self.skip_first)
+                for hook_point in points
             )
-        rows = torch.stack([means[list(hook_points).index(hook_point)] for hook_point in at])
-        return (
-            Ablate(
-                orthonormal(direction.vector[None]),
-                at,
-                rows if self.toward == "base mean" else None,
-                self.skip_first,
-            ),
-        )
+        target = None
+        if self.toward == "base mean":
+            target = torch.stack([means[list(hook_points).index(hook_point)] for hook_point in points])
+        return (Ablate(orthonormal(direction.vector[None]), points, target, self.skip_first),)
 
     def acts_on(self, hook_point: str, hook_points: Sequence[str]) -> tuple[str, ...]:
-        """The hook points this form touches for a direction of `hook_point`."""
+        """The hook points that this form edits for a direction of `hook_point`."""
         index = list(hook_points).index(hook_point)
-        return {"layer": (hook_point,), "later": tuple(hook_points[index:]), "all": tuple(hook_points)}[
-            self.where
-        ]
+        places = {"layer": (hook_point,), "later": tuple(hook_points[index:]), "all": tuple(hook_points)}
+        return places[self.where]
 
     def scaled(self, factor: float) -> "Form":
-        """The same form at `factor` times its coefficient; for steering only."""
+        """The same steering at `factor` times its coefficient."""
         assert self.coefficient is not None, "ablation has no coefficient to scale"
         return replace(self, coefficient=self.coefficient * factor)

@@ -1,4 +1,4 @@
-"""A persona direction ready to be used on other prompts: its vectors at every layer, forms, safe strengths and scale, in one small file."""
+"""A persona direction ready to be used on other prompts: vectors at every layer, forms, measured doses, scale, and its file."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import SIGN, SPACE, Direction, DirectionSet
-from persona_probe.interventions.edits import Intervention, applied
+from persona_probe.directions.fitting import Fitted
+from persona_probe.interventions.applied import applied
+from persona_probe.interventions.edits import Intervention
 from persona_probe.interventions.forms import Form
+from persona_probe.interventions.projection import Projection, midpoints
 from persona_probe.models.editable import Editable
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
 
@@ -22,25 +24,13 @@ TENSORS = ("direction", "control", "base_mean")
 
 
 @dataclass(frozen=True, eq=False)
-class Gauge:
-    """How far a stream lies along a direction, in lengths of the direction: 0 is midway between aligned and misaligned replies."""
-
-    direction: Direction
-    zero: float
-
-    def read(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
-        """Signed reading, + towards misaligned; computed in float32."""
-        along = resid.float() @ self.direction.unit.to(resid.device, torch.float32)
-        return (along - self.zero) / float(self.direction.vector.norm())
-
-
-@dataclass(frozen=True, eq=False)
 class PersonaDirection:
-    """What a run selected, with what a reader needs to use it elsewhere. Vectors have one row per hook point.
+    """What a run selected, with everything that is needed to use it elsewhere. Vectors have one row per hook point.
 
-    `control`: a covariance-matched random direction of the same length at every hook point. `group_means`: mean projection of
-    aligned and misaligned find replies of the tuned model, in stream units. `damage`: measured (side, coefficient, ΔNLL) of
-    steering at `hook_point`. `identity`: hashes of the models and questions it comes from.
+    `control`: a covariance-matched random direction of the same length at every hook point.
+    `group_means`: mean projections of the tuned model's aligned and misaligned find replies, in units of the stream.
+    `damage`: (side, coefficient, ΔNLL) of every dose that was measured at `hook_point`.
+    `identity`: hashes of the models and questions that it was made with.
     """
 
     method: str
@@ -72,20 +62,17 @@ class PersonaDirection:
         return DirectionSet(self.method, self.hook_points, self.vectors).at(hook_point)
 
     def as_control(self) -> "PersonaDirection":
-        """The same forms and strengths along a random direction that carries as much energy as the stream; its scale is kept."""
+        """The same forms, strengths and scale along the covariance-matched random direction."""
         return replace(self, method="random-covariance", vectors=self.control, control=self.vectors)
 
-    def gauge(self, hook_point: str | None = None) -> Gauge:
+    def projection(self, hook_point: str | None = None) -> Projection:
         """The scale of one hook point, by default the selected one."""
         hook_point = hook_point or self.hook_point
-        index = self._index(hook_point)
-        return Gauge(
-            self.at(hook_point),
-            sum(self.group_means[label][index] for label in ("aligned", "misaligned")) / 2,
-        )
+        zero = midpoints(self.group_means)[self._index(hook_point)]
+        return Projection(direction=self.at(hook_point), zero=zero)
 
     def relative(self, coefficient: float, hook_point: str | None = None) -> float:
-        """The length of a steering edit in units of the median residual norm there, by default at the selected hook point."""
+        """The length of a steering edit in units of the stream's median length there, by default at the selected point."""
         index = self._index(hook_point or self.hook_point)
         return abs(coefficient) * float(self.vectors[index].norm()) / self.median_norm[index]
 
@@ -104,30 +91,30 @@ class PersonaDirection:
     def ablated(
         self, model: Editable | nn.Module, hook_point: str | None = None
     ) -> AbstractContextManager[None]:
-        """A block in which every forward pass of `model` has the direction ablated: `with direction.ablated(model): ...`.
+        """`with direction.ablated(model): ...`: inside, every forward pass of `model` has the direction ablated.
 
-        `model`: one of a pair, a TransformerBridge, a HookedTransformer or a Hugging Face model, as loaded.
+        `model` is one of a pair, a TransformerBridge, a HookedTransformer or a Hugging Face model, as loaded.
         """
         return applied(model, self.ablate(hook_point))
 
     def steered(
         self, model: Editable | nn.Module, coefficient: float, hook_point: str | None = None
     ) -> AbstractContextManager[None]:
-        """A block in which `coefficient` times the direction is added in every forward pass of `model`."""
+        """A block in which every forward pass of `model` has `coefficient` times the direction added."""
         return applied(model, self.steer(coefficient, hook_point))
 
     def coherent(self, side: str) -> tuple[float, float]:
-        """The coefficients up to which every measured dose at the selected hook point stayed within the budget; (0, 0) when none did."""
-        low = high = 0.0
+        """Lowest and highest coefficient up to which every measured dose stayed within the budget; (0, 0) if none did."""
+        ends = []
         for sign in (-1, 1):
-            for coefficient, cost in sorted(
-                ((c, cost) for own, c, cost in self.damage if own == side and c * sign > 0),
-                key=lambda item: abs(item[0]),
-            ):
+            end = 0.0
+            doses = [(c, cost) for dosed, c, cost in self.damage if dosed == side and c * sign > 0]
+            for coefficient, cost in sorted(doses, key=lambda dose: abs(dose[0])):
                 if cost > self.budget:
                     break
-                low, high = min(low, coefficient), max(high, coefficient)
-        return low, high
+                end = coefficient
+            ends.append(end)
+        return ends[0], ends[1]
 
     def _index(self, hook_point: str) -> int:
         if hook_point not in self.hook_points:
@@ -137,29 +124,54 @@ class PersonaDirection:
         return self.hook_points.index(hook_point)
 
 
-def save_persona_direction(path: Path, found: PersonaDirection) -> None:
+def from_fitted(
+    fitted: Fitted,
+    method: str,
+    hook_point: str,
+    *,
+    control: Float[Tensor, "hook d_model"],
+    ablation: Form,
+    steering: Form,
+    budget: float,
+) -> PersonaDirection:
+    """The direction of one method with its scale, before any dose of it was measured. `budget` in nats per token."""
+    directions = fitted.of(method)
+    return PersonaDirection(
+        method=method,
+        hook_points=directions.hook_points,
+        hook_point=hook_point,
+        vectors=directions.vectors,
+        control=control,
+        base_mean=fitted.base_mean,
+        median_norm=tuple(fitted.median_norm.tolist()),
+        group_means=fitted.group_means(method),
+        ablation=ablation,
+        steering=steering,
+        budget=budget,
+        damage=(),
+        identity={},
+    )
+
+
+def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
     """Write it as safetensors; every fact a reader must check is in the metadata."""
-    tensors: dict[str, Tensor] = {
-        "direction": found.vectors,
-        "control": found.control,
-        "base_mean": found.base_mean,
-    }
+    tensors = {"direction": direction.vectors, "control": direction.control, "base_mean": direction.base_mean}
     facts = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "sign": SIGN,
         "space": SPACE,
-        "method": found.method,
-        "hook_points": list(found.hook_points),
-        "hook_point": found.hook_point,
-        "d_model": found.d_model,
-        "median_norm": list(found.median_norm),
-        "group_means": {label: list(values) for label, values in found.group_means.items()},
-        "ablation": asdict(found.ablation),
-        "steering": asdict(found.steering),
-        "budget": found.budget,
-        "damage": [list(item) for item in found.damage],
-        "identity": dict(found.identity),
+        "method": direction.method,
+        "hook_points": list(direction.hook_points),
+        "hook_point": direction.hook_point,
+        "d_model": direction.d_model,
+        "median_norm": list(direction.median_norm),
+        "group_means": {label: list(values) for label, values in direction.group_means.items()},
+        "ablation": asdict(direction.ablation),
+        "steering": asdict(direction.steering),
+        "budget": direction.budget,
+        "damage": [list(item) for item in direction.damage],
+        "identity": dict(direction.identity),
         "tensor_sha256": sha256_tensors([tensors[name] for name in TENSORS]),
     }
     write_tensors(path, tensors, facts)
@@ -168,16 +180,33 @@ def save_persona_direction(path: Path, found: PersonaDirection) -> None:
 def load_persona_direction(
     path: Path, *, hook_points: Sequence[str] | None = None, d_model: int | None = None
 ) -> PersonaDirection:
-    """Read such a file; refuses another kind, format, hash, width or depth. Both model facts may be left out to look at a file alone."""
+    """Read such a file; BadInput for another kind, format or hash, or one that does not fit a model's width and depth.
+
+    Leave out `hook_points` and `d_model` to look at a file without a model.
+    """
     tensors, facts = read_tensors(path)
-    if facts.get("kind") != KIND or facts.get("format_version") != FORMAT_VERSION:
-        hint = (
-            "; directions.safetensors holds every method, persona_direction.safetensors of the same run the selected one"
-            if facts.get("kind") == "persona_directions"
-            else ""
-        )
+    _check_format(path, tensors, facts)
+    direction = _parsed(path, tensors, facts)
+    points = direction.hook_points
+    if d_model is not None and direction.d_model != d_model:
         raise BadInput(
-            f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; expected {KIND}, format {FORMAT_VERSION}{hint}"
+            f"{path}: directions of width {direction.d_model} do not fit a model with d_model {d_model}"
+        )
+    if hook_points is not None and points != tuple(hook_points):
+        raise BadInput(
+            f"{path}: directions at {points[0]} to {points[-1]}, "
+            f"but the model has {hook_points[0]} to {hook_points[-1]}"
+        )
+    return direction
+
+
+def _check_format(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """BadInput unless kind, format, hash, space and sign are those that `save_persona_direction` writes."""
+    if facts.get("kind") != KIND or facts.get("format_version") != FORMAT_VERSION:
+        hint = "; directions.safetensors holds every method, persona_direction.safetensors the selected one"
+        raise BadInput(
+            f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; "
+            f"expected {KIND}, format {FORMAT_VERSION}{hint if facts.get('kind') == 'persona_directions' else ''}"
         )
     if sorted(tensors) != sorted(TENSORS) or facts.get("tensor_sha256") != sha256_tensors(
         [tensors[name] for name in TENSORS]
@@ -189,8 +218,12 @@ def load_persona_direction(
         raise BadInput(
             f"{path}: space {facts.get('space')!r} and sign {facts.get('sign')!r}, expected {SPACE!r} and {SIGN!r}"
         )
+
+
+def _parsed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> PersonaDirection:
+    """The value that tensors and facts describe; BadInput where something is missing or of another length."""
     try:
-        found = PersonaDirection(
+        direction = PersonaDirection(
             method=facts["method"],
             hook_points=tuple(facts["hook_points"]),
             hook_point=facts["hook_point"],
@@ -207,26 +240,19 @@ def load_persona_direction(
             ),
             identity=facts["identity"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, BadInput) as error:
         raise BadInput(
             f"{path}: its metadata do not describe a persona direction ({type(error).__name__}: {error})"
         ) from error
-    n = len(found.hook_points)
+    n = len(direction.hook_points)
     lengths = {
-        len(found.median_norm),
-        *(len(values) for values in found.group_means.values()),
+        len(direction.median_norm),
+        *(len(values) for values in direction.group_means.values()),
         *(len(tensor) for tensor in tensors.values()),
     }
-    if lengths != {n} or found.hook_point not in found.hook_points:
+    if lengths != {n} or direction.hook_point not in direction.hook_points:
         raise BadInput(
-            f"{path}: {n} hook points, but tensors and scales of lengths {sorted(lengths)}, selected {found.hook_point!r}"
+            f"{path}: {n} hook points, but tensors and scales of lengths {sorted(lengths)}, "
+            f"selected {direction.hook_point!r}"
         )
-    if d_model is not None and found.d_model != d_model:
-        raise BadInput(
-            f"{path}: directions of width {found.d_model} do not fit a model with d_model {d_model}"
-        )
-    if hook_points is not None and found.hook_points != tuple(hook_points):
-        raise BadInput(
-            f"{path}: directions at {found.hook_points[0]} to {found.hook_points[-1]}, but the model has {hook_points[0]} to {hook_points[-1]}"
-        )
-    return found
+    return direction

@@ -1,4 +1,4 @@
-"""Everything measured is an arm: a model and what is done to it. One loop measures them all."""
+"""Everything that is measured is an arm: a model and what is done to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +11,26 @@ from persona_probe.measurement.scoring import CleanRun, RowScores, clean_run, sc
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.chat import Row, rows_key
+from persona_probe.records.parts import ControlKind
 from persona_probe.storage.files import sha256_json
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """A name, which of the two models, and the interventions applied to it. No interventions is the baseline."""
+    """A name, which of the two models, and the interventions applied to it; none at all is the untouched model.
+
+    `control` says which kind of control the arm is, None for the arms under test. The name is for people only.
+    """
 
     name: str
     side: Side
     interventions: tuple[Intervention, ...] = ()
+    control: ControlKind | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the model is as it was loaded."""
+        return not self.interventions
 
     @property
     def hook_points(self) -> tuple[str, ...]:
@@ -64,22 +74,16 @@ class Measurement:
         """One line of the measurement file."""
         if self.failed:
             return {"key": self.key, "failed": self.failed}
-        return {
-            "key": self.key,
-            "persona": dict(self.persona),
-            "benign": {id: list(value) for id, value in self.benign.items()},
-        }
+        benign = {id: list(value) for id, value in self.benign.items()}
+        return {"key": self.key, "persona": dict(self.persona), "benign": benign}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Measurement":
         """The inverse of `json`."""
         if value.get("failed"):
-            return cls(value["key"], {}, {}, value["failed"])
-        return cls(
-            value["key"],
-            value["persona"],
-            {id: (item[0], item[1], item[2]) for id, item in value["benign"].items()},
-        )
+            return cls(key=value["key"], persona={}, benign={}, failed=value["failed"])
+        benign = {id: (item[0], item[1], item[2]) for id, item in value["benign"].items()}
+        return cls(key=value["key"], persona=value["persona"], benign=benign)
 
 
 def measurement_key(arm: Arm, battery: Battery, *, model_sha256: str, dtype: str) -> str:
@@ -89,23 +93,23 @@ def measurement_key(arm: Arm, battery: Battery, *, model_sha256: str, dtype: str
 
 @dataclass(frozen=True, eq=False)
 class Clean:
-    """Clean runs of a battery on one model: what its arms build on and are compared with."""
+    """The untouched model's runs over a battery: what its arms build on and are compared with."""
 
     persona: CleanRun
     benign: CleanRun
 
     def without_kl(self) -> "Clean":
-        """The same streams and no reference distributions: what a baseline is built on, whose KL from itself is 0 by definition."""
+        """The same streams without reference distributions, for the baseline: its KL from itself is 0 by definition."""
         return replace(self, benign=replace(self.benign, logprobs={}))
 
 
 def clean_runs(
     model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = (), keep_kl: bool = True
 ) -> Clean:
-    """Run the untouched model over a battery, keeping the streams that enter `layers` and, for KL, some log-probabilities."""
+    """Run the untouched model over a battery; keep the streams that enter `layers`, and log-probabilities for KL."""
     return Clean(
-        clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
-        clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=keep_kl),
+        persona=clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
+        benign=clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=keep_kl),
     )
 
 
@@ -118,9 +122,10 @@ def measure_together(
     clean: Clean | None,
     max_tokens: int,
 ) -> list[Measurement]:
-    """Score several arms in the same forward passes. Baseline and treatment run this same code.
+    """Score several arms in the same forward passes, the untouched model included.
 
-    Arms with edits need the clean run of their model; a baseline may build on its streams. KL is 0 where no reference distributions were kept.
+    Arms with edits need the clean run of their model; a baseline may build on its streams. Without reference
+    distributions in the clean run, KL is 0.
     """
     assert clean is not None or not any(arm.interventions for arm in arms), (
         f"arm {arms[0].name} needs the clean run of its model"
@@ -135,33 +140,33 @@ def measure_together(
 
 def _measurement(key: str, persona: RowScores, benign: RowScores) -> Measurement:
     kl = [0.0] * len(benign.ids) if benign.kl is None else benign.kl.tolist()
-    per_token = (persona.logprob / persona.n_tokens).tolist()
+    values = zip(benign.logprob.tolist(), benign.n_tokens.tolist(), kl, strict=True)
     return Measurement(
-        key,
-        dict(zip(persona.ids, per_token, strict=True)),
-        {
-            id: (logprob, n, row_kl)
-            for id, logprob, n, row_kl in zip(
-                benign.ids, benign.logprob.tolist(), benign.n_tokens.tolist(), kl, strict=True
-            )
-        },
+        key=key,
+        persona=dict(zip(persona.ids, (persona.logprob / persona.n_tokens).tolist(), strict=True)),
+        benign=dict(zip(benign.ids, values, strict=True)),
     )
 
 
 def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:
-    """S per question, in the order of the questions' first rows: mean over misaligned replies minus mean over aligned ones, nats per token."""
+    """S of every question, in nats per token: mean over misaligned replies minus mean over aligned ones.
+
+    Questions are in the order of their first rows.
+    """
     questions: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        questions.setdefault(row.question_id, {"aligned": [], "misaligned": []})[row.label or ""].append(
-            measurement.persona[row.id]
-        )
+        labels = questions.setdefault(row.question_id, {"aligned": [], "misaligned": []})
+        labels[row.label or ""].append(measurement.persona[row.id])
     return np.array(
         [np.mean(labels["misaligned"]) - np.mean(labels["aligned"]) for labels in questions.values()]
     )
 
 
 def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per benign text: added negative log-probability, number of reply tokens, mean KL to the untouched model, in nats."""
+    """Per benign text: added negative log-probability, number of reply tokens, mean KL to the untouched model, in nats.
+
+    `clean` is the measurement of the same model untouched.
+    """
     ids = list(clean.benign)
     added = np.array([clean.benign[id][0] - measurement.benign[id][0] for id in ids])
     return (

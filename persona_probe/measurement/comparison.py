@@ -1,4 +1,4 @@
-"""What a measurement says beside both untouched models: S, share of the shift, damage and KL, with intervals over questions."""
+"""An arm beside both untouched models: S, share of the shift, damage and KL, with intervals over questions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from persona_probe.measurement.arms import Arm, Measurement, damage, persona_scores
-from persona_probe.measurement.controls import control_kind
 from persona_probe.measurement.statistics import (
     Estimate,
     induction,
@@ -25,7 +24,8 @@ from persona_probe.prompts.chat import Row
 class Comparison:
     """Both untouched models on the same rows. Arms of the tuned model are compared with tuned, arms of the base with base.
 
-    `rows` are the persona rows that S is computed from. All numbers are nats per token, but for shares of the shift S_tuned - S_base.
+    `rows` are the persona rows that S is computed from. All numbers are in nats per token, except shares of the shift
+    S_tuned - S_base.
     """
 
     rows: Sequence[Row]
@@ -53,32 +53,32 @@ class Comparison:
 
     def share(self, side: Side, measurement: Measurement) -> Estimate | None:
         """Restoration of an arm on the tuned model, induction of one on the base; None when tuning had no effect."""
-        of = restoration if side == "tuned" else induction
-        return of(self.tuned, self.base, self.scores(measurement), seed=self.seed)
+        share = restoration if side == "tuned" else induction
+        return share(self.tuned, self.base, self.scores(measurement), seed=self.seed)
 
     def delta_nll(self, side: Side, measurement: Measurement) -> Estimate:
-        """Added negative log-probability of benign replies."""
+        """Damage: added negative log-probability of benign replies."""
         added, tokens, _ = damage(measurement, self.clean[side])
         return ratio(added, tokens, seed=self.seed)
 
     def numbers(self, side: Side, measurement: Measurement, *, edited: bool = True) -> dict[str, Any]:
-        """All numbers of one arm in the record's form; an untouched model has neither restoration nor induction."""
+        """All numbers of an arm as in a record; an untouched model has neither restoration nor induction."""
         share = self.share(side, measurement) if edited else None
-        found = {
+        estimates = {
             "persona_score": mean(self.scores(measurement), seed=self.seed),
             "restoration": share if side == "tuned" else None,
             "induction": share if side == "base" else None,
             "delta_nll": self.delta_nll(side, measurement),
             "kl": mean(damage(measurement, self.clean[side])[2], seed=self.seed),
         }
-        return {name: estimate.json() if estimate else None for name, estimate in found.items()}
+        return {name: estimate.json() if estimate else None for name, estimate in estimates.items()}
 
     def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
         """The arm's entry of a record, without a verdict."""
         return {
             "name": arm.name,
             "model": arm.side,
-            "control": control_kind(arm.name),
+            "control": arm.control,
             "interventions": [item.describe() for item in arm.interventions],
             "n_questions": len(self.base),
             **self.numbers(arm.side, measurement, edited=bool(arm.interventions)),

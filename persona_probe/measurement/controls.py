@@ -1,6 +1,7 @@
 """The controls beside every result: random, covariance-matched, shuffled-label and orthogonal directions in the same form."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,56 +17,67 @@ from persona_probe.directions.estimators import (
 )
 from persona_probe.interventions.forms import Form
 from persona_probe.measurement.arms import Arm
+from persona_probe.records.parts import ControlKind
 from persona_probe.streams.activations import Activations
 
 
-def control_directions(
-    direction: Direction, *, layer: int, find: Activations, n_each: int, n_null: int, seed: int
-) -> dict[str, Direction]:
-    """Named control directions of the same hook point and length.
+@dataclass(frozen=True, eq=False)
+class ControlDirection:
+    """A control direction with its kind and the name of its arm."""
 
-    `n_each` isotropic, covariance-matched and shuffled-label ones (`n_null` covariance-matched when that is more) and one
-    orthogonal. Covariances come from single tokens of the tuned model, so an ablation of a matched direction takes away as
-    much energy as the stream has.
+    kind: ControlKind
+    name: str
+    direction: Direction
+
+
+def control_directions(
+    direction: Direction, find: Activations, *, n_each: int, n_null: int, seed: int
+) -> list[ControlDirection]:
+    """Control directions of the same hook point and length, each with a generator of its own.
+
+    `n_each` isotropic, covariance-matched and shuffled-label ones (`n_null` covariance-matched when that is more) and
+    one orthogonal. Covariances are of single tokens of the tuned model's find replies, so that ablating a
+    covariance-matched direction takes away as much energy as the stream has on average.
     """
-    made: dict[str, Direction] = {}
-    tokens = find.tokens[:, layer]
+    tokens = find.tokens[:, find.hook_points.index(direction.hook_point)]
     length = float(direction.vector.norm())
-    for k in range(n_each):
-        made[f"random-isotropic-{k + 1}"] = isotropic(direction, control_generator(seed, 1, k))
+    made = [
+        ControlDirection(
+            "isotropic", f"random-isotropic-{k + 1}", isotropic(direction, control_generator(seed, 1, k))
+        )
+        for k in range(n_each)
+    ]
     for k in range(max(n_each, n_null)):
-        made[f"random-covariance-{k + 1}"] = covariance_matched(
-            direction, tokens, control_generator(seed, 2, k)
-        )
+        drawn = covariance_matched(direction, tokens, control_generator(seed, 2, k))
+        made.append(ControlDirection("covariance", f"random-covariance-{k + 1}", drawn))
     for k in range(n_each):
-        made[f"shuffled-{k + 1}"] = shuffled(
-            find, direction.method, direction.hook_point, control_generator(seed, 3, k), length=length
-        )
+        generator = control_generator(seed, 3, k)
+        refitted = shuffled(find, direction.method, direction.hook_point, generator, length=length)
+        made.append(ControlDirection("shuffled", f"shuffled-{k + 1}", refitted))
     if n_each:
-        made["orthogonal"] = orthogonal(direction, tokens, control_generator(seed, 4, 0))
+        drawn = orthogonal(direction, tokens, control_generator(seed, 4, 0))
+        made.append(ControlDirection("orthogonal", "orthogonal", drawn))
     return made
 
 
-def matched_directions(
+def covariance_controls(
     directions: DirectionSet, find: Activations, *, seed: int
 ) -> Float[Tensor, "hook d_model"]:
-    """A covariance-matched direction at every hook point; at the selected one it is `random-covariance-1` of the table. Zero where there is no direction."""
-    return torch.stack(
-        [
-            covariance_matched(
-                directions.at(hook_point), find.tokens[:, layer], control_generator(seed, 2, 0)
-            ).vector
-            if vector.any()
-            else vector
-            for layer, (hook_point, vector) in enumerate(
-                zip(directions.hook_points, directions.vectors, strict=True)
-            )
-        ]
-    )
+    """A covariance-matched direction at every hook point, zero where there is no direction to match.
+
+    At the selected hook point it is the first covariance control of `control_directions`.
+    """
+    vectors = directions.vectors.clone()
+    for hook, hook_point in enumerate(directions.hook_points):
+        if directions.vectors[hook].any():
+            generator = control_generator(seed, 2, 0)
+            drawn = covariance_matched(directions.at(hook_point), find.tokens[:, hook], generator)
+            vectors[hook] = drawn.vector
+    return vectors
 
 
 def control_arms(
-    directions: dict[str, Direction],
+    controls: Sequence[ControlDirection],
     form: Form,
     *,
     hook_points: Sequence[str],
@@ -73,21 +85,14 @@ def control_arms(
 ) -> list[Arm]:
     """Every control direction used exactly as the selected one is, on the tuned model."""
     return [
-        Arm(name, "tuned", form.interventions(direction, hook_points=hook_points, means=means))
-        for name, direction in directions.items()
+        Arm(
+            name=control.name,
+            side="tuned",
+            interventions=form.interventions(control.direction, hook_points=hook_points, means=means),
+            control=control.kind,
+        )
+        for control in controls
     ]
-
-
-def control_kind(name: str) -> str | None:
-    """The kind of control an arm's name stands for, or None for the arms proper."""
-    kinds = {
-        "random-isotropic": "isotropic",
-        "random-covariance": "covariance",
-        "shuffled": "shuffled",
-        "orthogonal": "orthogonal",
-        "random-latents": "latents",
-    }
-    return next((kind for prefix, kind in kinds.items() if name.startswith(prefix)), None)
 
 
 def control_generator(seed: int, kind: int, index: int) -> torch.Generator:

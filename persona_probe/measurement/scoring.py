@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from persona_probe.base.errors import NotFinite
-from persona_probe.interventions.edits import Intervention, applied
+from persona_probe.interventions.applied import applied
+from persona_probe.interventions.edits import Intervention
 from persona_probe.models.loading import Model, forward, halving
 from persona_probe.prompts.chat import Row, TokenBatch
 from persona_probe.streams.resume import Prefix, lowest_layer, record_prefixes, resumable, resumed

@@ -1,14 +1,16 @@
-"""Intervals, null comparisons and verdicts. One question is one cluster; arms are compared on the same questions."""
+"""Intervals, p-values against random directions, and verdicts. One question is one cluster; arms share their questions."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 from scipy import stats
 
-Verdict = Literal["restored", "partial", "non-specific", "no effect to remove", "not interpretable"]
+from persona_probe.records.direction import Verdict
+from persona_probe.records.parts import ControlKind
+
 N_RESAMPLES = 2000
 RESTORED_ABOVE = 0.5  # lower end of the interval of R that earns "restored"
 
@@ -60,14 +62,17 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, *, seed: int) -> Estim
 
 
 def restoration(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
-    """R = (S_tuned - S_arm) / (S_tuned - S_base) over paired questions; None when the tuned-minus-base interval covers 0, or one question gives none."""
+    """R = (S_tuned - S_arm) / (S_tuned - S_base) over paired questions.
+
+    None when the interval of S_tuned - S_base covers 0, and with fewer than two questions.
+    """
     if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
         return None
     return ratio(tuned - arm, tuned - base, seed=seed)
 
 
 def induction(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
-    """Share of the organism's shift that an arm on the base model reproduces: (S_arm - S_base) / (S_tuned - S_base)."""
+    """Share of the shift that an arm on the base model makes: (S_arm - S_base) / (S_tuned - S_base); None as above."""
     if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
         return None
     return ratio(arm - base, tuned - base, seed=seed)
@@ -81,10 +86,10 @@ def null_p_value(value: float, null: Sequence[float]) -> float | None:
 def verdict(
     *, effect: Estimate, restored: Estimate | None, delta_nll: Estimate, budget: float, null: Sequence[float]
 ) -> Verdict:
-    """The fixed reading of a removal arm.
+    """What the numbers of a removal arm amount to, by fixed rules.
 
-    effect: S_tuned - S_base. restored: R of the arm. null: R of the covariance-matched random directions. With fewer than 19
-    of them p <= 0.05 is out of reach, so the arm must beat every one; with 19 or more, p <= 0.05.
+    effect: S_tuned - S_base. restored: R of the arm. null: R of the covariance-matched random directions. With fewer
+    than 19 of them p <= 0.05 is out of reach, so the arm must beat every one; with 19 or more, p <= 0.05.
     """
     if not effect.excludes_zero or restored is None:
         return "no effect to remove"
@@ -95,6 +100,43 @@ def verdict(
     if restored.low <= 0 or p is None or p > max(0.05, floor):
         return "non-specific"
     return "restored" if restored.low > RESTORED_ABOVE else "partial"
+
+
+def paired_p(differences: np.ndarray) -> float:
+    """Two-sided p of a paired t-test that the mean difference is 0; 1 when nothing differs, or with one question."""
+    moved = np.asarray(differences, dtype=np.float64)
+    if len(moved) < 2 or not moved.any():
+        return 1.0
+    if np.ptp(moved) <= 1e-12 * np.abs(moved).max():
+        return 0.0
+    result: Any = stats.ttest_1samp(moved, 0.0)
+    return float(result.pvalue)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a share; 0 to 1 where nothing was counted."""
+    if not n:
+        return 0.0, 1.0
+    interval = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def control_medians(arms: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Medians of restoration and damage by kind of control, of a record's arms; without arms that have no restoration."""
+    kinds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in get_args(ControlKind)}
+    for arm in arms:
+        if arm["control"] and arm["restoration"]:
+            values = arm["restoration"]["estimate"], arm["delta_nll"]["estimate"]
+            kinds.setdefault(arm["control"], []).append(values)
+    return {
+        kind: {
+            "n": len(values),
+            "restoration": float(np.median([restored for restored, _ in values])),
+            "delta_nll": float(np.median([cost for _, cost in values])),
+        }
+        for kind, values in kinds.items()
+        if values
+    }
 
 
 def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int) -> Estimate:
@@ -112,14 +154,3 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
         rng=np.random.default_rng(seed),
     )
     return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
-
-
-def paired_p(differences: np.ndarray) -> float:
-    """Two-sided p of a paired t-test over questions that the mean difference is 0; 1 when nothing differs, or with one question."""
-    moved = np.asarray(differences, dtype=np.float64)
-    if len(moved) < 2 or not moved.any():
-        return 1.0
-    if np.ptp(moved) <= 1e-12 * np.abs(moved).max():
-        return 0.0
-    result: Any = stats.ttest_1samp(moved, 0.0)
-    return float(result.pvalue)

@@ -1,6 +1,6 @@
-"""Replies of several arms token by token, both models in step, with every token's reading along a direction."""
+"""Replies of several arms token by token, both models in step, with every token's projection on a direction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.interventions.edits import applied
-from persona_probe.interventions.persona_direction import Gauge
+from persona_probe.interventions.applied import applied
+from persona_probe.interventions.projection import Projection
 from persona_probe.measurement.arms import Arm
-from persona_probe.measurement.generation import request_generator, steps
+from persona_probe.measurement.generation import Sampling, check_length, request_generator, steps
 from persona_probe.models.engine import flat_head
 from persona_probe.models.loading import Model
-from persona_probe.models.pairs import SIDES, Pair, Side
+from persona_probe.models.pairs import SIDES, Pair
 from persona_probe.prompts.chat import Prompt, Tokenizer, encode_prompt
 
 UNFINISHED = "\ufffd"  # how a tokenizer shows the first bytes of a character
@@ -24,9 +24,10 @@ UNFINISHED = "\ufffd"  # how a tokenizer shows the first bytes of a character
 
 @dataclass(frozen=True)
 class Token:
-    """One token of one reply. `before` and `after` are its readings at the gauge's hook point before and after the arm's own edit.
+    """One token of one reply, with its projections before and after the arm's own edit at that hook point.
 
-    None when nothing read it: the last token of a reply that was cut off. `text` may be empty: a later token completes the character.
+    They are None for the last token of a reply that was cut off, which no pass has seen. `text` may be empty: a later
+    token completes the character.
     """
 
     row: int
@@ -38,7 +39,7 @@ class Token:
 def stream(
     pair: Pair,
     asked: Sequence[tuple[Arm, Prompt]],
-    gauge: Gauge,
+    projection: Projection,
     *,
     max_new_tokens: int,
     temperature: float,
@@ -46,88 +47,67 @@ def stream(
 ) -> Iterator[list[Token]]:
     """New tokens of all rows per step; rows of one model share a batch, and the two models take turns.
 
-    Draws are those of `generation.generate`: seeded by prompt, the same in every arm. A pair must keep both models in memory
-    when both are asked. A token is handed out when the next pass has read it. Every step runs in the thread that asks for it.
+    Draws are those of `generation.generate`: seeded by prompt, the same in every arm. A token is handed out when the next
+    pass has seen it. Every step runs in the thread that asks for it. BadInput when both models are asked but the pair
+    does not keep both in memory.
     """
     if not pair.keep_both and len({arm.side for arm, _ in asked}) > 1:
         raise BadInput("arms of both models stream side by side: open the pair with keep_both=True")
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     with ExitStack() as stack:
-        running: list[Iterator[list[Token]]] = []
+        running: list[Generator[list[Token]]] = []
         for side in SIDES:
-            rows = [i for i, (arm, _) in enumerate(asked) if arm.side == side]
+            rows = {i: row for i, row in enumerate(asked) if row[0].side == side}
             if rows:
-                lane = _lane(
-                    pair,
-                    side,
-                    rows,
-                    asked,
-                    gauge,
-                    max_new_tokens=max_new_tokens,
-                    temperature=temperature,
-                    seed=seed,
-                )
+                lane = _lane(pair.get(side), rows, projection, sampling)
                 stack.callback(lane.close)
                 running.append(lane)
         while running:
-            found: list[Token] = []
+            tokens: list[Token] = []
             for lane in list(running):
                 with torch.inference_mode():
                     step = next(lane, None)
                 if step is None:
                     running.remove(lane)
                 else:
-                    found += step
-            if found:
-                yield found
+                    tokens += step
+            if tokens:
+                yield tokens
 
 
 def _lane(
-    pair: Pair,
-    side: Side,
-    rows: list[int],
-    asked: Sequence[tuple[Arm, Prompt]],
-    gauge: Gauge,
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-) -> Any:
-    """The rows of one model. A generator, so that both models can take turns; its hooks are on its own model only."""
-    model = pair.get(side)
-    prompts = [encode_prompt(model.tokenizer, asked[i][1]) for i in rows]
-    for i, ids in zip(rows, prompts, strict=True):
-        if len(ids) + max_new_tokens > model.n_ctx:
-            raise BadInput(
-                f"prompt {asked[i][1].id!r} has {len(ids)} tokens; with {max_new_tokens} new ones it exceeds the {model.n_ctx} of {model.name}"
-            )
-    check_together(model, prompts, max_new_tokens=max_new_tokens)
-    generators = [request_generator(seed, asked[i][1].id) for i in rows]
-    written = [_Writer(model.tokenizer, set(model.eos_ids)) for _ in rows]
-    hook_point = gauge.direction.hook_point
-    edits = [asked[i][0].interventions for i in rows]
+    model: Model, rows: Mapping[int, tuple[Arm, Prompt]], projection: Projection, sampling: Sampling
+) -> Generator[list[Token]]:
+    """The rows of one model, by their number. A generator, so that both models can take turns."""
+    prompts = [encode_prompt(model.tokenizer, prompt) for _, prompt in rows.values()]
+    for (_, prompt), ids in zip(rows.values(), prompts, strict=True):
+        check_length(model, prompt, ids, max_new_tokens=sampling.max_new_tokens)
+    check_together(model, prompts, max_new_tokens=sampling.max_new_tokens)
+    generators = [request_generator(sampling.seed, prompt.id) for _, prompt in rows.values()]
+    writers = [_Writer(model.tokenizer, set(model.eos_ids)) for _ in rows]
+    hook_point = projection.direction.hook_point
     # Hooks run in the order they are made: the first watcher sees the stream before the edits, the second after them.
     with (
         flat_head(model.engine),
         watched(model, hook_point) as before,
-        applied(model, (), rows=edits),
+        applied(model, (), rows=[arm.interventions for arm, _ in rows.values()]),
         watched(model, hook_point) as after,
     ):
-        for chosen in steps(
-            model, prompts, generators, max_new_tokens=max_new_tokens, temperature=temperature
-        ):
-            readings = [gauge.read(seen[-1][:, -1]).tolist() for seen in (before, after)]
-            done = [(i, writer.read()) for i, writer in zip(rows, written, strict=True)]
-            for writer, token in zip(written, chosen, strict=True):
+        for chosen in steps(model, prompts, generators, sampling):
+            projections = [projection.of(seen[-1][:, -1]).tolist() for seen in (before, after)]
+            texts = [writer.read() for writer in writers]
+            for writer, token in zip(writers, chosen, strict=True):
                 writer.write(token)
             yield [
-                Token(i, text, *(_finite(values[k]) for values in readings))
-                for k, (i, text) in enumerate(done)
+                Token(row, text, before=_finite(first), after=_finite(second))
+                for row, text, first, second in zip(rows, texts, *projections, strict=True)
                 if text is not None
             ]
+    texts = [writer.read() for writer in writers]
     yield [
-        Token(i, text, None, None)
-        for i, writer in zip(rows, written, strict=True)
-        if (text := writer.read()) is not None
+        Token(row, text, before=None, after=None)
+        for row, text in zip(rows, texts, strict=True)
+        if text is not None
     ]
 
 
@@ -139,13 +119,14 @@ def check_together(model: Model, prompts: Sequence[Sequence[int]], *, max_new_to
     beyond = engine.window is not None and max(lengths) + max_new_tokens > engine.window
     if len(set(lengths)) > 1 and (beyond or not engine.pads_left):
         raise BadInput(
-            f"{model.name} cannot answer prompts of {min(lengths)} and {max(lengths)} tokens side by side: ask one arm at a time"
+            f"{model.name} cannot answer prompts of {min(lengths)} and {max(lengths)} tokens side by side: "
+            "ask one arm at a time"
         )
 
 
 @contextmanager
 def watched(model: Model, hook_point: str) -> Iterator[list[Float[Tensor, "batch pos d_model"]]]:
-    """Inside the block the list holds the stream at a hook point of the twin's latest pass, as edits that were applied earlier leave it."""
+    """A list that holds the stream of the twin's latest pass at a hook point, after the edits applied before this call."""
     seen: list[Tensor] = []
 
     def keep(module: Any, args: Any, output: Any) -> None:
@@ -159,7 +140,7 @@ def watched(model: Model, hook_point: str) -> Iterator[list[Float[Tensor, "batch
 
 
 class _Writer:
-    """The text of one reply, token by token: what a token adds to the decoded whole."""
+    """The text of one reply, token by token: what each token adds to the decoded whole."""
 
     def __init__(self, tokenizer: Tokenizer, stop: set[int]) -> None:
         self._tokenizer, self._stop = tokenizer, stop

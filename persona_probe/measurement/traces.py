@@ -1,7 +1,8 @@
-"""Where arms stand along directions: their path over the layers on given replies, and sampled replies read token by token."""
+"""Where arms lie along directions: their path over the layers on given replies, and every token of sampled replies."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.estimators import DirectionSet
 from persona_probe.directions.fitting import Fitted
-from persona_probe.interventions.edits import applied
-from persona_probe.interventions.persona_direction import Gauge
+from persona_probe.interventions.applied import applied
+from persona_probe.interventions.projection import Projection, midpoints
 from persona_probe.measurement.arms import Arm
 from persona_probe.measurement.statistics import column_means
 from persona_probe.models.loading import Model
@@ -24,93 +25,101 @@ from persona_probe.storage.files import sha256_json
 from persona_probe.streams.activations import collect, read_tokens
 from persona_probe.streams.runs import Run
 
-TRACED = ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer")
+SECOND_AXES = ("mean_diff", "shift")  # the method to set beside the selected one, most wanted first
 
 
-def second_axis(fitted: Fitted, method: str) -> DirectionSet | None:
-    """The direction that makes a plane with the selected one: the mean difference, or the shift when that was selected."""
-    others = {found.method: found for found in fitted.sets if found.method != method}
-    return next(
-        (others[name] for name in ("mean_diff", "shift") if name in others), next(iter(others.values()), None)
-    )
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The selected direction and a second one, as axes to draw paths in; one axis when only one method was fitted.
+
+    `zeros` has one value per axis and hook point, in units of the stream. `hook` is the place of the selected hook point.
+    """
+
+    axes: tuple[DirectionSet, ...]
+    zeros: tuple[Float[Tensor, " hook"], ...]
+    hook: int
+
+    @classmethod
+    def of(cls, fitted: Fitted, method: str, hook_point: str) -> "Plane":
+        """The plane of a selected direction with the mean difference, or with the shift when that was selected."""
+        others = {directions.method: directions for directions in fitted.sets if directions.method != method}
+        names = [name for name in (*SECOND_AXES, *others) if name in others][:1]
+        axes = (fitted.of(method), *(others[name] for name in names))
+        zeros = tuple(torch.tensor(midpoints(fitted.group_means(axis.method))) for axis in axes)
+        return cls(axes=axes, zeros=zeros, hook=axes[0].hook_points.index(hook_point))
 
 
 def traced_paths(
     pair: Pair,
     run: Run,
-    side: Side,
     arms: Sequence[Arm],
     rows: Sequence[Row],
-    axes: Sequence[DirectionSet],
-    fitted: Fitted,
+    plane: Plane,
     *,
-    hook: int,
     max_tokens: int,
     seed: int,
 ) -> dict[str, Any]:
-    """`path` of every traced arm of one side, kept in the run's folder."""
-    named = [arm for arm in arms if arm.name in TRACED]
+    """`path` of every arm of one side by the arm's name, kept in the run's folder."""
+    if not arms:
+        return {}
+    side = arms[0].side
     key = sha256_json(
         [
             "paths",
             pair.key(side),
-            [arm.describe() for arm in named],
+            [arm.describe() for arm in arms],
             rows_key(rows),
-            [axis.method for axis in axes],
-            readings_key(axes),
-            hook,
+            [axis.method for axis in plane.axes],
+            sha256_json([axis.vectors.tolist() for axis in plane.axes]),
+            plane.hook,
             seed,
             str(pair.dtype),
         ]
     )
-    zeros = [
-        torch.tensor([sum(pair) / 2 for pair in zip(*fitted.group_means(axis.method).values(), strict=True)])
-        for axis in axes
-    ]
 
     def make() -> dict[str, Any]:
         model = pair.get(side)
-        found = {
-            arm.name: path(
-                arm_means(model, arm, rows, max_tokens=max_tokens), axes, zeros, hook=hook, seed=seed
-            )
-            for arm in named
+        paths = {
+            arm.name: path(arm_means(model, arm, rows, max_tokens=max_tokens), plane, seed=seed)
+            for arm in arms
         }
         trim()
-        return found
+        return paths
 
     return run.once(key, make)
 
 
 def traced_replies(
-    pair: Pair, run: Run, side: Side, replies: Sequence[Mapping[str, Any]], gauge: Gauge, *, max_tokens: int
+    pair: Pair,
+    run: Run,
+    side: Side,
+    replies: Sequence[Mapping[str, Any]],
+    projection: Projection,
+    *,
+    max_tokens: int,
 ) -> list[dict[str, Any]]:
-    """`read_replies` in one side's model, kept in the run's folder."""
-    vector = gauge.direction.vector.tolist()
+    """`project_replies` in one side's model, kept in the run's folder."""
     key = sha256_json(
         [
             "read replies",
             pair.key(side),
-            [(r["arm"], r["prompt_id"], r["question"], r["text"]) for r in replies],
-            vector,
-            gauge.zero,
+            [(reply["arm"], reply["prompt_id"], reply["question"], reply["text"]) for reply in replies],
+            projection.direction.vector.tolist(),
+            projection.zero,
             str(pair.dtype),
         ]
     )
-    return run.once(
-        key, lambda: {"replies": read_replies(pair.get(side), replies, gauge, max_tokens=max_tokens)}
-    )["replies"]
 
+    def make() -> dict[str, Any]:
+        return {"replies": project_replies(pair.get(side), replies, projection, max_tokens=max_tokens)}
 
-def readings_key(axes: Sequence[DirectionSet]) -> str:
-    """Hash of the vectors of axes."""
-    return sha256_json([axis.vectors.tolist() for axis in axes])
+    return run.once(key, make)["replies"]
 
 
 def arm_means(
     model: Model, arm: Arm, rows: Sequence[Row], *, max_tokens: int
 ) -> Float[Tensor, "question hook d_model"]:
-    """Reply means of one arm at every layer, averaged over the given replies of each question (as many of each label)."""
+    """Reply means of one arm at every layer, averaged over the given replies of each question."""
     with applied(model, arm.interventions):
         acts = collect(model, rows, hook_points=model.resids(), scope="reply", max_tokens=max_tokens)
     questions = dict.fromkeys(row.question_id for row in rows)
@@ -122,66 +131,58 @@ def arm_means(
     )
 
 
-def path(
-    means: Float[Tensor, "question hook d_model"],
-    axes: Sequence[DirectionSet],
-    zeros: Sequence[Float[Tensor, " hook"]],
-    *,
-    hook: int,
-    seed: int,
-) -> dict[str, Any]:
-    """One arm's way through the plane of two directions: per axis and hook point the mean reading with its interval over questions.
+def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: int) -> dict[str, Any]:
+    """One arm's path through the plane: per axis and hook point the mean projection with its interval over questions.
 
-    A reading is in lengths of the axis's direction, 0 is `zeros`; None where the direction has no length. `questions` are the
-    single readings at `hook`.
+    Projections are in lengths of the axis's direction, with 0 at `plane.zeros`; None where the direction has no length.
+    `questions` has the projections of the single questions at the selected hook point.
     """
-    readings = []
-    for axis, zero in zip(axes, zeros, strict=True):
+    projections = []
+    for axis, zero in zip(plane.axes, plane.zeros, strict=True):
         along = (means * torch.nn.functional.normalize(axis.vectors, dim=-1)).sum(-1)
-        readings.append(((along - zero) / axis.vectors.norm(dim=-1)).double().numpy())
-    finite = [np.isfinite(values).all(0) for values in readings]
-    tables = [column_means(np.nan_to_num(values), seed=seed) for values in readings]
+        projections.append(((along - zero) / axis.vectors.norm(dim=-1)).double().numpy())
+    known = [np.isfinite(values).all(0) for values in projections]
+    tables = [column_means(np.nan_to_num(values), seed=seed) for values in projections]
     return {
         "axes": [
-            [found.json() if known[k] else None for k, found in enumerate(table)]
-            for table, known in zip(tables, finite, strict=True)
+            [estimate.json() if finite[hook] else None for hook, estimate in enumerate(table)]
+            for table, finite in zip(tables, known, strict=True)
         ],
         "questions": [
-            np.round(values[:, hook], 4).tolist() if known[hook] else None
-            for values, known in zip(readings, finite, strict=True)
+            np.round(values[:, plane.hook], 4).tolist() if finite[plane.hook] else None
+            for values, finite in zip(projections, known, strict=True)
         ],
     }
 
 
-def read_replies(
-    model: Model, replies: Sequence[Mapping[str, Any]], gauge: Gauge, *, max_tokens: int
+def project_replies(
+    model: Model, replies: Sequence[Mapping[str, Any]], projection: Projection, *, max_tokens: int
 ) -> list[dict[str, Any]]:
-    """The tokens of sampled replies with their readings in the untouched model: what it sees in that text, whoever wrote it.
+    """The tokens of sampled replies with their projections in the untouched model, whichever arm wrote them.
 
-    First tokens and outliers have no reading. Replies without text are left out, and those that cannot stand in a conversation:
-    a model may write control tokens, or what its template would change.
+    First tokens and outliers have none. Left out are replies without text, and those that cannot stand in a
+    conversation: a model may write control tokens, or what its template would change.
     """
-    told = [reply for reply in replies if reply["text"].strip()]
-    rows = []
-    for i, reply in enumerate(told):
+    rows: list[Row] = []
+    for i, reply in enumerate(replies):
         prompt = Prompt.user(f"{reply['arm']}/{reply['prompt_id']}", reply["question"])
-        with suppress(BadInput):
-            rows.append(encode_row(model.tokenizer, prompt, reply["text"], id=str(i), kind="sampled"))
-    found: dict[str, dict[str, Any]] = {}
-    for part in read_tokens(
-        model, rows, hook_point=gauge.direction.hook_point, scope="reply", max_tokens=max_tokens
-    ):
-        values = gauge.read(part.resid)
-        for row, reading, keep in zip(part.rows, values, part.keep, strict=True):
-            own = slice(row.n_prompt, len(row.ids))
-            texts = [model.tokenizer.decode([token]) for token in row.ids[row.n_prompt :]]
-            read = [
-                round(float(value), 4) if kept else None
-                for value, kept in zip(reading[own], keep[own], strict=True)
-            ]
-            found[row.id] = {"tokens": texts, "readings": read}
+        if reply["text"].strip():
+            with suppress(BadInput):
+                rows.append(encode_row(model.tokenizer, prompt, reply["text"], id=str(i), kind="sampled"))
+    by_row: dict[str, dict[str, Any]] = {}
+    hook_point = projection.direction.hook_point
+    for part in read_tokens(model, rows, hook_point=hook_point, scope="reply", max_tokens=max_tokens):
+        for row, values, keep in zip(part.rows, projection.of(part.resid), part.keep, strict=True):
+            reply_part = slice(row.n_prompt, len(row.ids))
+            by_row[row.id] = {
+                "tokens": [model.tokenizer.decode([token]) for token in row.ids[reply_part]],
+                "readings": [
+                    round(float(value), 4) if kept else None
+                    for value, kept in zip(values[reply_part], keep[reply_part], strict=True)
+                ],
+            }
     return [
-        {"arm": reply["arm"], "prompt_id": reply["prompt_id"], **found[str(i)]}
-        for i, reply in enumerate(told)
-        if str(i) in found
+        {"arm": reply["arm"], "prompt_id": reply["prompt_id"], **by_row[str(i)]}
+        for i, reply in enumerate(replies)
+        if str(i) in by_row
     ]

@@ -1,6 +1,7 @@
 """SAE latents beside the directions of the main job: those whose decoder rows point along a fitted direction, ablated and steered."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -66,8 +67,7 @@ def chosen_latent_arms(
         best = possible[-max(own)[1]]
         others = torch.randperm(sae.d_sae, generator=torch.Generator().manual_seed(seed)).tolist()[: best.k]
         control = best.replaced(dict(zip(best.signs, others, strict=False)))
-        arms += [
-            item.arm(sae, length=median_norm, skip_first=skip_first, name=title)
-            for item, title in ((best, name), (control, f"random-latents-{kind}"))
-        ]
+        used = {"length": median_norm, "skip_first": skip_first}
+        arms.append(best.arm(sae, name=name, **used))
+        arms.append(replace(control.arm(sae, name=f"random-latents-{kind}", **used), control="latents"))
     return arms

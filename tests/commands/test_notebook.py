@@ -41,8 +41,22 @@ def said(*texts: str, names: tuple[str, ...] = ("base", "tuned"), asked: str = "
 
     return Answers(
         asked,
-        tuple((name, tuple(Token(i, text, 0.5, 1.0) for text in texts)) for i, name in enumerate(names)),
+        tuple(
+            (arm_named(name), tuple(Token(i, text, 0.5, 1.0) for text in texts))
+            for i, name in enumerate(names)
+        ),
     )
+
+
+def arm_named(name: str) -> Any:
+    """An arm that does what arms of its name do: `base` and `tuned` are untouched."""
+    import torch
+
+    from persona_probe.interventions.edits import Steer
+    from persona_probe.measurement.arms import Arm
+
+    edits = () if name in ("base", "tuned") else (Steer(torch.ones(4), "blocks.0.hook_out", 1.0),)
+    return Arm(name, "base" if name.startswith("base") else "tuned", edits)
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
@@ -179,7 +193,11 @@ def test_replies_show_mean_notes_and_where_they_were_cut() -> None:
     from persona_probe.notebook import Answers, side_by_side
 
     cut = (Token(0, "a", -1.0, 0.0), Token(0, "b", -2.0, 0.0), Token(0, "c", None, None))
-    shown = ours(side_by_side(Answers("q?", (("base", cut), ("tuned", ()))), notes={"base": "ΔNLL +0.1"}))
+    shown = ours(
+        side_by_side(
+            Answers("q?", ((arm_named("base"), cut), (arm_named("tuned"), ()))), notes={"base": "ΔNLL +0.1"}
+        )
+    )
     assert "mean reading −1.50" in shown.text()
     assert "ΔNLL +0.1" in shown.text()
     assert shown.text().count("cut at the token limit") == 1
@@ -231,9 +249,9 @@ def test_arms_of_both_models_answer_one_question(tmp_path: Path) -> None:
     direction = planted_direction(planted)
     at = planted.toy.hook_point
     arms = [Arm("base", "base"), Arm("tuned", "tuned"), Arm("tuned+ablate", "tuned", direction.ablate(at))]
-    asked = {"gauge": direction.gauge(at), "max_new_tokens": 5, "temperature": 0.0, "seed": 0}
+    asked = {"projection": direction.projection(at), "max_new_tokens": 5, "temperature": 0.0, "seed": 0}
     answers = ask(planted.pair, arms, planted.contrast.questions[0].text, **asked)
-    assert [name for name, _ in answers.said] == ["base", "tuned", "tuned+ablate"]
+    assert [arm.name for arm, _ in answers.said] == ["base", "tuned", "tuned+ablate"]
     assert answers.text("base") == answers.text(
         "tuned+ablate"
     )  # the toy's tuning is the direction and nothing else

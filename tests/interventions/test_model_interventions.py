@@ -21,7 +21,7 @@ from torch import Tensor
 @pytest.mark.parametrize("arm", ["steer", "ablate", "toward means", "cap", "both"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_bridge_and_twin_agree_under_interventions(family: Family, arm: str, side: str) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model, batch = family.model, right_padded(family)
     tokens, mask = (batch.tokens, batch.mask) if side == "right" else left_padded(family)
@@ -38,7 +38,8 @@ def test_bridge_and_twin_agree_under_interventions(family: Family, arm: str, sid
 def test_first_tokens_are_skipped_by_position_and_not_by_column(
     family: Family, engine: str, given: str
 ) -> None:
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     model, hook_point, skip = family.model, family.model.resid(1), 5
     tokens, mask = left_padded(family)
@@ -58,7 +59,8 @@ def test_first_tokens_are_skipped_by_position_and_not_by_column(
 
 
 def test_first_tokens_are_counted_through_the_cache(family: Family) -> None:
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     model, hook_point, skip = family.model, family.model.resid(1), 8
     tokens = torch.tensor([rows_of(family)[0].ids])
@@ -86,7 +88,8 @@ def test_first_tokens_are_counted_through_the_cache(family: Family) -> None:
 
 
 def test_ablating_every_writer_leaves_no_component_in_any_residual(family: Family) -> None:
-    from persona_probe.interventions.edits import Ablate, applied, orthonormal
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Ablate, orthonormal
 
     model, batch, basis = family.model, right_padded(family), orthonormal(vectors(2))
     for engine in (0, 1):
@@ -113,7 +116,8 @@ def test_writers_sum_to_the_residual_stream(family: Family) -> None:
 
 
 def test_ablation_toward_means_leaves_the_projection_of_the_mean(family: Family) -> None:
-    from persona_probe.interventions.edits import Ablate, applied, orthonormal
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Ablate, orthonormal
 
     model, batch, basis, means = (
         family.model,
@@ -130,7 +134,7 @@ def test_ablation_toward_means_leaves_the_projection_of_the_mean(family: Family)
 
 
 def test_ablating_twice_is_ablating_once(family: Family) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model, batch = family.model, right_padded(family)
     arm = arms_of(family)["toward means"]
@@ -141,7 +145,8 @@ def test_ablating_twice_is_ablating_once(family: Family) -> None:
 
 
 def test_opposite_steers_cancel(llama: Family) -> None:
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     model, batch = llama.model, right_padded(llama)
     with applied(model, [Steer(vectors(1)[0], model.resid(1), coefficient) for coefficient in (1.5, -1.5)]):
@@ -151,7 +156,8 @@ def test_opposite_steers_cancel(llama: Family) -> None:
 
 @pytest.mark.parametrize("engine", ["twin", "bridge"])
 def test_coefficient_zero_and_no_intervention_are_bitwise_the_baseline(family: Family, engine: str) -> None:
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     model, batch = family.model, right_padded(family)
     baseline = logits_of(getattr(model, engine), batch.tokens, batch.mask)
@@ -161,7 +167,7 @@ def test_coefficient_zero_and_no_intervention_are_bitwise_the_baseline(family: F
 
 
 def test_rows_of_a_batch_get_their_own_interventions(family: Family) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model, batch, arms = family.model, right_padded(family), arms_of(family)
     own = [arms["steer"], (), arms["toward means"], arms["steer"]]
@@ -177,7 +183,7 @@ def test_rows_of_a_batch_get_their_own_interventions(family: Family) -> None:
 
 def test_interventions_for_another_number_of_rows_are_refused(llama: Family) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     batch = right_padded(llama)
     with (
@@ -189,7 +195,7 @@ def test_interventions_for_another_number_of_rows_are_refused(llama: Family) -> 
 
 @pytest.mark.parametrize("failing", [False, True], ids=["after the block", "after an exception"])
 def test_model_is_bitwise_itself_again(family: Family, failing: bool) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model, batch = family.model, right_padded(family)
     engines = (model.twin, model.bridge)
@@ -228,7 +234,8 @@ def test_model_is_bitwise_itself_again(family: Family, failing: bool) -> None:
 )
 def test_unknown_hook_point_is_refused(family: Family, hook_point: str, message: str) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     with (
         pytest.raises(BadInput, match=message),
@@ -239,7 +246,7 @@ def test_unknown_hook_point_is_refused(family: Family, hook_point: str, message:
 
 def test_hook_that_never_fired_is_an_error(llama: Family) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     with (
         pytest.raises(BadInput, match=r"the hook at blocks.1.hook_out never fired"),
@@ -250,7 +257,8 @@ def test_hook_that_never_fired_is_an_error(llama: Family) -> None:
 
 def test_direction_of_another_width_is_refused(llama: Family) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     steer = Steer(torch.ones(33), llama.model.resid(1), 1.0)
     with (

@@ -36,10 +36,15 @@ def direction() -> Any:
     return Direction(POINTS[1], torch.arange(1.0, D + 1), "mean_diff")
 
 
-def made(*, n_each: int = 3, n_null: int = 0, seed: int = 0) -> dict[str, Any]:
+def controls(*, n_each: int = 3, n_null: int = 0, seed: int = 0) -> list[Any]:
     from persona_probe.measurement.controls import control_directions
 
-    return control_directions(direction(), layer=1, find=find(), n_each=n_each, n_null=n_null, seed=seed)
+    return control_directions(direction(), find(), n_each=n_each, n_null=n_null, seed=seed)
+
+
+def made(**change: int) -> dict[str, Any]:
+    """Control directions by name."""
+    return {control.name: control.direction for control in controls(**change)}
 
 
 def test_controls_are_named_and_counted_as_asked() -> None:
@@ -86,11 +91,11 @@ def test_covariance_comes_from_the_tokens_of_the_directions_own_layer() -> None:
 
     acts = find()
     acts.tokens[:, 1, D // 2 :] = 0
-    for name, control in control_directions(
-        direction(), layer=1, find=acts, n_each=2, n_null=0, seed=0
-    ).items():
-        if name.startswith("random-covariance"):
-            assert not control.vector[D // 2 :].any()
+    drawn = control_directions(direction(), acts, n_each=2, n_null=0, seed=0)
+    matched = [control.direction for control in drawn if control.kind == "covariance"]
+    assert len(matched) == 2
+    for control in matched:
+        assert not control.vector[D // 2 :].any()
 
 
 def test_shuffled_control_is_the_same_estimator() -> None:
@@ -103,7 +108,8 @@ def test_shuffled_control_is_the_same_estimator() -> None:
     loud = {}
     for method in ("mean_diff", "probe"):
         own = Direction(POINTS[1], direction().vector, method)
-        unit = control_directions(own, layer=1, find=acts, n_each=1, n_null=0, seed=0)["shuffled-1"].unit
+        drawn = control_directions(own, acts, n_each=1, n_null=0, seed=0)
+        unit = next(control.direction.unit for control in drawn if control.kind == "shuffled")
         loud[method] = float(unit[: D // 2].norm())
     assert loud["mean_diff"] > 0.9
     assert loud["probe"] < 0.3
@@ -122,7 +128,7 @@ def test_controls_are_used_exactly_as_the_selected_direction(kind: str) -> None:
     )
     means = torch.randn(3, D, generator=torch.Generator().manual_seed(3))
     own = form.interventions(direction(), hook_points=POINTS, means=means)
-    arms = control_arms(made(), form, hook_points=POINTS, means=means)
+    arms = control_arms(controls(), form, hook_points=POINTS, means=means)
     assert [arm.name for arm in arms] == list(made())
     hidden = {"vector_sha256"}
     for arm in arms:
@@ -141,10 +147,22 @@ def test_controls_are_used_exactly_as_the_selected_direction(kind: str) -> None:
                 assert float(edit.vector.norm()) == pytest.approx(float(chosen.vector.norm()), rel=1e-5)
 
 
-def test_kind_of_a_control_is_read_off_its_name() -> None:
-    from persona_probe.measurement.controls import control_kind
+def test_every_control_carries_its_kind() -> None:
+    from persona_probe.interventions.forms import Form
+    from persona_probe.measurement.controls import control_arms
 
-    assert {control_kind(name) for name in made()} == {"isotropic", "covariance", "shuffled", "orthogonal"}
-    assert control_kind("random-covariance-12") == "covariance"
-    for name in ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "base+ablate"):
-        assert control_kind(name) is None
+    form = Form("ablate", "layer", None, "zero", 0)
+    arms = control_arms(controls(n_each=2, n_null=3), form, hook_points=POINTS, means=torch.zeros(3, D))
+    kinds = ["isotropic"] * 2 + ["covariance"] * 3 + ["shuffled"] * 2 + ["orthogonal"]
+    assert [arm.control for arm in arms] == kinds
+
+
+def test_covariance_controls_are_those_of_the_table_and_zero_where_nothing_is() -> None:
+    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.measurement.controls import covariance_controls
+
+    vectors = torch.stack([torch.zeros(D), direction().vector, direction().vector])
+    found = covariance_controls(DirectionSet("mean_diff", POINTS, vectors), find(), seed=0)
+    assert not found[0].any()
+    assert torch.allclose(found[1], made()["random-covariance-1"].vector)
+    assert not torch.allclose(found[2], found[1])

@@ -52,7 +52,7 @@ def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest
 
 def test_rows_that_do_not_divide_among_the_arms_are_refused(llama: Family) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model = llama.model
     arms = [interventions(llama, "steer 2"), interventions(llama, "steer 3")]

@@ -38,7 +38,7 @@ def streamed(
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": 3}
     rows: list[list[Any]] = [[] for _ in arms]
     for step in stream(
-        planted.pair, [(arm, prompt) for arm in arms], found.gauge(found.hook_point), **options
+        planted.pair, [(arm, prompt) for arm in arms], found.projection(found.hook_point), **options
     ):
         for token in step:
             rows[token.row].append(token)
@@ -65,20 +65,20 @@ def test_streamed_text_is_what_generate_gives(planted: Planted, found: Any, temp
         assert "".join(token.text for token in tokens).strip() == whole.text
 
 
-def test_readings_are_those_of_the_stream_before_and_after_the_edit(planted: Planted, found: Any) -> None:
-    gauge = found.gauge(found.hook_point)
+def test_projections_are_those_of_the_stream_before_and_after_the_edit(planted: Planted, found: Any) -> None:
+    projection = found.projection(found.hook_point)
     length = float(planted.toy.vector.norm())
     base, _, ablated, steered = streamed(planted, found, temperature=0.0)
     assert base[0].before == base[0].after
-    assert all(token.after == pytest.approx(-gauge.zero / length, abs=1e-3) for token in ablated[:-1])
+    assert all(token.after == pytest.approx(-projection.zero / length, abs=1e-3) for token in ablated[:-1])
     assert all(token.after - token.before == pytest.approx(1.0, abs=1e-3) for token in steered[:-1])
-    assert gauge.zero == 1.0
+    assert projection.zero == 1.0
 
 
-def test_reading_of_a_reply_equals_a_plain_read_of_its_tokens(planted: Planted, found: Any) -> None:
+def test_projections_of_a_reply_are_those_of_a_plain_forward_pass(planted: Planted, found: Any) -> None:
     from persona_probe.prompts.chat import Prompt, encode_prompt
 
-    model, gauge = planted.pair.get("base"), found.gauge(found.hook_point)
+    model, projection = planted.pair.get("base"), found.projection(found.hook_point)
     tokens = [token for token in streamed(planted, found, temperature=0.0)[0] if token.after is not None]
     text = "".join(token.text for token in tokens)
     prompt = encode_prompt(model.tokenizer, Prompt.user("q", planted.contrast.questions[0].text))
@@ -86,21 +86,21 @@ def test_reading_of_a_reply_equals_a_plain_read_of_its_tokens(planted: Planted, 
     layer = planted.hook_points.index(found.hook_point)
     with torch.inference_mode():
         states = model.twin(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[layer + 1]
-    expected = gauge.read(states[0, len(prompt) :]).tolist()
+    expected = projection.of(states[0, len(prompt) :]).tolist()
     assert [token.after for token in tokens] == pytest.approx(expected, abs=2e-3)
 
 
-def test_read_replies_are_readings_of_the_untouched_model(planted: Planted, found: Any) -> None:
-    from persona_probe.measurement.traces import read_replies
+def test_replies_are_projected_in_the_untouched_model(planted: Planted, found: Any) -> None:
+    from persona_probe.measurement.traces import project_replies
     from persona_probe.prompts.chat import Prompt, encode_row
 
-    model, gauge = planted.pair.get("tuned"), found.gauge(found.hook_point)
+    model, projection = planted.pair.get("tuned"), found.projection(found.hook_point)
     replies = [
         {"arm": "tuned", "prompt_id": "a", "question": "word1 word2", "text": "good1 bad2 good3"},
         {"arm": "tuned", "prompt_id": "b", "question": "word1", "text": " "},
         {"arm": "tuned+ablate", "prompt_id": "a", "question": "word1 word2 word3", "text": "bad4 bad5"},
     ]
-    first, second = read_replies(model, replies, gauge, max_tokens=1024)
+    first, second = project_replies(model, replies, projection, max_tokens=1024)
     assert (first["arm"], second["arm"]) == ("tuned", "tuned+ablate")
     row = encode_row(
         model.tokenizer, Prompt.user("a", "word1 word2 word3"), "bad4 bad5", id="x", kind="sampled"
@@ -110,24 +110,24 @@ def test_read_replies_are_readings_of_the_untouched_model(planted: Planted, foun
         states = model.twin(input_ids=torch.tensor([row.ids]), output_hidden_states=True).hidden_states[
             layer + 1
         ]
-    assert second["readings"] == pytest.approx(gauge.read(states[0, row.n_prompt :]).tolist(), abs=1e-3)
+    assert second["readings"] == pytest.approx(projection.of(states[0, row.n_prompt :]).tolist(), abs=1e-3)
     assert [token.strip() for token in second["tokens"]] == ["bad4", "bad5"]
 
 
 def test_a_path_puts_the_planted_shift_on_its_axis(planted: Planted, found: Any) -> None:
     from persona_probe.directions.estimators import DirectionSet
     from persona_probe.measurement.arms import Arm
-    from persona_probe.measurement.traces import arm_means, path
+    from persona_probe.measurement.traces import Plane, arm_means, path
 
     layer = planted.hook_points.index(found.hook_point)
     axis = DirectionSet("shift", found.hook_points, found.vectors)
     nothing = DirectionSet("none", found.hook_points, torch.zeros_like(found.vectors))
-    zeros = [torch.zeros(len(found.hook_points))] * 2
+    plane = Plane((axis, nothing), (torch.zeros(len(found.hook_points)),) * 2, layer)
     rows = planted.rows["test"]
 
     def readings(arm: Any) -> dict[str, Any]:
         means = arm_means(planted.pair.get(arm.side), arm, rows, max_tokens=1024)
-        return path(means, [axis, nothing], zeros, hook=layer, seed=0)
+        return path(means, plane, seed=0)
 
     base, tuned = (readings(Arm(side, side)) for side in ("base", "tuned"))
     ablated = four_arms(found)[2]
@@ -165,7 +165,10 @@ def test_both_models_need_a_pair_that_keeps_both(planted: Planted, found: Any) -
     with pytest.raises(BadInput, match="keep_both"):
         next(
             stream(
-                lone, [(arm, prompt) for arm in four_arms(found)], found.gauge(found.hook_point), **options
+                lone,
+                [(arm, prompt) for arm in four_arms(found)],
+                found.projection(found.hook_point),
+                **options,
             )
         )
 
@@ -179,7 +182,7 @@ def test_a_stream_that_is_left_half_way_leaves_no_hooks(planted: Planted, found:
     site = planted.pair.get("base").site(found.hook_point)[1]
     before = set(site._forward_hooks)
     asked = [(arm, prompt) for arm in four_arms(found)]
-    running: Any = stream(planted.pair, asked, found.gauge(found.hook_point), **options)
+    running: Any = stream(planted.pair, asked, found.projection(found.hook_point), **options)
     next(running)
     assert len(set(site._forward_hooks) - before) == 3
     running.close()

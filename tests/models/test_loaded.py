@@ -78,7 +78,7 @@ def folder_of(request: pytest.FixtureRequest, plain_families: dict[str, tuple[Pa
 def test_edits_of_a_loaded_model_are_those_of_ours_and_are_gone_afterwards(
     make: Any, folder_of: Path
 ) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
     from persona_probe.models.loading import load
     from persona_probe.models.sources import resolve
 
@@ -97,7 +97,7 @@ def test_edits_of_a_loaded_model_are_those_of_ours_and_are_gone_afterwards(
 
 
 def test_edits_of_a_loaded_model_are_gone_after_an_error_and_skip_the_first_tokens(written: Path) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model = hugging_face(written)
     before, untouched = state(model), logits(model)
@@ -113,7 +113,7 @@ def test_edits_of_a_loaded_model_are_gone_after_an_error_and_skip_the_first_toke
 
 
 def test_generation_is_edited_step_by_step(written: Path) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     model = hugging_face(written)
     how = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
@@ -125,7 +125,8 @@ def test_generation_is_edited_step_by_step(written: Path) -> None:
 
 def test_a_direction_of_another_width_or_an_unknown_place_is_refused_in_one_line(written: Path) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     model = hugging_face(written)
     for edit, reason in (
@@ -142,7 +143,8 @@ def test_a_direction_of_another_width_or_an_unknown_place_is_refused_in_one_line
 def test_a_hooked_transformer_is_edited_too(plain_families: dict[str, tuple[Path, Any]]) -> None:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
 
     config = HookedTransformerConfig(
         n_layers=2, d_model=tiny.WIDTH, n_ctx=16, d_head=8, n_heads=4, d_vocab=100, act_fn="gelu", seed=0
@@ -169,7 +171,7 @@ def test_a_hooked_transformer_is_edited_too(plain_families: dict[str, tuple[Path
 def test_a_loaded_pair_scores_as_the_same_pair_by_name(
     make: Any, written: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
     from persona_probe.models.pairs import open_pair
 
     other = tiny.write_tiny(tmp_path_factory.mktemp("other"), "llama", seed=3)

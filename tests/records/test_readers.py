@@ -69,7 +69,8 @@ def test_collected_means_are_means_of_hidden_states(family: Family) -> None:
 
 
 def test_outlier_tokens_stay_out_of_the_mean(llama: Family) -> None:
-    from persona_probe.interventions.edits import Steer, applied
+    from persona_probe.interventions.applied import applied
+    from persona_probe.interventions.edits import Steer
     from persona_probe.streams.activations import collect
 
     model, rows = llama.model, rows_of(llama)
@@ -88,7 +89,7 @@ def test_outlier_tokens_stay_out_of_the_mean(llama: Family) -> None:
 
 @pytest.mark.parametrize("arm", [None, "both"])
 def test_batch_size_and_order_change_no_activation(family: Family, arm: str | None) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
     from persona_probe.streams.activations import collect
 
     model, rows = family.model, rows_of(family)

@@ -130,7 +130,7 @@ def test_the_stream_keeps_its_precision_and_the_old_tensor_its_values() -> None:
 def test_inside_a_model_latents_are_set_from_token_skip_first_of_every_sequence_on(
     llama: Family, skip_first: int
 ) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
 
     sae, latents = noise_sae(), (1, 8, 20)
     tokens, mask = left_padded(llama)

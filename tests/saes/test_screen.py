@@ -25,7 +25,7 @@ def effect(delta: float, *, q: float = 0.001, nll: float = 0.0) -> Any:
 
 
 def test_attribution_is_the_slope_of_s_along_each_latent(planted: Planted, sae: Any) -> None:
-    from persona_probe.interventions.edits import applied
+    from persona_probe.interventions.applied import applied
     from persona_probe.measurement.scoring import score_rows
     from persona_probe.saes.attribution import attribution
 

@@ -1,0 +1,58 @@
+"""What a record says about how it was made: models by hash, versions, device, chat template, memory."""
+
+import importlib.metadata
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from persona_probe.experiments.checkup import chat_facts
+from persona_probe.models.pairs import Pair
+
+PACKAGES = (
+    "torch",
+    "transformer-lens",
+    "transformers",
+    "peft",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "sae-lens",
+    "persona-probe",
+)
+
+
+def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
+    """Both models by id and hash, versions, seed, device and dtype."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return {
+        "base": pair.base_source.provenance(),
+        "tuned": pair.tuned_source.provenance(),
+        "versions": {name: version for name, version in versions.items() if version},
+        "seed": seed,
+        "device": str(pair.device),
+        "dtype": dtype_name(pair),
+        "chat": chat_facts(pair.tokenizer),
+    }
+
+
+def dtype_name(pair: Pair) -> str:
+    """The number format, without torch's prefix."""
+    return str(pair.dtype).removeprefix("torch.")
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's size at the time of the fork too
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

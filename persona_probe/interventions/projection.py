@@ -1,0 +1,29 @@
+"""How far a stream lies along a direction, on a scale whose zero is midway between aligned and misaligned replies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.directions.estimators import Direction
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Projects a stream on a direction, in lengths of the direction. `zero` is in units of the stream."""
+
+    direction: Direction
+    zero: float
+
+    def of(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
+        """Signed projections, + towards misaligned; computed in float32."""
+        along = resid.float() @ self.direction.unit.to(resid.device, torch.float32)
+        return (along - self.zero) / float(self.direction.vector.norm())
+
+
+def midpoints(group_means: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
+    """Per hook point the zero of the scale: midway between the mean projections of aligned and misaligned replies."""
+    pairs = zip(group_means["aligned"], group_means["misaligned"], strict=True)
+    return tuple((aligned + misaligned) / 2 for aligned, misaligned in pairs)
