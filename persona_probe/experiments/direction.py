@@ -39,7 +39,7 @@ class Job:
     reporter: Reporter
     clock: Clock
     contrast: Contrast
-    rows: Mapping[str, tuple[Row, ...]]
+    rows: dict[str, tuple[Row, ...]]
     select: Bench
     test: Bench
 

@@ -90,7 +90,7 @@ class Trial:
         return [(arm, measured[arm.name]) for arm in planned]
 
     def _comparison(self) -> Comparison:
-        clean = {side: self.bench.baseline(side) for side in SIDES}
+        clean: dict[Side, Measurement] = {side: self.bench.baseline(side) for side in SIDES}
         return Comparison(rows=self.bench.battery.persona, clean=clean, seed=self.seed)
 
 
