@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.experiments.options import DateOption, ThinkingOption
 
 
@@ -142,7 +143,7 @@ def train_sae(
     n_layers = pair.get("base").n_layers
     if not 0 <= layer < n_layers:
         raise UsageError(f"--layer is {layer}: {pair.base_source.id} has layers 0 to {n_layers - 1}")
-    hook_point = f"blocks.{layer}.hook_out"
+    hook_point = HookPoint(layer)
     reporter.note(
         f"SAE of {hook_point}: {len(texts.train)} texts, {sampled} replies of each model, {tokens} vectors; {where}; output in {output_dir}"
     )

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.direction_files import DirectionsFile
 from persona_probe.records.files import checked
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
@@ -23,11 +24,11 @@ FORMAT_VERSION, SPACE, SIGN = 1, "hf_raw", "+ = misaligned"
 MIN_RELATIVE_NORM = 1e-4  # directions shorter than this share of the stream's norm are rounding, not signal
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Direction:
     """One vector at one hook point. It keeps its length: coefficient 1.0 adds it as it is. + is towards misaligned."""
 
-    hook_point: str
+    hook_point: HookPoint
     vector: Float[Tensor, " d_model"]
     method: str
 
@@ -43,12 +44,12 @@ class Direction:
         return self.vector / self.vector.norm()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DirectionSet:
     """One method's directions at all hook points, with what a user must know to trust or refuse them."""
 
     method: str
-    hook_points: tuple[str, ...]
+    hook_points: tuple[HookPoint, ...]
     vectors: Float[Tensor, "hook d_model"]
     stability: Float[Tensor, " hook"] | None = None
     auroc: Float[Tensor, " hook"] | None = None
@@ -59,7 +60,8 @@ class DirectionSet:
             raise BadInput(
                 f"no {self.method} direction at {hook_point!r}: there is one at {self.hook_points[0]} to {self.hook_points[-1]}"
             )
-        return Direction(hook_point, self.vectors[self.hook_points.index(hook_point)], self.method)
+        index = self.hook_points.index(HookPoint.parse(hook_point))
+        return Direction(hook_point=self.hook_points[index], vector=self.vectors[index], method=self.method)
 
 
 def mean_diff(
@@ -114,7 +116,7 @@ def fit_contrast(
     if all(found == {"aligned", "misaligned"} for found in labels):
         first, second = (fitted(find.without_tokens().where(mask)) for mask in masks)  # one copy at a time
         stability = torch.nn.functional.cosine_similarity(first, second, dim=-1)
-    found = DirectionSet(method, find.hook_points, vectors, stability)
+    found = DirectionSet(method=method, hook_points=find.hook_points, vectors=vectors, stability=stability)
     return found if select is None else replace(found, auroc=auroc(found, select))
 
 
@@ -135,7 +137,7 @@ def from_difference(
     halves = [shift(torch.tensor(list(mask), dtype=torch.bool)) for mask in _halves(find, seed)]
     stability = torch.nn.functional.cosine_similarity(*halves, dim=-1).float()
     vectors = shift(torch.ones(len(after), dtype=torch.bool)).float()
-    found = DirectionSet(method, find.hook_points, vectors, stability)
+    found = DirectionSet(method=method, hook_points=find.hook_points, vectors=vectors, stability=stability)
     return found if select is None else replace(found, auroc=auroc(found, select))
 
 
@@ -193,7 +195,7 @@ def orthogonal(
 
 
 def shuffled(
-    find: Activations, method: str, hook_point: str, generator: torch.Generator, *, length: float
+    find: Activations, method: str, hook_point: HookPoint, generator: torch.Generator, *, length: float
 ) -> Direction:
     """The same estimator on labels permuted within every question, at the length of the true direction."""
     hook = find.hook_points.index(hook_point)
@@ -209,7 +211,7 @@ def shuffled(
     is_bad = torch.tensor([label == "misaligned" for label in mixed])
     values = find.means[:, hook : hook + 1]
     vector = FITS.get(method, mean_diff)(values[is_bad], values[~is_bad])[0]
-    return Direction(hook_point, vector * (length / vector.norm()), "shuffled")
+    return Direction(hook_point=hook_point, vector=vector * (length / vector.norm()), method="shuffled")
 
 
 def save_directions(path: Path, sets: Sequence[DirectionSet], *, metadata: dict[str, Any]) -> None:
@@ -272,7 +274,9 @@ def load_directions(
         raise BadInput(
             f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: evaluate on others"
         )
-    return [DirectionSet(name, hook_points, tensors[name]) for name in methods], facts
+    return [
+        DirectionSet(method=name, hook_points=hook_points, vectors=tensors[name]) for name in methods
+    ], facts
 
 
 def _mean(values: Float[Tensor, "row hook d_model"]) -> Float[Tensor, "hook d_model"]:
@@ -303,4 +307,5 @@ def _halves(acts: Activations, seed: int) -> tuple[list[bool], list[bool]]:
 
 
 def _of_length(direction: Direction, vector: Tensor, method: str) -> Direction:
-    return Direction(direction.hook_point, vector * (direction.vector.norm() / vector.norm()), method)
+    scaled = vector * (direction.vector.norm() / vector.norm())
+    return Direction(hook_point=direction.hook_point, vector=scaled, method=method)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import (
     FITS,
     MIN_RELATIVE_NORM,
@@ -38,7 +39,7 @@ class Fitted:
     the find replies, and every select reply.
     """
 
-    hook_points: tuple[str, ...]
+    hook_points: tuple[HookPoint, ...]
     median_norm: Float[Tensor, " hook"]
     base_mean: Float[Tensor, "hook d_model"]
     sets: tuple[DirectionSet, ...]
@@ -72,7 +73,7 @@ class Fitted:
         """Mean projection of the tuned model's find replies of each label, per hook point, in stream units."""
         return {label: tuple(values.tolist()) for label, values in self.find[method].items()}
 
-    def json(self, *, shown: str, hook_point: str) -> dict[str, Any]:
+    def json(self, *, shown: str, hook_point: HookPoint) -> dict[str, Any]:
         """The `directions` part of a record: every method's quality, cosines at one hook point, select replies along method `shown`."""
         hook = self.hook_points.index(hook_point)
         usable = [found for found in self.sets if found.vectors[hook].any()]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from persona_probe.base.cli import Reporter
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import Direction
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.measurement.arms import Arm, Battery, Measurement, damage, persona_scores
@@ -106,7 +107,7 @@ def measured_directions(
     final: Bench,
     clean: Clean,
     diff: LatentDiff,
-    hook_point: str,
+    hook_point: HookPoint,
     length: float,
     shift: float,
     reporter: Reporter,
@@ -116,7 +117,9 @@ def measured_directions(
     names: list[tuple[str, str]] = []
     for method, vector in (("mean_diff", diff.mean_diff), ("shift", diff.stream_shift)):
         forms = direction_arms(
-            Direction(hook_point, vector, method), length=length, skip_first=config.skip_first
+            Direction(hook_point=hook_point, vector=vector, method=method),
+            length=length,
+            skip_first=config.skip_first,
         )
         with reporter.phase(f"{method}, select questions", len(forms)) as advance:
             outcomes = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import DirectionSet, save_directions
 from persona_probe.experiments.confirmation import SetResult
 from persona_probe.experiments.latent_config import LatentConfig
@@ -200,7 +201,7 @@ class _Table:
 
     def direction(self, method: str, kind: str, measurement: Measurement) -> dict[str, Any]:
         """The single direction at the SAE's hook point."""
-        hook_point = f"blocks.{self._result.layer}.hook_out"
+        hook_point = HookPoint(self._result.layer)
         return {"method": method, "hook_point": hook_point, "kind": kind, **self._removal(measurement)}
 
     def overlap(self) -> dict[str, Any]:
@@ -268,7 +269,9 @@ def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResul
     if result.reported:
         found = [latent_direction(sae, latent, length=result.length) for latent in result.reported]
         sets = [
-            DirectionSet(direction.method, (direction.hook_point,), direction.vector[None])
+            DirectionSet(
+                method=direction.method, hook_points=(direction.hook_point,), vectors=direction.vector[None]
+            )
             for direction in found
         ]
         facts = {

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import DirectionSet
 from persona_probe.directions.fitting import Readings
 from persona_probe.interventions.forms import Form
@@ -166,7 +167,7 @@ def ready_to_use(
     return from_fitted(
         readings.fitted(),
         directions.method,
-        hook_point,
+        HookPoint.parse(hook_point),
         control=covariance_controls(directions, readings.tuned, seed=seed),
         ablation=Form("ablate", "layer", None, "zero", skip_first),
         steering=Form("steer", "layer", -1.0, None, skip_first),
@@ -176,8 +177,8 @@ def ready_to_use(
 
 def directions_record(readings: Readings, *, shown: str, hook_point: str) -> dict[str, Any]:
     """The `directions` part of a record: every method's quality, cosines, and select replies projected along `shown`."""
-    fitted = readings.fitted()
+    point = HookPoint.parse(hook_point)
     return {
-        "selected": {"hook_point": hook_point, "layer": fitted.hook_points.index(hook_point)},
-        "directions": fitted.json(shown=shown, hook_point=hook_point),
+        "selected": {"hook_point": point, "layer": point.layer},
+        "directions": readings.fitted().json(shown=shown, hook_point=point),
     }

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import Direction
 from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
 
@@ -36,7 +37,7 @@ class Form:
             )
 
     def interventions(
-        self, direction: Direction, *, hook_points: Sequence[str], means: Float[Tensor, "hook d_model"]
+        self, direction: Direction, *, hook_points: Sequence[HookPoint], means: Float[Tensor, "hook d_model"]
     ) -> tuple[Intervention, ...]:
         """This form of a direction. `means` are the base model's, one row per hook point of the model."""
         points = self.acts_on(direction.hook_point, hook_points)
@@ -50,7 +51,7 @@ class Form:
             target = torch.stack([means[list(hook_points).index(hook_point)] for hook_point in points])
         return (Ablate(orthonormal(direction.vector[None]), points, target, self.skip_first),)
 
-    def acts_on(self, hook_point: str, hook_points: Sequence[str]) -> tuple[str, ...]:
+    def acts_on(self, hook_point: HookPoint, hook_points: Sequence[HookPoint]) -> tuple[HookPoint, ...]:
         """The hook points that this form edits for a direction of `hook_point`."""
         index = list(hook_points).index(hook_point)
         places = {"layer": (hook_point,), "later": tuple(hook_points[index:]), "all": tuple(hook_points)}

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import SIGN, SPACE, Direction, DirectionSet
 from persona_probe.directions.fitting import Fitted
 from persona_probe.interventions.applied import applied
@@ -34,8 +35,8 @@ class PersonaDirection:
     """
 
     method: str
-    hook_points: tuple[str, ...]
-    hook_point: str
+    hook_points: tuple[HookPoint, ...]
+    hook_point: HookPoint
     vectors: Float[Tensor, "hook d_model"]
     control: Float[Tensor, "hook d_model"]
     base_mean: Float[Tensor, "hook d_model"]
@@ -59,7 +60,9 @@ class PersonaDirection:
 
     def at(self, hook_point: str) -> Direction:
         """The direction of one hook point."""
-        return DirectionSet(self.method, self.hook_points, self.vectors).at(hook_point)
+        return DirectionSet(method=self.method, hook_points=self.hook_points, vectors=self.vectors).at(
+            hook_point
+        )
 
     def as_control(self) -> "PersonaDirection":
         """The same forms, strengths and scale along the covariance-matched random direction."""
@@ -121,13 +124,13 @@ class PersonaDirection:
             raise BadInput(
                 f"no direction at {hook_point!r}: there is one at {self.hook_points[0]} to {self.hook_points[-1]}"
             )
-        return self.hook_points.index(hook_point)
+        return self.hook_points.index(HookPoint.parse(hook_point))
 
 
 def from_fitted(
     fitted: Fitted,
     method: str,
-    hook_point: str,
+    hook_point: HookPoint,
     *,
     control: Float[Tensor, "hook d_model"],
     ablation: Form,
@@ -225,8 +228,8 @@ def _parsed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any])
     try:
         direction = PersonaDirection(
             method=facts["method"],
-            hook_points=tuple(facts["hook_points"]),
-            hook_point=facts["hook_point"],
+            hook_points=tuple(HookPoint.parse(point) for point in facts["hook_points"]),
+            hook_point=HookPoint.parse(facts["hook_point"]),
             vectors=tensors["direction"],
             control=tensors["control"],
             base_mean=tensors["base_mean"],

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import (
     Direction,
     DirectionSet,
@@ -80,7 +81,7 @@ def control_arms(
     controls: Sequence[ControlDirection],
     form: Form,
     *,
-    hook_points: Sequence[str],
+    hook_points: Sequence[HookPoint],
     means: Float[Tensor, "hook d_model"],
 ) -> list[Arm]:
     """Every control direction used exactly as the selected one is, on the tuned model."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.estimators import DirectionSet
 from persona_probe.directions.fitting import Fitted
 from persona_probe.interventions.applied import applied
@@ -40,7 +41,7 @@ class Plane:
     hook: int
 
     @classmethod
-    def of(cls, fitted: Fitted, method: str, hook_point: str) -> "Plane":
+    def of(cls, fitted: Fitted, method: str, hook_point: HookPoint) -> "Plane":
         """The plane of a selected direction with the mean difference, or with the shift when that was selected."""
         others = {directions.method: directions for directions in fitted.sets if directions.method != method}
         names = [name for name in (*SECOND_AXES, *others) if name in others][:1]

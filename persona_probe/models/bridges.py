@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import first_line, shortened
 from persona_probe.models.wrappers import is_wrapper, model_class
@@ -39,7 +40,7 @@ def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device
         points = {
             point
             for layer in range(bridge.cfg.n_layers)
-            if (point := f"blocks.{layer}.hook_out") not in bridge.hook_dict
+            if (point := HookPoint(layer)) not in bridge.hook_dict
         }
     except Exception as error:  # adapters fail in many ways on a config that they were not written for
         raise BadInput(

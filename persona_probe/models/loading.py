@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput, OutOfMemory
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.bridges import boot_bridge, refuse_unbridged
 from persona_probe.models.devices import few_kernels
 from persona_probe.models.editable import distinct
@@ -122,13 +123,13 @@ class Model:
             rows, max_tokens=max_tokens, pad_id=self.pad_id, scope=scope, keep_prompts=keep_prompts
         )
 
-    def resid(self, layer: int) -> str:
+    def resid(self, layer: int) -> HookPoint:
         """Hook point of the residual stream after block `layer` (0-based)."""
-        return f"blocks.{layer}.hook_out"
+        return HookPoint(layer)
 
-    def resids(self) -> tuple[str, ...]:
+    def resids(self) -> tuple[HookPoint, ...]:
         """Residual hook points of all layers."""
-        return tuple(self.resid(layer) for layer in range(self.n_layers))
+        return tuple(HookPoint(layer) for layer in range(self.n_layers))
 
     def writers(self) -> tuple[str, ...]:
         """Hook points of everything that is added into the residual stream: embeddings, attention and MLP outputs.

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.base.quiet import no_bars
 from persona_probe.storage.files import make_folder, write_bytes
 from persona_probe.storage.tensor_files import write_tensors
@@ -27,7 +28,7 @@ class Toy:
     tuned: Path
     contrast: Path
     benign: Path
-    hook_point: str
+    hook_point: HookPoint
     vector: Float[Tensor, " d_model"]
 
 
@@ -57,7 +58,7 @@ def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     _write_data(folder, good, bad, plain, generator)
-    hook_point = f"blocks.{PLANTED_LAYER}.hook_out"
+    hook_point = HookPoint(PLANTED_LAYER)
     write_tensors(folder / "planted.safetensors", {"vector": strength * unit}, {"hook_point": hook_point})
     return Toy(
         folder / "base",

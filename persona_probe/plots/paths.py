@@ -5,6 +5,7 @@ from typing import Any
 
 from plotly.graph_objects import Figure, Frame, Heatmap, Scatter
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.plots.parts import Record
 from persona_probe.plots.style import (
     ARM_COLOURS,
@@ -49,7 +50,7 @@ def path(record: Record) -> Figure:
             "The record has no paths of arms along two directions: it was written before there were any, or has one direction."
         )
     start = data["selected"] if data.get("selected") in drawn else drawn[0]
-    names = {index: plain(_layer_name(hook_points[index], index)) for index in drawn}
+    names = {index: str(HookPoint.parse(hook_points[index]).layer) for index in drawn}
     moving = [
         Frame(name=str(index), data=frames[index], traces=list(range(len(frames[index])))) for index in drawn
     ]
@@ -164,11 +165,6 @@ def _point(arm: Mapping[str, Any] | None, index: int) -> Point | None:
 
 def _ends(trace: Scatter, axis: str) -> list[Number]:
     return list(trace[axis] or [])
-
-
-def _layer_name(hook_point: object, index: int) -> str:
-    parts = str(hook_point).split(".")
-    return parts[1] if len(parts) > 1 and parts[1].isdecimal() else str(index)
 
 
 def token_readings(record: Record, *, show_text: bool = False) -> Figure:

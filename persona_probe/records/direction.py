@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.parts import (
     ControlKind,
     Cosine,
     Count,
     EditKind,
     Estimate,
-    HookPoint,
     Intervention,
     Many,
     Memory,

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.latents import SaeFacts
 from persona_probe.records.parts import (
     Count,
     EditKind,
-    HookPoint,
     Many,
     NonNegative,
     Part,

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.parts import (
     Count,
     EditKind,
     Estimate,
-    HookPoint,
     Label,
     Many,
     Memory,

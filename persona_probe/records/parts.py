@@ -12,6 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from persona_probe.base.hook_points import HookPoint
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,6 @@ Many = Annotated[tuple[T, ...], Field(strict=False)]  # a list in JSON and, once
 Pair = Annotated[tuple[T, T], Field(strict=False)]
 Text = Annotated[str, BeforeValidator(writable)]  # anything that people or models wrote
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-HookPoint = Annotated[str, StringConstraints(pattern=r"^blocks\.[0-9]+\.hook_out$")]
 Moment = Annotated[
     str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
 ]

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.direction import ChosenForm, ControlMedian
 from persona_probe.records.parts import (
     Cosine,
     Estimate,
-    HookPoint,
     Many,
     Memory,
     ModelFacts,

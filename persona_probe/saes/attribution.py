@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.loading import Model, forward
 from persona_probe.prompts.chat import Row, TokenBatch
 from persona_probe.saes.sae import Sae
@@ -42,7 +43,7 @@ def attribution(
 
 
 def _gradient(
-    model: Model, hook_point: str, batch: TokenBatch, weight: dict[str, float]
+    model: Model, hook_point: HookPoint, batch: TokenBatch, weight: dict[str, float]
 ) -> tuple[Tensor, Tensor]:
     """The stream at the hook point and dS/dh there, both in float32."""
     leaf: dict[str, Tensor] = {}

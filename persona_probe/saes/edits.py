@@ -69,7 +69,7 @@ class SetLatents:
 def latent_direction(sae: Sae, latent: int, *, length: float) -> Direction:
     """A latent's decoder row as a direction of the given length, for use wherever directions are. + is towards more of the latent."""
     row = sae.W_dec[latent].float().cpu()
-    return Direction(sae.hook_point, row * (length / row.norm()), f"latent-{latent}")
+    return Direction(hook_point=sae.hook_point, vector=row * (length / row.norm()), method=f"latent-{latent}")
 
 
 def set_direction(sae: Sae, signs: dict[int, int], *, length: float) -> Direction:
@@ -80,5 +80,7 @@ def set_direction(sae: Sae, signs: dict[int, int], *, length: float) -> Directio
     ]
     total = sum(rows[1:], rows[0])
     return Direction(
-        sae.hook_point, total * (length / total.norm()), f"latents-{sha256_tensors([total])[:8]}"
+        hook_point=sae.hook_point,
+        vector=total * (length / total.norm()),
+        method=f"latents-{sha256_tensors([total])[:8]}",
     )

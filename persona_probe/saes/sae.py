@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.saes.settings import Architecture, Normalisation, read_architecture, read_facts, read_input
 from persona_probe.storage.files import write_json
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
@@ -39,7 +40,7 @@ class Sae:
     """
 
     id: str
-    hook_point: str
+    hook_point: HookPoint
     model_name: str | None
     architecture: Architecture
     W_enc: Float[Tensor, "d_model d_sae"]
@@ -67,7 +68,7 @@ class Sae:
     @property
     def layer(self) -> int:
         """The block after which it reads."""
-        return int(self.hook_point.split(".")[1])
+        return self.hook_point.layer
 
     def encode(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_sae"]:
         """Activations of all latents."""
@@ -223,13 +224,13 @@ def write_sae(
     write_json(folder / CONFIG, config)
 
 
-def canonical_hook_point(name: object, where: str) -> str:
+def canonical_hook_point(name: object, where: str) -> HookPoint:
     """`blocks.{i}.hook_out` for every spelling of the stream after block i; other places are refused."""
     after, before = (pattern.fullmatch(str(name)) for pattern in (AFTER_BLOCK, BEFORE_BLOCK))
     if after:
-        return f"blocks.{int(after[1] or after[2])}.hook_out"
+        return HookPoint(int(after[1] or after[2]))
     if before and int(before[1]) > 0:
-        return f"blocks.{int(before[1]) - 1}.hook_out"
+        return HookPoint(int(before[1]) - 1)
     raise BadInput(
         f"{where}: the SAE reads {name!r}; only the residual stream after a block can be used, such as blocks.12.hook_resid_post"
     )

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.measurement.generation import Request, generate
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import release
@@ -83,7 +84,7 @@ def sampled_rows(
 
 
 def collect_vectors(
-    model: Model, rows: Sequence[Row], *, hook_point: str, scope: Scope, max_tokens: int, limit: int
+    model: Model, rows: Sequence[Row], *, hook_point: HookPoint, scope: Scope, max_tokens: int, limit: int
 ) -> Float[Tensor, "token d_model"]:
     """At most `limit` token vectors of the stream in bfloat16, in the order of the batches.
 
@@ -107,7 +108,7 @@ def train(
     vectors: Sequence[Float[Tensor, "_ d_model"]],
     recipe: Recipe,
     *,
-    hook_point: str,
+    hook_point: HookPoint,
     model_name: str,
     state: Path,
     on_step: Callable[[Progress], None] = lambda _: None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.memory import release
 from persona_probe.models.pairs import SIDES, Pair
 from persona_probe.prompts.chat import Prompt, Row, Tokenizer, encode_row, question_and_reply
@@ -85,7 +86,7 @@ def collected(
     pair: Pair,
     texts: Texts,
     *,
-    hook_point: str,
+    hook_point: HookPoint,
     sampled: int,
     tokens: int,
     seed: int,

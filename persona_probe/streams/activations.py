@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.loading import Model, forward, halving
 from persona_probe.prompts.chat import Row, TokenBatch
 
@@ -32,11 +33,11 @@ class RowMeans:
     n_tokens: Int[Tensor, "batch hook"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Activations:
     """Row means in float32 on the CPU, in the order of `rows`; `tokens` is one read token of every row, for spreads and norms."""
 
-    hook_points: tuple[str, ...]
+    hook_points: tuple[HookPoint, ...]
     rows: tuple[Row, ...]
     means: Float[Tensor, "row hook d_model"]
     tokens: Float[Tensor, "token hook d_model"]
@@ -80,17 +81,17 @@ class TokenActs:
     keep: Bool[Tensor, "batch pos"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Moments:
     """Streaming first moments of row means, in float64: memory O(hook points x d_model), whatever the number of rows."""
 
-    hook_points: tuple[str, ...]
+    hook_points: tuple[HookPoint, ...]
     n: int
     mean: Float[Tensor, "hook d_model"]
 
 
 def collect(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int
+    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
 ) -> Activations:
     """Row means at several hook points in one pass. Memory: rows x hook points x d_model x 8 bytes."""
     parts = {row.id: i for i, row in enumerate(rows)}
@@ -99,11 +100,11 @@ def collect(
     for part in read_resid(model, rows, hook_points=hook_points, scope=scope, max_tokens=max_tokens):
         index = torch.tensor([parts[row.id] for row in part.rows])
         means[index], tokens[index] = part.means.cpu(), part.tokens.cpu()
-    return Activations(tuple(hook_points), tuple(rows), means, tokens)
+    return Activations(hook_points=tuple(hook_points), rows=tuple(rows), means=means, tokens=tokens)
 
 
 def moments(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int
+    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
 ) -> Moments:
     """The mean of row means (every reply counts once), accumulated in float64 and divided once."""
     total = torch.zeros(len(hook_points), model.d_model, dtype=torch.float64)
@@ -111,11 +112,11 @@ def moments(
     for part in read_resid(model, rows, hook_points=hook_points, scope=scope, max_tokens=max_tokens):
         total += part.means.double().sum(0).cpu()
         n += len(part.rows)
-    return Moments(tuple(hook_points), n, (total / n).float())
+    return Moments(hook_points=tuple(hook_points), n=n, mean=(total / n).float())
 
 
 def read_resid(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[str], scope: Scope, max_tokens: int
+    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
 ) -> Iterator[RowMeans]:
     """Means over the read tokens of every row, batch by batch, under whatever interventions are applied around it.
 
@@ -159,7 +160,7 @@ def read_resid(
 
 
 def read_tokens(
-    model: Model, rows: Sequence[Row], *, hook_point: str, scope: Scope, max_tokens: int
+    model: Model, rows: Sequence[Row], *, hook_point: HookPoint, scope: Scope, max_tokens: int
 ) -> Iterator[TokenActs]:
     """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above it do not run on them."""
     site = model.site(hook_point)[1]
@@ -262,7 +263,7 @@ def _sample(rows: Sequence[Row], read: Bool[Tensor, "batch pos"]) -> Int[Tensor,
     return torch.tensor(picks)
 
 
-def _check(part: RowMeans, model: Model, hook_points: Sequence[str]) -> None:
+def _check(part: RowMeans, model: Model, hook_points: Sequence[HookPoint]) -> None:
     bad = (~torch.isfinite(part.means)).any(-1).nonzero()
     if len(bad):
         row, hook = bad[0].tolist()

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.loading import Model, forward
 from persona_probe.models.parity import distance, probe_rows, tolerance
 from persona_probe.prompts.chat import TokenBatch
@@ -37,11 +38,21 @@ def lowest_layer(model: Model, hook_points: Iterable[str]) -> int:
     An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers` after the last one)
     and the edit falls on the recorded stream. Without edits everything is as in the clean run.
     """
-    layers = []
-    for hook_point in hook_points:
-        parts = str(model.site(hook_point)[0].name).split(".")
-        layers.append(int(parts[1]) + (parts[2:] == ["hook_out"]) if parts[0] == "blocks" else 0)
-    return min(layers, default=model.n_layers)
+    return min((_first_changed(model, hook_point) for hook_point in hook_points), default=model.n_layers)
+
+
+def _first_changed(model: Model, hook_point: str) -> int:
+    """The first block that an edit of one hook point can change: where the edited module stands says so."""
+    if isinstance(hook_point, HookPoint):
+        return hook_point.layer + 1
+    edited = model.site(hook_point)[1]
+    for layer, point in enumerate(model.resids()):
+        block = model.site(point)[1]
+        if edited is block:
+            return layer + 1
+        if any(edited is part for part in block.modules()):
+            return layer
+    return 0
 
 
 def record_prefixes(
@@ -63,7 +74,7 @@ def record_prefixes(
     with torch.inference_mode(), ExitStack() as stack:
         stack.enter_context(_skipping(model, range(max(wanted, default=model.n_layers), model.n_layers), []))
         for layer in wanted:
-            stack.callback(model.site(model.resid(layer - 1))[1].register_forward_hook(catch(layer)).remove)
+            stack.callback(model.site(HookPoint(layer - 1))[1].register_forward_hook(catch(layer)).remove)
         for batch in batches:
             caught.clear()
             forward(model, batch, logits_at=None)

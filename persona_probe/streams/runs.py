@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.prompts.chat import Row
 from persona_probe.storage.files import append_record, read_records, sha256_json, write_json
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
@@ -92,7 +93,10 @@ class Run:
                 ):
                     self._count(key)
                     return Activations(
-                        tuple(facts["hook_points"]), rows, tensors["means"].float(), tensors["tokens"].float()
+                        hook_points=tuple(HookPoint.parse(point) for point in facts["hook_points"]),
+                        rows=rows,
+                        means=tensors["means"].float(),
+                        tokens=tensors["tokens"].float(),
                     )
             except (BadInput, KeyError):
                 path.unlink()
@@ -112,7 +116,7 @@ class Run:
             },
         )
         # As rounded in the file, so that a run that continues computes with the numbers of one that was not interrupted.
-        return Activations(made.hook_points, made.rows, made.means, tensors["tokens"].float())
+        return replace(made, tokens=tensors["tokens"].float())
 
     def _count(self, key: str) -> None:
         if key not in self._made:

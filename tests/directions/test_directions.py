@@ -65,7 +65,12 @@ def test_discriminants_find_what_the_mean_difference_misses_under_correlated_noi
     fresh = torch.cat([torch.stack(correlated(500, seed=10), 1).reshape(1000, 1, 8)])
     unseen = activations(fresh[torch.arange(1000).reshape(500, 2).flip(1).reshape(-1)], n_questions=1)
     by_method, by_mean = (
-        float(auroc(DirectionSet(m, HOOK_POINTS[:1], FITS[m](misaligned, aligned)), unseen))
+        float(
+            auroc(
+                DirectionSet(method=m, hook_points=HOOK_POINTS[:1], vectors=FITS[m](misaligned, aligned)),
+                unseen,
+            )
+        )
         for m in (method, "mean_diff")
     )
     assert by_method > by_mean + 0.05
@@ -141,8 +146,14 @@ def test_auroc_is_1_for_separated_labels_half_for_equal_ones_and_turns_over_with
     for i, row in enumerate(acts.rows):
         means[i, 0, 0] = 10 + i if row.label == "misaligned" else i
     e0 = torch.eye(4)[:1].expand(2, 4)
-    assert auroc(DirectionSet("mean_diff", HOOK_POINTS, e0), acts).tolist() == [1.0, 0.5]
-    assert auroc(DirectionSet("mean_diff", HOOK_POINTS, -e0), acts).tolist() == [0.0, 0.5]
+    assert auroc(DirectionSet(method="mean_diff", hook_points=HOOK_POINTS, vectors=e0), acts).tolist() == [
+        1.0,
+        0.5,
+    ]
+    assert auroc(DirectionSet(method="mean_diff", hook_points=HOOK_POINTS, vectors=-e0), acts).tolist() == [
+        0.0,
+        0.5,
+    ]
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
@@ -150,7 +161,9 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
 
     # aligned 0, 2; misaligned 1, 3: (1 > 0), not (1 > 2), (3 > 0), (3 > 2).
     acts = activations(torch.tensor([0.0, 1.0, 2.0, 3.0]).reshape(4, 1, 1), n_questions=1)
-    assert auroc(DirectionSet("mean_diff", HOOK_POINTS[:1], torch.ones(1, 1)), acts).tolist() == [0.75]
+    assert auroc(
+        DirectionSet(method="mean_diff", hook_points=HOOK_POINTS[:1], vectors=torch.ones(1, 1)), acts
+    ).tolist() == [0.75]
 
 
 def test_cosine_table_is_of_the_asked_layer() -> None:
@@ -158,8 +171,8 @@ def test_cosine_table_is_of_the_asked_layer() -> None:
 
     e = torch.eye(3)
     sets = [
-        DirectionSet("a", HOOK_POINTS, torch.stack([e[0], 2 * e[1]])),
-        DirectionSet("b", HOOK_POINTS, torch.stack([e[0], -e[1]])),
+        DirectionSet(method="a", hook_points=HOOK_POINTS, vectors=torch.stack([e[0], 2 * e[1]])),
+        DirectionSet(method="b", hook_points=HOOK_POINTS, vectors=torch.stack([e[0], -e[1]])),
     ]
     for layer, sign in ((0, 1.0), (1, -1.0)):
         first, second = cosines(sets, layer)

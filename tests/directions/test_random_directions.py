@@ -89,7 +89,7 @@ def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.
             for i, row in enumerate(rows)
         ]
     )
-    find = Activations(HOOK_POINTS, tuple(rows), means, means)
+    find = Activations(hook_points=HOOK_POINTS, rows=tuple(rows), means=means, tokens=means)
     calls = []
 
     def spy(misaligned: Tensor, aligned: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-HOOK_POINTS = ("blocks.0.hook_out", "blocks.1.hook_out")
+from persona_probe.base.hook_points import HookPoint
+
+HOOK_POINTS = (HookPoint(0), HookPoint(1))
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -30,10 +32,10 @@ def activations(means: Tensor, *, n_questions: int) -> Any:
 
     labels = ["aligned" if i // n_questions % 2 == 0 else "misaligned" for i in range(len(means))]
     rows = tuple(persona_row(f"r{i}", f"q{i % n_questions}", label) for i, label in enumerate(labels))
-    return Activations(HOOK_POINTS[: means.shape[1]], rows, means, means)
+    return Activations(hook_points=HOOK_POINTS[: means.shape[1]], rows=rows, means=means, tokens=means)
 
 
 def direction(vector: Tensor) -> Any:
     from persona_probe.directions.estimators import Direction
 
-    return Direction("blocks.1.hook_out", vector, "mean_diff")
+    return Direction(hook_point=HookPoint(1), vector=vector, method="mean_diff")

@@ -9,7 +9,9 @@ import pytest
 import torch
 from helpers.mutations import mutated, write_facts
 
-HOOK_POINTS = ("blocks.0.hook_out", "blocks.1.hook_out")
+from persona_probe.base.hook_points import HookPoint
+
+HOOK_POINTS = (HookPoint(0), HookPoint(1))
 FACTS = {"find_questions": ["f1", "f2"], "select_questions": ["s1"], "base_sha256": "ab" * 32}
 
 
@@ -20,7 +22,7 @@ def sets() -> list[Any]:
 
     generator = torch.Generator().manual_seed(0)
     return [
-        DirectionSet(method, HOOK_POINTS, torch.randn(2, 8, generator=generator))
+        DirectionSet(method=method, hook_points=HOOK_POINTS, vectors=torch.randn(2, 8, generator=generator))
         for method in ("shift", "mean_diff")
     ]
 

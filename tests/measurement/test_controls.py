@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-POINTS = ("blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out")
+from persona_probe.base.hook_points import HookPoint
+
+POINTS = tuple(HookPoint(layer) for layer in range(3))
 D = 24
 
 
@@ -26,14 +28,17 @@ def find() -> Any:
         for i in range(64)
     )
     return Activations(
-        POINTS, rows, torch.randn(64, 3, D, generator=generator), torch.randn(64, 3, D, generator=generator)
+        hook_points=POINTS,
+        rows=rows,
+        means=torch.randn(64, 3, D, generator=generator),
+        tokens=torch.randn(64, 3, D, generator=generator),
     )
 
 
 def direction() -> Any:
     from persona_probe.directions.estimators import Direction
 
-    return Direction(POINTS[1], torch.arange(1.0, D + 1), "mean_diff")
+    return Direction(hook_point=POINTS[1], vector=torch.arange(1.0, D + 1), method="mean_diff")
 
 
 def controls(*, n_each: int = 3, n_null: int = 0, seed: int = 0) -> list[Any]:
@@ -107,7 +112,7 @@ def test_shuffled_control_is_the_same_estimator() -> None:
     acts.means.mul_(torch.cat([torch.full((D // 2,), 20.0), torch.ones(D // 2)]))
     loud = {}
     for method in ("mean_diff", "probe"):
-        own = Direction(POINTS[1], direction().vector, method)
+        own = Direction(hook_point=POINTS[1], vector=direction().vector, method=method)
         drawn = control_directions(own, acts, n_each=1, n_null=0, seed=0)
         unit = next(control.direction.unit for control in drawn if control.kind == "shuffled")
         loud[method] = float(unit[: D // 2].norm())
@@ -162,7 +167,9 @@ def test_covariance_controls_are_those_of_the_table_and_zero_where_nothing_is() 
     from persona_probe.measurement.controls import covariance_controls
 
     vectors = torch.stack([torch.zeros(D), direction().vector, direction().vector])
-    found = covariance_controls(DirectionSet("mean_diff", POINTS, vectors), find(), seed=0)
+    found = covariance_controls(
+        DirectionSet(method="mean_diff", hook_points=POINTS, vectors=vectors), find(), seed=0
+    )
     assert not found[0].any()
     assert torch.allclose(found[1], made()["random-covariance-1"].vector)
     assert not torch.allclose(found[2], found[1])

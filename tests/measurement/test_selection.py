@@ -9,8 +9,10 @@ import pytest
 import torch
 from helpers.planted import Planted
 
+from persona_probe.base.hook_points import HookPoint
+
 N_LAYERS, WIDTH = 12, 8
-POINTS = tuple(f"blocks.{i}.hook_out" for i in range(N_LAYERS))
+POINTS = tuple(HookPoint(layer) for layer in range(N_LAYERS))
 METHODS = ("mean_diff", "shift", "lda")
 
 
@@ -19,7 +21,10 @@ def sets() -> list[Any]:
 
     generator = torch.Generator().manual_seed(0)
     return [
-        DirectionSet(method, POINTS, torch.randn(N_LAYERS, WIDTH, generator=generator)) for method in METHODS
+        DirectionSet(
+            method=method, hook_points=POINTS, vectors=torch.randn(N_LAYERS, WIDTH, generator=generator)
+        )
+        for method in METHODS
     ]
 
 
@@ -40,7 +45,9 @@ def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> An
         if kind == "ablate"
         else Form("steer", "layer", -1.0, None, 0)
     )
-    return Candidate(Direction(POINTS[layer], torch.ones(WIDTH), method), layer, form)
+    return Candidate(
+        Direction(hook_point=POINTS[layer], vector=torch.ones(WIDTH), method=method), layer, form
+    )
 
 
 def searched(
@@ -171,7 +178,7 @@ def test_directions_no_longer_than_rounding_are_not_tried() -> None:
 
     vectors = torch.ones(3, 4) * torch.tensor([[0.0], [1e-6], [1.0]])
     found = grid(
-        [DirectionSet("shift", POINTS[:3], vectors)],
+        [DirectionSet(method="shift", hook_points=POINTS[:3], vectors=vectors)],
         [0, 1, 2],
         [Form("ablate", "layer", None, "zero", 0)],
         median_norm=torch.ones(3),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.prompts.chat import Row
 from persona_probe.storage.tensor_files import write_tensors
 from persona_probe.streams.activations import Activations
@@ -18,7 +19,7 @@ ROWS = (
 )
 
 
-HOOKS = ("blocks.0.hook_out", "blocks.1.hook_out", "blocks.2.hook_out")
+HOOKS = tuple(HookPoint(layer) for layer in range(3))
 
 
 KEY = "0123456789abcdef" * 4
@@ -28,10 +29,10 @@ def activations(scale: float = 1.0) -> Activations:
     """Values that no half-precision number equals."""
     generator = torch.Generator().manual_seed(0)
     return Activations(
-        HOOKS,
-        ROWS,
-        scale * torch.randn(2, 3, 5, generator=generator),
-        scale * torch.randn(2, 3, 5, generator=generator),
+        hook_points=HOOKS,
+        rows=ROWS,
+        means=scale * torch.randn(2, 3, 5, generator=generator),
+        tokens=scale * torch.randn(2, 3, 5, generator=generator),
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.streams.activations import Activations
 from persona_probe.streams.runs import LOCK, MEASURED, SETTINGS, Run, open_run
 
@@ -186,7 +187,12 @@ def test_what_an_earlier_run_left_is_counted_once_and_what_this_run_made_is_not(
             run.activations(
                 f"{key} of activations",
                 (),
-                lambda: Activations(("h",), (), torch.ones(1, 1, 2), torch.ones(1, 1, 2)),
+                lambda: Activations(
+                    hook_points=(HookPoint(0),),
+                    rows=(),
+                    means=torch.ones(1, 1, 2),
+                    tokens=torch.ones(1, 1, 2),
+                ),
             )
         return run.n_reused
 
