@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from persona_probe.api.contrasts import contrast
+    from persona_probe.api.fits import Fit, fit
     from persona_probe.api.runs import DirectionRun, LatentRun, load, load_direction, load_latents
     from persona_probe.base.errors import BadInput, NotFinite, OutOfMemory, PersonaProbeError, UsageError
     from persona_probe.interventions.applied import applied
@@ -38,6 +40,7 @@ __all__ = [
     "Cap",
     "Contrast",
     "DirectionRun",
+    "Fit",
     "LatentRun",
     "Model",
     "NotFinite",
@@ -49,6 +52,8 @@ __all__ = [
     "Steer",
     "UsageError",
     "applied",
+    "contrast",
+    "fit",
     "load",
     "load_direction",
     "load_latents",
@@ -58,6 +63,8 @@ __all__ = [
     "orthonormal",
 ]
 _HOMES = {
+    "api.contrasts": ("contrast",),
+    "api.fits": ("Fit", "fit"),
     "api.runs": ("DirectionRun", "LatentRun", "load", "load_direction", "load_latents"),
     "base.errors": ("BadInput", "NotFinite", "OutOfMemory", "PersonaProbeError", "UsageError"),
     "interventions.applied": ("applied",),

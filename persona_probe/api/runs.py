@@ -64,12 +64,9 @@ class DirectionRun:
     @cached_property
     def rows(self) -> tuple[ScoredRow, ...]:
         """What every arm scored on every reply; empty for a record alone."""
-        try:
-            return () if self.folder is None else read_rows(self.folder / ROWS)
-        except BadInput:
-            if (self.folder / ROWS).exists():
-                raise
+        if self.folder is None or not any((self.folder / name).is_file() for name in (ROWS, f"{ROWS}.gz")):
             return ()
+        return read_rows(self.folder / ROWS)
 
     @cached_property
     def closure(self) -> Closure | None:

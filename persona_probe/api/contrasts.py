@@ -1,0 +1,19 @@
+"""Questions with aligned and misaligned replies: the set that ships, or a file of one's own."""
+
+from pathlib import Path
+
+from persona_probe.prompts.contrast import Contrast, Question, read_contrast, shipped
+
+
+def contrast(
+    path: str | Path | None = None, *, replies_per_question: int = 2, limit: int | None = None
+) -> Contrast:
+    """The contrast set in a file (JSONL, or the CSV of a judged organism), by default the one that ships.
+
+    At most `replies_per_question` replies of each label; `limit` bounds the number of questions.
+    """
+    file = shipped("contrast.jsonl") if path is None else Path(path).expanduser()
+    return read_contrast(file, replies_per_question=replies_per_question, limit=limit)
+
+
+__all__ = ["Contrast", "Question", "contrast"]

@@ -1,0 +1,118 @@
+"""Directions fitted at every layer, before any of them is steered: how good they are, and how to use one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from plotly.graph_objects import Figure
+
+from persona_probe.api.contrasts import contrast
+from persona_probe.base.errors import BadInput
+from persona_probe.directions.estimators import cosines
+from persona_probe.directions.fitting import Readings, fit_all, split_rows
+from persona_probe.experiments.quick import directions_record, ready_to_use
+from persona_probe.interventions.persona_direction import PersonaDirection
+from persona_probe.measurement.arms import Arm
+from persona_probe.measurement.controls import control_arms, control_directions
+from persona_probe.models.pairs import Pair
+from persona_probe.plots.directions import layer_quality
+from persona_probe.plots.sliders import projection_slider
+from persona_probe.prompts.contrast import Contrast
+from persona_probe.streams.activations import Scope
+from persona_probe.streams.runs import Run
+
+
+class Fit:
+    """Directions of several methods at every hook point, fitted on the find questions. Layers count from 0."""
+
+    def __init__(self, readings: Readings, *, seed: int) -> None:
+        self.readings, self.seed = readings, seed
+
+    @property
+    def methods(self) -> list[str]:
+        """What was fitted."""
+        return [directions.method for directions in self.readings.sets]
+
+    @property
+    def n_replies(self) -> int:
+        """How many replies to find questions the directions come from."""
+        return len(self.readings.tuned.rows)
+
+    def direction(
+        self, method: str, layer: int, *, skip_first: int = 4, budget: float = 0.10
+    ) -> PersonaDirection:
+        """One method's direction, acting at one layer, with a random control; its ablation is toward zero."""
+        directions = next((one for one in self.readings.sets if one.method == method), None)
+        if directions is None:
+            raise BadInput(f"no method {method!r} was fitted: there are {', '.join(self.methods)}")
+        hook_points = self.readings.tuned.hook_points
+        if not 0 <= layer < len(hook_points):
+            raise BadInput(f"no layer {layer}: there are 0 to {len(hook_points) - 1}")
+        return ready_to_use(
+            directions,
+            self.readings,
+            hook_point=hook_points[layer],
+            skip_first=skip_first,
+            budget=budget,
+            seed=self.seed,
+        )
+
+    def cosine(self, one: str, other: str, layer: int) -> float:
+        """Cosine of two methods' directions at a layer."""
+        sets = {directions.method: directions for directions in self.readings.sets}
+        return cosines([sets[one], sets[other]], layer)[0][1]
+
+    def controls(self, direction: PersonaDirection, *, n_each: int = 1, n_covariance: int = 3) -> list[Arm]:
+        """Control arms of a fitted direction, each used exactly as its ablation is."""
+        made = control_directions(
+            direction.at(direction.hook_point),
+            self.readings.tuned,
+            n_each=n_each,
+            n_null=n_covariance,
+            seed=self.seed,
+        )
+        return control_arms(
+            made, direction.ablation, hook_points=direction.hook_points, means=direction.base_mean
+        )
+
+    def quality(self, *, layer: int = 0) -> Figure:
+        """Stability and separation of every method at every layer; `layer` is marked."""
+        return layer_quality(self._record(self.methods[0], layer))
+
+    def projections(self, method: str | None = None, *, layer: int = 0) -> Figure:
+        """Select replies along one method's directions, with a slider over layers that begins at `layer`."""
+        return projection_slider(self._record(method or self.methods[0], layer))
+
+    def _record(self, method: str, layer: int):
+        return directions_record(
+            self.readings, shown=method, hook_point=self.readings.tuned.hook_points[layer]
+        )
+
+
+def fit(
+    pair: Pair,
+    data: Contrast | str | Path | None = None,
+    *,
+    methods: Sequence[str] = ("mean_diff", "prompt"),
+    scope: Scope = "reply",
+    max_tokens: int = 512,
+    seed: int = 0,
+) -> Fit:
+    """Read activations of both models on the find questions, and fit every method at every layer.
+
+    `data`: a contrast set, its file, or None for the one that ships. `max_tokens` bounds a batch.
+    """
+    questions = data if isinstance(data, Contrast) else contrast(data)
+    rows = split_rows(questions, pair.tokenizer)
+    with TemporaryDirectory(prefix="persona_probe-") as folder:
+        readings = fit_all(
+            questions,
+            rows,
+            pair,
+            Run(Path(folder)),
+            methods=methods,
+            scope=scope,
+            max_tokens=max_tokens,
+            seed=seed,
+        )
+    return Fit(readings, seed=seed)
