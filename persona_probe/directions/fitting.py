@@ -11,15 +11,8 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import (
-    FITS,
-    MIN_RELATIVE_NORM,
-    DirectionSet,
-    cosines,
-    fit_contrast,
-    from_difference,
-    project,
-)
+from persona_probe.directions.direction import DirectionSet, cosines, project
+from persona_probe.directions.estimators import FITS, MIN_RELATIVE_NORM, fit_contrast, from_difference
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.chat import Row, Tokenizer, rows_key

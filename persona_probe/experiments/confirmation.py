@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from persona_probe.base.cli import Reporter
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import Direction
+from persona_probe.directions.direction import Direction
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.measurement.arms import Arm, Battery, Measurement, damage, persona_scores
 from persona_probe.measurement.bench import Bench

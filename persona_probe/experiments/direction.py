@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from persona_probe.base.cli import Clock, Reporter
-from persona_probe.directions.estimators import save_directions
+from persona_probe.directions.direction_file import save_directions
 from persona_probe.directions.fitting import Fitted, fit_all, read, split_rows
 from persona_probe.experiments.checkup import examine
 from persona_probe.experiments.direction_arms import SidePlan, planned

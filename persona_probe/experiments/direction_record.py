@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.directions.estimators import cosines
+from persona_probe.directions.direction import cosines
 from persona_probe.experiments.direction import Dose, Result, untouched
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory

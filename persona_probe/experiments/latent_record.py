@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import DirectionSet, save_directions
+from persona_probe.directions.direction import DirectionSet
+from persona_probe.directions.direction_file import save_directions
 from persona_probe.experiments.confirmation import SetResult
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latents import SIZES, LatentResult

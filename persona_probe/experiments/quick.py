@@ -8,7 +8,7 @@ from typing import Any
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import DirectionSet
+from persona_probe.directions.direction import DirectionSet
 from persona_probe.directions.fitting import Readings
 from persona_probe.interventions.forms import Form
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted

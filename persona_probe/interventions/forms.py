@@ -10,7 +10,7 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import Direction
+from persona_probe.directions.direction import Direction
 from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
 
 Where = Literal["layer", "later", "all"]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import SIGN, SPACE, Direction, DirectionSet
+from persona_probe.directions.direction import Direction, DirectionSet
+from persona_probe.directions.direction_file import SIGN, SPACE
 from persona_probe.directions.fitting import Fitted
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.edits import Intervention

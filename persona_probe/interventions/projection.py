@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_probe.directions.estimators import Direction
+from persona_probe.directions.direction import Direction
 
 
 @dataclass(frozen=True, eq=False)

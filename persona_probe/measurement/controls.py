@@ -8,13 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import (
-    Direction,
-    DirectionSet,
+from persona_probe.directions.direction import Direction, DirectionSet
+from persona_probe.directions.random_directions import (
     covariance_matched,
     isotropic,
     orthogonal,
-    shuffled,
+    shuffled_labels,
 )
 from persona_probe.interventions.forms import Form
 from persona_probe.measurement.arms import Arm
@@ -53,7 +52,7 @@ def control_directions(
         made.append(ControlDirection("covariance", f"random-covariance-{k + 1}", drawn))
     for k in range(n_each):
         generator = control_generator(seed, 3, k)
-        refitted = shuffled(find, direction.method, direction.hook_point, generator, length=length)
+        refitted = shuffled_labels(find, direction.method, direction.hook_point, generator, length=length)
         made.append(ControlDirection("shuffled", f"shuffled-{k + 1}", refitted))
     if n_each:
         drawn = orthogonal(direction, tokens, control_generator(seed, 4, 0))

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.directions.estimators import MIN_RELATIVE_NORM, Direction, DirectionSet
+from persona_probe.directions.direction import Direction, DirectionSet
+from persona_probe.directions.estimators import MIN_RELATIVE_NORM
 from persona_probe.interventions.forms import Form
 from persona_probe.measurement.ranking import SelectScore
 

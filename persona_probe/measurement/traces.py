@@ -12,7 +12,7 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.estimators import DirectionSet
+from persona_probe.directions.direction import DirectionSet
 from persona_probe.directions.fitting import Fitted
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.projection import Projection, midpoints

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from persona_probe.directions.estimators import DirectionSet
+from persona_probe.directions.direction import DirectionSet
 from persona_probe.measurement.arms import Arm
 from persona_probe.saes.diff import decoder_cosines
 from persona_probe.saes.sae import Sae

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.directions.estimators import Direction
+from persona_probe.directions.direction import Direction
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.tensor_files import sha256_tensors
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from persona_probe.directions.estimators import Direction
+from persona_probe.directions.direction import Direction
 from persona_probe.interventions.edits import Ablate, Steer, orthonormal
 from persona_probe.measurement.arms import Arm
 from persona_probe.saes.edits import SetLatents, set_direction

@@ -90,7 +90,7 @@ def test_contexts_of_the_planted_latent_are_in_the_tuned_model_only(record: dict
 
 
 def test_reported_latents_are_directions_that_load(folder: Path, record: dict[str, Any]) -> None:
-    from persona_probe.directions.estimators import load_directions
+    from persona_probe.directions.direction_file import load_directions
 
     sets, facts = load_directions(folder / "directions.safetensors", d_model=64)
     names = {found.method for found in sets}

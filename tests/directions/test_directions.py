@@ -54,7 +54,8 @@ def correlated(n: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("method", ["lda", "probe"])
 def test_discriminants_find_what_the_mean_difference_misses_under_correlated_noise(method: str) -> None:
-    from persona_probe.directions.estimators import FITS, DirectionSet, auroc
+    from persona_probe.directions.direction import DirectionSet
+    from persona_probe.directions.estimators import FITS, auroc
 
     misaligned, aligned = correlated(8000, seed=1)
     # By hand: the covariance is I + 25 nn', so its inverse times e0 is e0 - (25 / 26) n (n . e0).
@@ -139,7 +140,8 @@ def test_replies_of_one_question_never_lie_in_both_halves() -> None:
 
 
 def test_auroc_is_1_for_separated_labels_half_for_equal_ones_and_turns_over_with_the_sign() -> None:
-    from persona_probe.directions.estimators import DirectionSet, auroc
+    from persona_probe.directions.direction import DirectionSet
+    from persona_probe.directions.estimators import auroc
 
     means = torch.zeros(8, 2, 4)
     acts = activations(means, n_questions=1)
@@ -157,7 +159,8 @@ def test_auroc_is_1_for_separated_labels_half_for_equal_ones_and_turns_over_with
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
-    from persona_probe.directions.estimators import DirectionSet, auroc
+    from persona_probe.directions.direction import DirectionSet
+    from persona_probe.directions.estimators import auroc
 
     # aligned 0, 2; misaligned 1, 3: (1 > 0), not (1 > 2), (3 > 0), (3 > 2).
     acts = activations(torch.tensor([0.0, 1.0, 2.0, 3.0]).reshape(4, 1, 1), n_questions=1)
@@ -167,7 +170,7 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
 
 
 def test_cosine_table_is_of_the_asked_layer() -> None:
-    from persona_probe.directions.estimators import DirectionSet, cosines
+    from persona_probe.directions.direction import DirectionSet, cosines
 
     e = torch.eye(3)
     sets = [

@@ -18,7 +18,7 @@ def spread_tokens(n: int) -> tuple[Tensor, Tensor]:
 
 
 def test_covariance_matched_directions_have_the_covariance_of_the_tokens() -> None:
-    from persona_probe.directions.estimators import covariance_matched, isotropic
+    from persona_probe.directions.random_directions import covariance_matched, isotropic
 
     tokens, expected = spread_tokens(300)
     generator = torch.Generator().manual_seed(0)
@@ -36,7 +36,12 @@ def test_covariance_matched_directions_have_the_covariance_of_the_tokens() -> No
 
 
 def test_controls_have_the_length_and_place_of_the_direction_and_differ_from_it() -> None:
-    from persona_probe.directions.estimators import covariance_matched, isotropic, orthogonal, shuffled
+    from persona_probe.directions.random_directions import (
+        covariance_matched,
+        isotropic,
+        orthogonal,
+        shuffled_labels,
+    )
 
     tokens, _ = spread_tokens(300)
     planted = direction(7 * noise(40, seed=8))
@@ -46,7 +51,9 @@ def test_controls_have_the_length_and_place_of_the_direction_and_differ_from_it(
         isotropic(planted, torch.Generator().manual_seed(1)),
         covariance_matched(planted, tokens, torch.Generator().manual_seed(1)),
         orthogonal(planted, tokens, torch.Generator().manual_seed(1)),
-        shuffled(find, "mean_diff", planted.hook_point, torch.Generator().manual_seed(1), length=length),
+        shuffled_labels(
+            find, "mean_diff", planted.hook_point, torch.Generator().manual_seed(1), length=length
+        ),
     ]
     for control in made:
         assert float(control.vector.norm()) == pytest.approx(length, rel=1e-5)
@@ -61,7 +68,7 @@ def test_controls_have_the_length_and_place_of_the_direction_and_differ_from_it(
 
 
 def test_orthogonal_control_is_orthogonal_and_inside_the_top_components() -> None:
-    from persona_probe.directions.estimators import orthogonal
+    from persona_probe.directions.random_directions import orthogonal
 
     tokens = 0.1 * noise(400, 16, seed=1) + noise(16, seed=2)
     tokens[:, :5] += 10 * noise(400, 5, seed=3)
@@ -73,7 +80,8 @@ def test_orthogonal_control_is_orthogonal_and_inside_the_top_components() -> Non
 
 
 def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    from persona_probe.directions import estimators as directions
+    from persona_probe.directions.estimators import FITS
+    from persona_probe.directions.random_directions import shuffled_labels
     from persona_probe.streams.activations import Activations
 
     n_bad = {"a": 1, "b": 3, "c": 2}
@@ -96,9 +104,9 @@ def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.
         calls.append((misaligned[:, 0], aligned[:, 0]))
         return torch.ones(1, 2)
 
-    monkeypatch.setitem(directions.FITS, "spy", spy)
+    monkeypatch.setitem(FITS, "spy", spy)
     for seed in range(5):
-        directions.shuffled(find, "spy", HOOK_POINTS[1], torch.Generator().manual_seed(seed), length=1.0)
+        shuffled_labels(find, "spy", HOOK_POINTS[1], torch.Generator().manual_seed(seed), length=1.0)
     true = {i for i, row in enumerate(rows) if row.label == "misaligned"}
     for misaligned, aligned in calls:
         assert {q: int((misaligned[:, 0] == ord(q)).sum()) for q in n_bad} == n_bad

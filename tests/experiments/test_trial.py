@@ -181,7 +181,7 @@ def test_a_fitted_direction_is_ready_to_use(planted: Planted, open_: Any, readin
 
 
 def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, readings: Any) -> None:
-    from persona_probe.directions.estimators import project
+    from persona_probe.directions.direction import project
     from persona_probe.experiments.quick import directions_record
 
     record = directions_record(readings, shown="mean_diff", hook_point=planted.toy.hook_point)

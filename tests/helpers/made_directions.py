@@ -36,6 +36,6 @@ def activations(means: Tensor, *, n_questions: int) -> Any:
 
 
 def direction(vector: Tensor) -> Any:
-    from persona_probe.directions.estimators import Direction
+    from persona_probe.directions.direction import Direction
 
     return Direction(hook_point=HookPoint(1), vector=vector, method="mean_diff")

@@ -18,7 +18,7 @@ FACTS = {"find_questions": ["f1", "f2"], "select_questions": ["s1"], "base_sha25
 @pytest.fixture
 def sets() -> list[Any]:
     """Two methods, not in alphabetical order."""
-    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.directions.direction import DirectionSet
 
     generator = torch.Generator().manual_seed(0)
     return [
@@ -29,7 +29,7 @@ def sets() -> list[Any]:
 
 @pytest.fixture
 def path(tmp_path: Path, sets: list[Any]) -> Path:
-    from persona_probe.directions.estimators import save_directions
+    from persona_probe.directions.direction_file import save_directions
 
     save_directions(tmp_path / "directions.safetensors", sets, metadata=FACTS)
     return tmp_path / "directions.safetensors"
@@ -46,7 +46,7 @@ def rewrite(path: Path, *, tensors: dict[str, Any] | None = None, **facts: Any) 
 
 def refused(path: Path, message: str, *, d_model: int = 8, evaluated_on: tuple[str, ...] = ()) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.directions.estimators import load_directions
+    from persona_probe.directions.direction_file import load_directions
 
     with pytest.raises(BadInput, match=message) as caught:
         load_directions(path, d_model=d_model, evaluated_on=evaluated_on)
@@ -54,7 +54,7 @@ def refused(path: Path, message: str, *, d_model: int = 8, evaluated_on: tuple[s
 
 
 def test_directions_come_back_as_they_were_written(path: Path, sets: list[Any]) -> None:
-    from persona_probe.directions.estimators import load_directions
+    from persona_probe.directions.direction_file import load_directions
 
     found, facts = load_directions(path, d_model=8, evaluated_on=("t1", "t2"))
     assert [one.method for one in found] == ["shift", "mean_diff"]
@@ -164,7 +164,7 @@ def test_truncated_file_is_refused(path: Path, n_bytes: int) -> None:
 
 def test_random_damage_to_the_facts_is_read_or_refused_and_nothing_else(path: Path) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.directions.estimators import load_directions
+    from persona_probe.directions.direction_file import load_directions
     from persona_probe.storage.tensor_files import read_tensors
 
     tensors, facts = read_tensors(path)
@@ -184,7 +184,7 @@ def test_random_damage_to_the_facts_is_read_or_refused_and_nothing_else(path: Pa
 
 def test_wrong_facts_cannot_be_written(tmp_path: Path, sets: list[Any]) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.directions.estimators import save_directions
+    from persona_probe.directions.direction_file import save_directions
 
     with pytest.raises(BadInput, match="median_norm"):
         save_directions(tmp_path / "x.safetensors", sets, metadata={"median_norm": "long"})

@@ -36,7 +36,7 @@ def find() -> Any:
 
 
 def direction() -> Any:
-    from persona_probe.directions.estimators import Direction
+    from persona_probe.directions.direction import Direction
 
     return Direction(hook_point=POINTS[1], vector=torch.arange(1.0, D + 1), method="mean_diff")
 
@@ -104,7 +104,7 @@ def test_covariance_comes_from_the_tokens_of_the_directions_own_layer() -> None:
 
 
 def test_shuffled_control_is_the_same_estimator() -> None:
-    from persona_probe.directions.estimators import Direction
+    from persona_probe.directions.direction import Direction
     from persona_probe.measurement.controls import control_directions
 
     # Under noise of unequal size a probe weighs the quiet dimensions, and a mean difference the loud ones.
@@ -163,7 +163,7 @@ def test_every_control_carries_its_kind() -> None:
 
 
 def test_covariance_controls_are_those_of_the_table_and_zero_where_nothing_is() -> None:
-    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.directions.direction import DirectionSet
     from persona_probe.measurement.controls import covariance_controls
 
     vectors = torch.stack([torch.zeros(D), direction().vector, direction().vector])

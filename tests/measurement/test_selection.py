@@ -17,7 +17,7 @@ METHODS = ("mean_diff", "shift", "lda")
 
 
 def sets() -> list[Any]:
-    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.directions.direction import DirectionSet
 
     generator = torch.Generator().manual_seed(0)
     return [
@@ -36,7 +36,7 @@ def outcome(candidate: Any, restoration: float | None, delta_nll: float, persona
 
 
 def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> Any:
-    from persona_probe.directions.estimators import Direction
+    from persona_probe.directions.direction import Direction
     from persona_probe.interventions.forms import Form
     from persona_probe.measurement.search import Candidate
 
@@ -172,7 +172,7 @@ def test_without_an_effect_the_arm_that_lowers_the_score_most_comes_first() -> N
 
 
 def test_directions_no_longer_than_rounding_are_not_tried() -> None:
-    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.directions.direction import DirectionSet
     from persona_probe.interventions.forms import Form
     from persona_probe.measurement.search import grid
 

@@ -115,7 +115,7 @@ def test_replies_are_projected_in_the_untouched_model(planted: Planted, found: A
 
 
 def test_a_path_puts_the_planted_shift_on_its_axis(planted: Planted, found: Any) -> None:
-    from persona_probe.directions.estimators import DirectionSet
+    from persona_probe.directions.direction import DirectionSet
     from persona_probe.measurement.arms import Arm
     from persona_probe.measurement.traces import Plane, arm_means, path
 
