@@ -19,10 +19,11 @@ from persona_probe.measurement.generation import Request, generate
 from persona_probe.measurement.traces import Plane, traced_paths, traced_replies
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.chat import Prompt, Row
+from persona_probe.prompts.chat import Prompt, Row, Split
 from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import sha256_json
+from persona_probe.streams.activations import ReadOptions
 from persona_probe.streams.runs import Run
 
 
@@ -39,7 +40,7 @@ class Job:
     reporter: Reporter
     clock: Clock
     contrast: Contrast
-    rows: dict[str, tuple[Row, ...]]
+    rows: dict[Split, tuple[Row, ...]]
     select: Bench
     test: Bench
 
@@ -166,8 +167,7 @@ def fitted_directions(job: Job) -> tuple[dict[Side, dict[str, Any]], Fitted]:
         run,
         methods=config.methods,
         seed=config.seed,
-        scope=config.scope,
-        max_tokens=config.max_tokens,
+        options=ReadOptions(config.scope, config.max_tokens),
     ).fitted()
     trim()
     for note in fitted.notes():
@@ -198,9 +198,8 @@ def persona_direction(
 ) -> tuple[PersonaDirection, list[ControlDirection]]:
     """The selected direction, ready to be used, and the control directions beside it."""
     config, chosen = job.config, selection.chosen.candidate
-    find = read(
-        job.pair, job.run, "tuned", job.rows["find"], scope=config.scope, max_tokens=config.max_tokens
-    )
+    options = ReadOptions(config.scope, config.max_tokens)
+    find = read(job.pair, job.run, "tuned", job.rows["find"], options)
     direction = from_fitted(
         fitted,
         chosen.method,

@@ -23,7 +23,7 @@ from persona_probe.measurement.arms import Battery, Measurement, delta_nll, pers
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.chat import Row, rows_key
+from persona_probe.prompts.chat import Row, Split, rows_key
 from persona_probe.prompts.contrast import Contrast, read_benign, read_contrast, shipped
 from persona_probe.saes.attribution import attribution
 from persona_probe.saes.contexts import Firing, firing, logit_lens
@@ -194,7 +194,7 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
 
 
 def _batteries(
-    config: LatentConfig, pair: Pair, contrast: Contrast, rows: dict[str, tuple[Row, ...]]
+    config: LatentConfig, pair: Pair, contrast: Contrast, rows: dict[Split, tuple[Row, ...]]
 ) -> tuple[Battery, Battery]:
     """The screen's rows (select questions, one reply of a label, letters, a few benign texts) and the test's; no text is in both."""
     limit = config.limit or config.n_benign + config.n_screen_benign

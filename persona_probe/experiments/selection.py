@@ -12,7 +12,7 @@ from persona_probe.measurement.ranking import select_score
 from persona_probe.measurement.search import Candidate, Outcome, along, ranked, search
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import Pair
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.chat import Row, Split
 from persona_probe.prompts.contrast import read_benign, shipped
 from persona_probe.saes.direction_arms import chosen_latent_arms
 from persona_probe.saes.sae import Sae
@@ -30,7 +30,7 @@ class Selection:
     steering: Outcome
 
 
-def batteries(config: Config, pair: Pair, rows: Mapping[str, tuple[Row, ...]]) -> tuple[Battery, Battery]:
+def batteries(config: Config, pair: Pair, rows: Mapping[Split, tuple[Row, ...]]) -> tuple[Battery, Battery]:
     """What is scored while selecting, and what is reported: other questions and other benign texts."""
     n_select = max(2, config.n_benign // 3)
     limit = config.limit * 2 if config.limit else config.n_benign + n_select

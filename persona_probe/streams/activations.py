@@ -23,6 +23,14 @@ MIN_ROWS_PER_PROMPT = 4  # below this, mixed batches are faster than shared pref
 OUTLIER = 10.0  # tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """Which tokens of a row are averaged, and how many tokens a batch holds at most."""
+
+    scope: Scope
+    max_tokens: int
+
+
 @dataclass(frozen=True, eq=False)
 class RowMeans:
     """What the reader yields per batch: for every row the mean over its read tokens, and one sampled token, at every hook point."""

@@ -158,11 +158,17 @@ def test_there_is_no_best_of_nothing() -> None:
 @pytest.fixture(scope="module")
 def readings(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from persona_probe.directions.fitting import fit_all
+    from persona_probe.streams.activations import ReadOptions
     from persona_probe.streams.runs import Run
 
-    settings = {"methods": ("mean_diff", "shift"), "scope": "reply", "max_tokens": 512, "seed": 0}
     return fit_all(
-        planted.contrast, planted.rows, planted.pair, Run(tmp_path_factory.mktemp("readings")), **settings
+        planted.contrast,
+        planted.rows,
+        planted.pair,
+        Run(tmp_path_factory.mktemp("readings")),
+        methods=("mean_diff", "shift"),
+        options=ReadOptions("reply", 512),
+        seed=0,
     )
 
 

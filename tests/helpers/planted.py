@@ -18,7 +18,7 @@ class Planted:
     toy: Any
     pair: Any
     contrast: Any
-    rows: dict[str, tuple[Any, ...]]
+    rows: dict[Any, tuple[Any, ...]]
     benign: tuple[Any, ...]
 
     @property
