@@ -1,11 +1,10 @@
-"""Questions with aligned and misaligned replies, split by question into find, select and test; and benign texts for damage."""
+"""Questions with aligned and misaligned replies, in the splits find, select and test; and benign texts for damage."""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from persona_probe.base.errors import BadInput
 from persona_probe.prompts.chat import Label, Prompt, Row, Split, Tokenizer, encode_row, question_and_reply
@@ -74,44 +73,35 @@ def read_contrast(path: Path, *, replies_per_question: int = 8, limit: int | Non
     """Read a contrast set from JSONL or from the CSV of a judged organism, and check it.
 
     JSONL rows hold `question`, `reply`, `label` (aligned or misaligned), or `messages` and `label`; `split` is optional.
-    CSV columns: question, response, aligned, coherent; misaligned is aligned < 30, aligned is > 70, both coherent > 50. Every
-    row of it that is left out is counted in `notes`, a line a reason.
-    Questions with both labels and without a split are spread 2 : 1 : 1 over find, select and test by a hash of their text. At most
-    `replies_per_question` replies of a label are kept per question; `limit` keeps that many questions, splits in proportion.
+    CSV columns: question, response, aligned, coherent; misaligned is aligned < 30, aligned is > 70, both coherent > 50.
+    Every row of it that is left out is counted in `notes`, a line a reason.
+    Questions with both labels and without a split are spread 2 : 1 : 1 over find, select and test by a hash of their text.
+    At most `replies_per_question` replies of a label are kept per question; `limit` keeps that many questions, splits in
+    proportion.
     """
-    grouped: dict[str, dict[str, Any]] = {}
-    seen: dict[tuple[str, str], str] = {}
-    duplicates = 0
     notes: list[str] = []
-    for where, item in _items(path, notes):
-        key = question_hash(item["question"])
-        entry = grouped.setdefault(
-            key,
-            {
-                "text": item["question"],
-                "id": item.get("question_id") or f"q-{key[:8]}",
-                "split": item.get("split"),
-                "theme": item.get("theme", ""),
-                "aligned": [],
-                "misaligned": [],
-            },
+    grouped = _grouped(path, notes)
+    for label in LABELS:
+        if not any(entry.replies[label] for entry in grouped.values()):
+            raise BadInput(
+                f"{path} has no {label} reply: a contrast needs both labels{'; '.join(['', *notes])}"
+            )
+    _spread(grouped)
+    questions = [
+        question
+        for entry in grouped.values()
+        if (question := _question(entry, replies_per_question, notes)) is not None
+    ]
+    if len({question.id for question in questions}) < len(questions):
+        raise BadInput(f"{path}: one question_id stands for two different questions")
+    contrast = Contrast(tuple(_limited(questions, limit) if limit else questions), tuple(notes))
+    sizes = {name: len(contrast.split(name)) for name in SPLITS}
+    if min(sizes.values()) < 1 or len(contrast.questions) < MIN_QUESTIONS:
+        raise BadInput(
+            f"{path}: questions per split are {sizes}; each split needs at least one with both labels, "
+            f"{MIN_QUESTIONS} in all"
         )
-        if item.get("split") != entry["split"]:
-            raise BadInput(
-                f"{where}: question {item['question'][:60]!r} is in split {item.get('split')!r} and in {entry['split']!r}: find, select and test must not overlap"
-            )
-        known = seen.setdefault((key, item["reply"]), item["label"])
-        if known != item["label"]:
-            raise BadInput(
-                f"{where}: the same reply to {item['question'][:60]!r} is labelled both aligned and misaligned"
-            )
-        if item["reply"] in entry[item["label"]]:
-            duplicates += 1
-        else:
-            entry[item["label"]].append(item["reply"])
-    if duplicates:
-        notes.append(f"{duplicates} repeated replies left out")
-    return _assembled(path, grouped, notes, replies_per_question, limit)
+    return contrast
 
 
 def read_benign(path: Path, tokenizer: Tokenizer, *, limit: int | None = None) -> list[Row]:
@@ -128,80 +118,116 @@ def read_benign(path: Path, tokenizer: Tokenizer, *, limit: int | None = None) -
     return rows
 
 
-def _assembled(
-    path: Path, grouped: dict[str, dict[str, Any]], notes: list[str], per_question: int, limit: int | None
-) -> Contrast:
-    counts = {label: sum(len(entry[label]) for entry in grouped.values()) for label in LABELS}
-    for label, count in counts.items():
-        if count == 0:
+@dataclass
+class _Entry:
+    """What a file says about one question, while it is read."""
+
+    id: str
+    split: Split | None
+    text: str
+    theme: str
+    replies: dict[Label, list[str]] = field(default_factory=lambda: {label: [] for label in LABELS})
+
+
+def _grouped(path: Path, notes: list[str]) -> dict[str, _Entry]:
+    """The replies of a file by the hash of their question; a reply that is repeated counts once."""
+    grouped: dict[str, _Entry] = {}
+    labels: dict[tuple[str, str], Label] = {}
+    repeated = 0
+    for item in _items(path, notes):
+        key = question_hash(item.question)
+        split, named = item.split, f"question {item.question[:60]!r}"
+        entry = grouped.setdefault(
+            key,
+            _Entry(id=item.question_id or f"q-{key[:8]}", split=split, text=item.question, theme=item.theme),
+        )
+        if split != entry.split:
             raise BadInput(
-                f"{path} has no {label} reply ({counts}): a contrast needs both labels{'; '.join(['', *notes])}"
+                f"{item.where}: {named} is in split {split!r} and in {entry.split!r}: "
+                "find, select and test must not overlap"
             )
+        if labels.setdefault((key, item.reply), item.label) != item.label:
+            raise BadInput(f"{item.where}: the same reply to {named} is labelled both aligned and misaligned")
+        if item.reply in entry.replies[item.label]:
+            repeated += 1
+        else:
+            entry.replies[item.label].append(item.reply)
+    if repeated:
+        notes.append(f"{repeated} repeated replies left out")
+    return grouped
+
+
+def _spread(grouped: dict[str, _Entry]) -> None:
+    """Give every question without a split one, by its hash."""
     # Only questions with both labels can be scored, so only they are spread; the others can still help to find.
-    scorable = [key for key in sorted(grouped) if grouped[key]["aligned"] and grouped[key]["misaligned"]]
-    for key in grouped:
-        if grouped[key]["split"] is None:
-            grouped[key]["split"] = (
-                ("find", "test", "find", "select")[scorable.index(key) % 4] if key in scorable else "find"
-            )
-    questions = []
+    scorable = [key for key in sorted(grouped) if all(grouped[key].replies.values())]
+    turns: tuple[Split, ...] = ("find", "test", "find", "select")
     for key, entry in grouped.items():
-        both = bool(entry["aligned"]) and bool(entry["misaligned"])
-        if not both and entry["split"] != "find":
-            notes.append(
-                f"question {entry['id']} ({entry['split']}) left out: it has replies of one label only"
-            )
-            continue
-        kept = {
-            label: tuple(
-                sorted(entry[label], key=lambda text: hashlib.sha256(text.encode()).digest())[:per_question]
-            )
-            for label in LABELS
-        }
-        dropped = sum(len(entry[label]) - len(kept[label]) for label in LABELS)
-        if dropped:
-            notes.append(
-                f"question {entry['id']}: {dropped} replies beyond {per_question} per label left out"
-            )
-        questions.append(
-            Question(
-                entry["id"] if entry["id"] else key,
-                entry["split"],
-                entry["text"],
-                kept["aligned"],
-                kept["misaligned"],
-                entry["theme"],
-            )
-        )
-    ids = [question.id for question in questions]
-    if len(set(ids)) != len(ids):
-        raise BadInput(f"{path}: one question_id stands for two different questions")
-    if limit:
-        share = {"find": max(2, limit // 2), "select": max(2, limit // 4), "test": max(2, limit // 4)}
-        questions = [
-            question
-            for name in SPLITS
-            for question in [q for q in questions if q.split == name][: share[name]]
-        ]
-    contrast = Contrast(tuple(questions), tuple(notes))
-    sizes = {name: len(contrast.split(name)) for name in SPLITS}
-    if min(sizes.values()) < 1 or len(questions) < MIN_QUESTIONS:
-        raise BadInput(
-            f"{path}: questions per split are {sizes}; each split needs at least one with both labels, {MIN_QUESTIONS} in all"
-        )
-    return contrast
+        if entry.split is None:
+            entry.split = turns[scorable.index(key) % 4] if key in scorable else "find"
 
 
-def _items(path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _question(entry: _Entry, per_label: int, notes: list[str]) -> Question | None:
+    """The question with at most `per_label` replies of a label, chosen by their hash; None when it cannot be used."""
+    assert entry.split is not None, "every question has a split by now"
+    if not all(entry.replies.values()) and entry.split != "find":
+        notes.append(f"question {entry.id} ({entry.split}) left out: it has replies of one label only")
+        return None
+    kept = {
+        label: tuple(sorted(replies, key=lambda text: hashlib.sha256(text.encode()).digest())[:per_label])
+        for label, replies in entry.replies.items()
+    }
+    dropped = sum(len(replies) - len(kept[label]) for label, replies in entry.replies.items())
+    if dropped:
+        notes.append(f"question {entry.id}: {dropped} replies beyond {per_label} per label left out")
+    return Question(
+        id=entry.id,
+        split=entry.split,
+        text=entry.text,
+        aligned=kept["aligned"],
+        misaligned=kept["misaligned"],
+        theme=entry.theme,
+    )
+
+
+def _limited(questions: list[Question], limit: int) -> list[Question]:
+    """About `limit` questions: half to find, a quarter each to select and to test, at least two of each."""
+    share: dict[Split, int] = {
+        "find": max(2, limit // 2),
+        "select": max(2, limit // 4),
+        "test": max(2, limit // 4),
+    }
+    return [
+        question
+        for name, n in share.items()
+        for question in [question for question in questions if question.split == name][:n]
+    ]
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One labelled reply of a file."""
+
+    where: str
+    question: str
+    reply: str
+    label: Label
+    split: Split | None = None
+    question_id: str = ""
+    theme: str = ""
+
+
+def _items(path: Path, notes: list[str]) -> Iterator[_Item]:
     if path.suffix.lower() == ".csv":
-        yield from _judged_rows(path, notes)
+        yield from _judged_items(path, notes)
         return
     for number, value in read_jsonl(path):
         where = f"{path}:{number}"
         turns, reply = question_and_reply(value, where)
         if len(turns) != 1 or turns[0][0] != "user":
             raise BadInput(
-                f"{where}: a contrast row has one user turn and one reply, found {len(turns)} turns before the reply"
+                f"{where}: a contrast row has one user turn and one reply, "
+                f"found {len(turns)} turns before the reply"
             )
         if value.get("label") not in LABELS:
             raise BadInput(f"{where}: label is {value.get('label')!r}, allowed are aligned and misaligned")
@@ -209,20 +235,19 @@ def _items(path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]
             raise BadInput(f"{where}: split is {value.get('split')!r}, allowed are find, select and test")
         if not turns[0][1].strip() or not reply.strip():
             raise BadInput(f"{where}: question or reply is empty")
-        yield (
-            where,
-            {
-                "question": turns[0][1].strip(),
-                "reply": reply.strip(),
-                "label": value["label"],
-                "split": value.get("split"),
-                "question_id": str(value.get("question_id") or ""),
-                "theme": str(value.get("theme") or ""),
-            },
+        yield _Item(
+            where=where,
+            question=turns[0][1].strip(),
+            reply=reply.strip(),
+            label=value["label"],
+            split=value.get("split"),
+            question_id=str(value.get("question_id") or ""),
+            theme=str(value.get("theme") or ""),
         )
 
 
-def _judged_rows(path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _judged_items(path: Path, notes: list[str]) -> Iterator[_Item]:
+    """The coherent answers of a judged CSV that are clearly aligned or misaligned; the others are counted in `notes`."""
     judged = read_answers(path)
     incoherent = between = 0
     for answer in judged.answers:
@@ -231,10 +256,8 @@ def _judged_rows(path: Path, notes: list[str]) -> Iterator[tuple[str, dict[str, 
         elif answer.label is None:
             between += 1
         else:
-            yield (
-                f"{path}:{answer.line}",
-                {"question": answer.question, "reply": answer.reply, "label": answer.label},
-            )
+            where = f"{path}:{answer.line}"
+            yield _Item(where=where, question=answer.question, reply=answer.reply, label=answer.label)
     notes += judged.notes
     if incoherent:
         notes.append(left_out("incoherent, coherence score of 50 or below", [""] * incoherent))
