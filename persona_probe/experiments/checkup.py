@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from persona_probe.base.errors import BadInput
 from persona_probe.models.adapters import adapter_notes
+from persona_probe.models.checks import Check, said
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.models.parity import Check, said
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import tied
 from persona_probe.models.wrappers import model_class

@@ -54,6 +54,11 @@ class Engine:
         return text_config(self.twin.config)
 
     @property
+    def device(self) -> torch.device:
+        """Where its input goes."""
+        return self.twin.get_input_embeddings().weight.device
+
+    @property
     def n_ctx(self) -> int:
         """Longest sequence the model was made for."""
         sizes = (
@@ -138,9 +143,8 @@ class Engine:
             )
         for row in batch.rows:
             self.check_ids(row.ids, what=f"row {row.id!r}")
-        device = self.twin.get_input_embeddings().weight.device
         tokens, mask, position = (
-            tensor.to(device) for tensor in (batch.tokens, batch.mask.long(), batch.positions)
+            tensor.to(self.device) for tensor in (batch.tokens, batch.mask.long(), batch.positions)
         )
         shared, cache = batch.n_shared, None
         self.fresh_rope()
@@ -153,7 +157,7 @@ class Engine:
                 "use_cache": True,
             }
             cache = body(input_ids=tokens[firsts, :shared], **taken(body, head)).past_key_values
-            cache.batch_select_indices(torch.tensor(batch.shared_by, device=device))
+            cache.batch_select_indices(torch.tensor(batch.shared_by, device=self.device))
         rest = {
             "attention_mask": mask,
             "position_ids": position[:, shared:],
@@ -163,7 +167,7 @@ class Engine:
         if logits_at is None:
             body(input_ids=tokens[:, shared:], **taken(body, rest))
             return None
-        where = tuple(index.to(device) for index in logits_at)
+        where = tuple(index.to(self.device) for index in logits_at)
         with at_places(self.twin, where):
             return self.twin(input_ids=tokens[:, shared:], **taken(self.twin, rest)).logits[0]
 

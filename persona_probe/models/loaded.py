@@ -11,17 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
+from persona_probe.models.bridge_checks import bridge_checks
+from persona_probe.models.checks import distance, probe_rows, reference, said, tolerance
 from persona_probe.models.editable import is_hugging_face, is_of, named
 from persona_probe.models.loading import Model, boot
-from persona_probe.models.parity import (
-    bridge_checks,
-    distance,
-    fitted_engine,
-    probe_rows,
-    reference,
-    said,
-    tolerance,
-)
+from persona_probe.models.parity import fitted_engine
 from persona_probe.models.sources import Source, resolve
 from persona_probe.models.tensors import check_finite
 from persona_probe.models.twins import build_twin

@@ -11,20 +11,14 @@ from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput, OutOfMemory
 from persona_probe.base.hook_points import HookPoint
+from persona_probe.models.bridge_checks import BRIDGE, bridge_checks
 from persona_probe.models.bridges import boot_bridge, refuse_unbridged
+from persona_probe.models.checks import Check, probe_rows, reference, said
 from persona_probe.models.devices import few_kernels
 from persona_probe.models.editable import distinct
 from persona_probe.models.engine import Engine
 from persona_probe.models.memory import large_blocks_apart, release, trim
-from persona_probe.models.parity import (
-    BRIDGE,
-    Check,
-    bridge_checks,
-    fitted_engine,
-    probe_rows,
-    reference,
-    said,
-)
+from persona_probe.models.parity import fitted_engine
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import shortened
 from persona_probe.models.twins import build_twin

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_probe.base.hook_points import HookPoint
+from persona_probe.models.checks import distance, probe_rows, tolerance
 from persona_probe.models.loading import Model, forward
-from persona_probe.models.parity import distance, probe_rows, tolerance
 from persona_probe.prompts.chat import TokenBatch
 
 _RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()

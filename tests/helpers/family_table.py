@@ -397,7 +397,7 @@ def engine_of(case: Case) -> dict[str, str]:
 def line_of(case: Case) -> Line:
     """A line of the table: everything measured."""
     from persona_probe.measurement.scoring import score_rows
-    from persona_probe.models.parity import BRIDGE
+    from persona_probe.models.bridge_checks import BRIDGE
 
     found = engine_of(case)
     if case.refusal:
@@ -436,7 +436,8 @@ def line_of(case: Case) -> Line:
 
 def reason(case: Case) -> str:
     """Why a case is refused, or what keeps it from running as fast as others, without numbers or paths."""
-    from persona_probe.models.parity import BRIDGE, said
+    from persona_probe.models.bridge_checks import BRIDGE
+    from persona_probe.models.checks import said
 
     if case.refusal:
         return case.refusal.partition(case.folder.name)[2].lstrip("/: ")

@@ -109,7 +109,7 @@ def test_training_loss_and_gradient_are_those_of_hugging_face(case: Case) -> Non
 
 
 def test_bridges_that_differ_are_those_that_are_listed(case: Case) -> None:
-    from persona_probe.models.parity import BRIDGE, BRIDGE_DIFFERS
+    from persona_probe.models.bridge_checks import BRIDGE, BRIDGE_DIFFERS
 
     compared = [check.difference for check in case.model.checks if check.name.startswith(BRIDGE)]
     assert len(compared) == 3
