@@ -1,6 +1,5 @@
 """An adapter and its base in, one plain model out: W becomes W + scale * B A, or one line says why that cannot be."""
 
-import re
 import warnings
 from typing import Any
 
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 from persona_probe.base.errors import BadInput
 from persona_probe.models import adapter_keys
 from persona_probe.models.adapter_fields import adapter_notes, peft_version, refuse_by_field
-from persona_probe.models.adapter_keys import ADAPTER, FILE_PREFIX, Problem, depth, try_names
+from persona_probe.models.adapter_keys import ADAPTER, FILE_PREFIX, Problem, try_names
+from persona_probe.models.adapter_refusals import why_unfit
 from persona_probe.models.sources import Source, adapter_config
 from persona_probe.models.tensors import check_finite, first_line, say_tied, tied
 
@@ -36,7 +36,7 @@ def _merge(model: Any, source: Source) -> Any:
         config, tensors, problem = _resized(model, source, config, tensors, rows=wanted)
         model.resize_token_embeddings(wanted, mean_resizing=False)
     if problem:
-        raise BadInput(_why(source, model, config, tensors, problem))
+        raise BadInput(why_unfit(source, model, config, tensors, problem))
     _refuse_far_tokens(source, model, config)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     together = tied(model)
@@ -233,69 +233,3 @@ def _resized(
     if known > rows:
         raise BadInput(f"{refusal}, and its tokenizer has {known} tokens")
     return try_names(model, config, tensors, rows=rows)
-
-
-def _why(source: Source, model: Any, config: Any, tensors: dict[str, Tensor], problem: Problem) -> str:
-    """The refusal of an adapter whose weights do not fit, by its kind."""
-    start, names = f"adapter {source.id}", [name for name, _ in model.named_modules()]
-    if not tensors:
-        return f"{start} holds no weights"
-    keys = [key.removeprefix(FILE_PREFIX) for key in tensors]
-    leaves = {adapter_keys.PARTS.sub("", key).rpartition(".")[2] for key in keys if ".lora_" in key}
-    if leaves and not leaves & {name.rpartition(".")[2] for name in names}:
-        return (
-            f"{start} does not fit its base: it was made for another model, of another family. It changes "
-            f"{', '.join(sorted(leaves)[:4])}, and the base has no module of such a name"
-        )
-    what = [
-        f"{len(found)} {kind} (first: {found[0]})"
-        for kind, found in (
-            ("too many", problem.extra),
-            ("missing", problem.missing),
-            (
-                "of another shape",
-                [f"{name}, {theirs} against {ours}" for name, theirs, ours in problem.shapes],
-            ),
-        )
-        if found
-    ]
-    config_names = f"its config names {config.base_model_name_or_path!r} as base"
-    theirs, ours = depth(keys), depth(f"{name}." for name in names)
-    deeper = any(
-        depth([name.removeprefix(FILE_PREFIX)]) > min(theirs, ours)
-        for name in [*problem.extra, *problem.missing]
-    )
-    rows = model.get_input_embeddings().weight.shape[0]
-    sides = (model.get_input_embeddings(), model.get_output_embeddings())
-    vocabulary = tuple(f".{name}." for name, module in model.named_modules() if module in sides)
-    for name, found, expected in problem.shapes:
-        longer = [there for there, here in zip(found, expected, strict=False) if there != here == rows]
-        if longer and any(side in name for side in vocabulary):
-            return f"{start} has a resized vocabulary: adapter has {longer[0]} rows, base {rows}; weights {', '.join(what)}"
-    if problem.shapes and any(_width_differs(*item, config=config) for item in problem.shapes):
-        return f"{start} was made for another model than its base: weights {', '.join(what)}; {config_names}"
-    if theirs >= 0 and theirs != ours and deeper:
-        return f"{start} was made for another model than its base: weights {', '.join(what)}; it has {theirs} layers, the base {ours}; {config_names}"
-    if problem.shapes:
-        return (
-            f"{start} does not fit its own config: weights {', '.join(what)}; the config's rank is {config.r}"
-        )
-    if problem.error:
-        return f"{start} cannot be merged ({problem.error}); first weight found: {sorted(tensors)[0]}"
-    if not problem.extra:
-        return f"{start} is incomplete by its own config: weights {', '.join(what)}"
-    return f"{start} does not fit its base, layout: weights {', '.join(what)} are named in a way that the base's are not"
-
-
-def _width_differs(name: str, theirs: tuple[int, ...], ours: tuple[int, ...], *, config: Any) -> bool:
-    """Whether the sides of a weight differ that the base gives; the rank is the adapter's own."""
-    if len(theirs) != len(ours):
-        return False
-    rank = (
-        0
-        if re.search(r"lora_(embedding_)?A\b", name)
-        else 1
-        if re.search(r"lora_(embedding_)?B\b", name)
-        else None
-    )
-    return any(i != rank and there != here for i, (there, here) in enumerate(zip(theirs, ours, strict=True)))
