@@ -18,9 +18,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from persona_probe.api.asking import Answers, ask, four_arms
     from persona_probe.api.contrasts import contrast
     from persona_probe.api.fits import Fit, fit
     from persona_probe.api.runs import DirectionRun, LatentRun, load, load_direction, load_latents
+    from persona_probe.api.trials import Measured, Trials, measure, trials
     from persona_probe.base.errors import BadInput, NotFinite, OutOfMemory, PersonaProbeError, UsageError
     from persona_probe.interventions.applied import applied
     from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __version__: str
 __all__ = [
     "Ablate",
+    "Answers",
     "Arm",
     "BadInput",
     "Cap",
@@ -42,6 +45,7 @@ __all__ = [
     "DirectionRun",
     "Fit",
     "LatentRun",
+    "Measured",
     "Model",
     "NotFinite",
     "OutOfMemory",
@@ -50,22 +54,29 @@ __all__ = [
     "PersonaProbeError",
     "SetLatents",
     "Steer",
+    "Trials",
     "UsageError",
     "applied",
+    "ask",
     "contrast",
     "fit",
+    "four_arms",
     "load",
     "load_direction",
     "load_latents",
     "load_sae",
+    "measure",
     "open_model",
     "open_pair",
     "orthonormal",
+    "trials",
 ]
 _HOMES = {
+    "api.asking": ("Answers", "ask", "four_arms"),
     "api.contrasts": ("contrast",),
     "api.fits": ("Fit", "fit"),
     "api.runs": ("DirectionRun", "LatentRun", "load", "load_direction", "load_latents"),
+    "api.trials": ("Measured", "Trials", "measure", "trials"),
     "base.errors": ("BadInput", "NotFinite", "OutOfMemory", "PersonaProbeError", "UsageError"),
     "interventions.applied": ("applied",),
     "interventions.edits": ("Ablate", "Cap", "Steer", "orthonormal"),

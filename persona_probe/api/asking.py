@@ -1,0 +1,86 @@
+"""One question to several arms, and their replies side by side, each token coloured by its projection on the direction."""
+
+from collections.abc import Mapping, Sequence
+
+from plotly.graph_objects import Figure
+
+from persona_probe import notebook
+from persona_probe.interventions.persona_direction import PersonaDirection
+from persona_probe.measurement.arms import Arm
+from persona_probe.models.pairs import Pair
+from persona_probe.plots.conversation import conversation
+
+
+class Answers:
+    """What every arm said to one question. The repr says no word of a reply; `text` does.
+
+    A notebook shows the replies as columns, those of changed models blurred until they are clicked.
+    """
+
+    def __init__(self, said: notebook.Answers, arms: Sequence[Arm]) -> None:
+        self._said, self.arms = said, tuple(arms)
+
+    @property
+    def question(self) -> str:
+        """What was asked."""
+        return self._said.question
+
+    def text(self, arm: str) -> str:
+        """One arm's reply."""
+        return self._said.text(arm)
+
+    def show(
+        self, *, show_text: bool = False, redact: bool = False, notes: Mapping[str, str] | None = None
+    ) -> notebook.Page:
+        """The replies as columns. `show_text` blurs nothing, `redact` leaves words out, `notes` stand below names."""
+        return notebook.side_by_side(self._said, notes=notes, show_text=show_text, redact=redact)
+
+    def curves(self) -> Figure:
+        """The projection of every reply, token by token, as a running mean; arms of one model are drawn as a sweep."""
+        return conversation(self._said.record(sweep=len({arm.side for arm in self.arms}) == 1))
+
+    def _repr_html_(self) -> str:
+        return self.show()._repr_html_()
+
+    def __repr__(self) -> str:
+        return f"answers of {', '.join(arm.name for arm in self.arms)}"
+
+
+def four_arms(
+    direction: PersonaDirection, *, coefficient: float = 3.0, hook_point: str | None = None
+) -> tuple[Arm, ...]:
+    """Base, tuned, tuned with the direction ablated, and base with it added `coefficient` times."""
+    return (
+        Arm("base", "base"),
+        Arm("tuned", "tuned"),
+        Arm("tuned+ablate", "tuned", direction.ablate(hook_point)),
+        Arm("base+steer", "base", direction.steer(coefficient, hook_point)),
+    )
+
+
+def ask(
+    pair: Pair,
+    question: str,
+    direction: PersonaDirection,
+    arms: Sequence[Arm] | None = None,
+    *,
+    max_new_tokens: int = 48,
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> Answers:
+    """Every arm's reply to one question; `arms` are by default those of `four_arms(direction)`.
+
+    Arms of one model share a batch, and all share their random draws. Where both models are asked, both stay in memory.
+    """
+    chosen = tuple(four_arms(direction) if arms is None else arms)
+    pair.keep_both = pair.keep_both or len({arm.side for arm in chosen}) > 1
+    said = notebook.ask(
+        pair,
+        chosen,
+        question,
+        projection=direction.projection(),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+    return Answers(said, chosen)

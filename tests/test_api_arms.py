@@ -1,0 +1,63 @@
+"""Arms from Python: asked, measured and dosed on the planted pair."""
+
+from typing import Any
+
+import pytest
+from helpers.planted import Planted, planted_direction
+
+
+@pytest.fixture(scope="module")
+def direction(planted: Planted) -> Any:
+    """The planted vector, ready to be used."""
+    return planted_direction(planted)
+
+
+@pytest.fixture(scope="module")
+def trials(planted: Planted) -> Any:
+    """Some of its test questions."""
+    import persona_probe as pp
+
+    return pp.trials(planted.pair, planted.toy.contrast, n_questions=6, n_benign=4)
+
+
+def test_four_arms_answer_and_no_word_is_in_the_repr(planted: Planted, direction: Any) -> None:
+    import persona_probe as pp
+
+    planted.pair.keep_both = True
+    question = planted.contrast.split("test")[0].text
+    answers = pp.ask(planted.pair, question, direction, max_new_tokens=6)
+    names = ["base", "tuned", "tuned+ablate", "base+steer"]
+    assert [arm.name for arm in answers.arms] == names
+    said = {name: answers.text(name) for name in names}
+    assert all(said.values())
+    assert said["tuned+ablate"] == said["base"] != said["tuned"]
+    assert not any(text in repr(answers) for text in said.values())
+    assert answers._repr_html_().count("veiled") >= 3
+    assert "veiled" not in answers.show(redact=True)._repr_html_().replace(".veiled", "")
+    assert answers.curves().data
+
+
+def test_arms_are_measured_beside_both_models(trials: Any, direction: Any) -> None:
+    import persona_probe as pp
+
+    arms = [
+        pp.Arm("ablated", "tuned", direction.ablate()),
+        pp.Arm("random", "tuned", direction.as_control().ablate(), control="covariance"),
+    ]
+    measured = trials.measure(arms, first="ablated")
+    table = measured.table()
+    assert list(table.index) == ["base", "tuned", "ablated", "random"]
+    assert table.loc["ablated", "S"] == pytest.approx(table.loc["base", "S"], abs=1e-3)
+    assert table.loc["tuned", "S"] > table.loc["base", "S"] + 0.1
+    assert table.loc["ablated", "R"] == pytest.approx(1.0, abs=0.01)
+    assert table.loc["random", "R"] < 0.5
+    assert measured.best == "ablated"
+    assert set(measured.costs) == set(table.index)
+    assert "ablated" in measured._repr_html_()
+    assert measured.bars().data
+    assert trials.n_questions == 4  # all test questions that the toy has
+
+
+def test_doses_are_a_figure_with_a_slider(trials: Any, direction: Any) -> None:
+    figure = trials.doses(direction, [-0.5, -1.0], side="tuned")
+    assert len(figure.frames) == 3
