@@ -21,6 +21,7 @@ from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.chat import Prompt, Row, Split
 from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
+from persona_probe.records.sharing import Shared
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import sha256_json
 from persona_probe.streams.activations import ReadOptions
@@ -209,7 +210,9 @@ def persona_direction(
         steering=selection.steering.candidate.form,
         budget=config.budget,
     )
-    names = {"base": job.pair.base_source.id, "tuned": job.pair.tuned_source.id}
+    sources = {"base": job.pair.base_source.id, "tuned": job.pair.tuned_source.id}
+    said = Shared(config.output_dir, known=tuple(sources.values()))
+    names = {side: said.path(id) for side, id in sources.items()}
     controls = control_directions(
         chosen.direction, find, n_each=config.controls, n_null=config.null, seed=config.seed
     )

@@ -19,6 +19,8 @@ from persona_probe.interventions.edits import Intervention
 from persona_probe.interventions.forms import Form
 from persona_probe.interventions.projection import Projection, midpoints
 from persona_probe.models.editable import Editable
+from persona_probe.records.direction_files import PersonaDirectionFile
+from persona_probe.records.files import checked
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
 
 KIND, FORMAT_VERSION = "persona_direction", 1
@@ -178,6 +180,7 @@ def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
         "identity": dict(direction.identity),
         "tensor_sha256": sha256_tensors([tensors[name] for name in TENSORS]),
     }
+    checked(PersonaDirectionFile, facts, at=f"{path}: these facts do not describe a persona direction")
     write_tensors(path, tensors, facts)
 
 
@@ -205,11 +208,11 @@ def load_persona_direction(
 
 
 def _check_format(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """BadInput unless kind, format, hash, space and sign are those that `save_persona_direction` writes."""
+    """BadInput unless kind, format and hash are those that `save_persona_direction` writes."""
     if facts.get("kind") != KIND or facts.get("format_version") != FORMAT_VERSION:
         hint = "; directions.safetensors holds every method, persona_direction.safetensors the selected one"
         raise BadInput(
-            f"{path}: kind {facts.get('kind')!r}, format {facts.get('format_version')!r}; "
+            f"{path}: kind {facts.get('kind')!r:.40}, format {facts.get('format_version')!r:.40}; "
             f"expected {KIND}, format {FORMAT_VERSION}{hint if facts.get('kind') == 'persona_directions' else ''}"
         )
     if sorted(tensors) != sorted(TENSORS) or facts.get("tensor_sha256") != sha256_tensors(
@@ -218,45 +221,30 @@ def _check_format(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
         raise BadInput(
             f"{path}: the vectors do not match the hash in the file: it was changed after it was written"
         )
-    if facts.get("space") != SPACE or facts.get("sign") != SIGN:
-        raise BadInput(
-            f"{path}: space {facts.get('space')!r} and sign {facts.get('sign')!r}, expected {SPACE!r} and {SIGN!r}"
-        )
 
 
 def _parsed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> PersonaDirection:
     """The value that tensors and facts describe; BadInput where something is missing or of another length."""
-    try:
-        direction = PersonaDirection(
-            method=facts["method"],
-            hook_points=tuple(HookPoint.parse(point) for point in facts["hook_points"]),
-            hook_point=HookPoint.parse(facts["hook_point"]),
-            vectors=tensors["direction"],
-            control=tensors["control"],
-            base_mean=tensors["base_mean"],
-            median_norm=tuple(facts["median_norm"]),
-            group_means={label: tuple(facts["group_means"][label]) for label in ("aligned", "misaligned")},
-            ablation=Form(**facts["ablation"]),
-            steering=Form(**facts["steering"]),
-            budget=facts["budget"],
-            damage=tuple(
-                (str(side), float(coefficient), float(cost)) for side, coefficient, cost in facts["damage"]
-            ),
-            identity=facts["identity"],
-        )
-    except (KeyError, TypeError, ValueError, BadInput) as error:
+    said = checked(
+        PersonaDirectionFile, facts, at=f"{path}: its metadata do not describe a persona direction"
+    )
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    if any(shape != [len(said.hook_points), said.d_model] for shape in shapes.values()):
         raise BadInput(
-            f"{path}: its metadata do not describe a persona direction ({type(error).__name__}: {error})"
-        ) from error
-    n = len(direction.hook_points)
-    lengths = {
-        len(direction.median_norm),
-        *(len(values) for values in direction.group_means.values()),
-        *(len(tensor) for tensor in tensors.values()),
-    }
-    if lengths != {n} or direction.hook_point not in direction.hook_points:
-        raise BadInput(
-            f"{path}: {n} hook points, but tensors and scales of lengths {sorted(lengths)}, "
-            f"selected {direction.hook_point!r}"
+            f"{path}: {len(said.hook_points)} hook points of width {said.d_model}, but tensors of {shapes}"
         )
-    return direction
+    return PersonaDirection(
+        method=said.method,
+        hook_points=said.hook_points,
+        hook_point=said.hook_point,
+        vectors=tensors["direction"],
+        control=tensors["control"],
+        base_mean=tensors["base_mean"],
+        median_norm=said.median_norm,
+        group_means=dict(said.group_means),
+        ablation=Form(**dict(said.ablation)),
+        steering=Form(**dict(said.steering)),
+        budget=said.budget,
+        damage=said.damage,
+        identity=facts["identity"],
+    )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.latents import SaeFacts
@@ -17,6 +17,7 @@ from persona_probe.records.parts import (
     Side,
     Target,
     Text,
+    no_bool,
 )
 
 Width = Annotated[int, Field(ge=1, le=2**20)]
@@ -26,7 +27,9 @@ Dose = Annotated[tuple[Side, float, float], Field(strict=False)]
 class DirectionFile(Part):
     """What both kinds of direction file say."""
 
-    format_version: Literal[1] = Field(description="Version of this contract.")
+    format_version: Annotated[Literal[1], BeforeValidator(no_bool)] = Field(
+        description="Version of this contract."
+    )
     space: Literal["hf_raw"] = Field(description="The residual stream as Hugging Face computes it.")
     sign: Literal["+ = misaligned"] = Field(description="Which way is which.")
     hook_points: Many[HookPoint] = Field(min_length=1, max_length=4096, description="Rows of the tensors.")

@@ -29,6 +29,13 @@ def listed(settings: Any) -> Any:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
+def no_bool(version: Any) -> Any:
+    """A version number; ValueError for True, which is equal to 1."""
+    if isinstance(version, bool):
+        raise ValueError("a version is a number")
+    return version
+
+
 Many = Annotated[tuple[T, ...], Field(strict=False)]  # a list in JSON and, once read, a tuple
 Pair = Annotated[tuple[T, T], Field(strict=False)]
 Text = Annotated[str, BeforeValidator(writable)]  # anything that people or models wrote

@@ -1,11 +1,13 @@
 """Claims about streamed replies and about the file a selected direction is kept in."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.mutations import mutated, write_facts
 from helpers.planted import Planted, planted_direction
 
 
@@ -243,6 +245,77 @@ def test_a_file_that_says_something_else_is_refused(
     write_tensors(path, tensors, facts | change)
     with pytest.raises(BadInput, match=message):
         load_persona_direction(path)
+
+
+def test_random_damage_to_the_facts_of_a_file_is_read_or_refused_and_nothing_else(
+    found: Any, tmp_path: Path
+) -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.interventions.persona_direction import load_persona_direction, save_persona_direction
+    from persona_probe.storage.tensor_files import read_tensors
+
+    path = tmp_path / "persona_direction.safetensors"
+    save_persona_direction(path, found)
+    tensors, facts = read_tensors(path)
+    rng, accepted = random.Random(0), 0
+    for _ in range(3000):
+        write_facts(path, tensors, mutated(facts, rng))
+        try:
+            direction = load_persona_direction(path)
+        except BadInput as error:
+            message = str(error)
+        else:
+            accepted, message = accepted + 1, ""
+            assert direction.coherent("base")[0] <= 0
+            assert direction.relative(1.0, direction.hook_point) > 0
+        assert "\n" not in message
+        assert len(message) < 600 + len(str(path))
+    assert 0 < accepted < 1500
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": "0.1"},
+        {"budget": True},
+        {"budget": -0.1},
+        {"budget": 10**400},
+        {"d_model": 7},
+        {"d_model": "64"},
+        {"identity": ["base"]},
+        {"identity": {"base_sha256": "short"}},
+        {"method": 3},
+        {"method": None},
+        {"format_version": True},
+        {"format_version": "1"},
+        {"hook_points": "blocks.0.hook_out"},
+        {"hook_points": {}},
+        {"median_norm": 3},
+        {
+            "steering": {
+                "kind": "steer",
+                "where": "layer",
+                "coefficient": None,
+                "toward": None,
+                "skip_first": 0,
+            }
+        },
+        {"damage": [["both", 1.0, 0.1]]},
+    ],
+)
+def test_a_wrong_fact_is_refused_in_one_line(found: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.interventions.persona_direction import load_persona_direction, save_persona_direction
+    from persona_probe.storage.tensor_files import read_tensors
+
+    path = tmp_path / "persona_direction.safetensors"
+    save_persona_direction(path, found)
+    tensors, facts = read_tensors(path)
+    write_facts(path, tensors, facts | change)
+    with pytest.raises(BadInput) as caught:
+        load_persona_direction(path)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
 
 
 def test_a_file_for_another_model_is_refused(found: Any, tmp_path: Path) -> None:
