@@ -71,8 +71,6 @@ def checked(model: type[M], value: Any, *, at: str) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         raise BadInput(f"{at}: {told(error)}") from error
-    except (OverflowError, RecursionError) as error:
-        raise BadInput(f"{at}: a value is too large or too deep ({error!s:.80})") from error
 
 
 def told(error: ValidationError) -> str:

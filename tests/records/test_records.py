@@ -84,6 +84,7 @@ def test_what_is_written_is_read_back_equal(kind: str, tmp_path: Path) -> None:
         ({"limited": "no"}, "limited: Input should be a valid boolean, found 'no'"),
         ({"effect": {"estimate": 1.0, "ci95": [2.0, 0.0]}}, "effect: Value error, the interval"),
         ({"effect": {"estimate": 10**400, "ci95": [0.0, 2.0]}}, "effect.estimate"),
+        ({"config": {"deep": json.loads("[" * 400 + "]" * 400)}}, "config.deep"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"arms": [{}]}, "more like this)"),
     ],
