@@ -16,11 +16,24 @@ from helpers.planted import Planted, open_planted
 # Pinned, since tests run in random order and in any environment:
 # - no hub, one thread (processes that tests start take OMP_NUM_THREADS as they find it);
 # - the width of output where there is no terminal, and no wish for colours, unless a test sets its own;
-# - the global random generators are seeded by pytest-randomly before every test: no test may need a certain state of them.
+# - the global random generators: pytest-randomly seeds Python's and numpy's before every test, `seeded` torch's.
 os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 for name in ("FORCE_COLOR", "NO_COLOR"):
     os.environ.pop(name, None)
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, whatever the order: with two workers none of them runs alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What torch draws without a generator of its own is the same in every order of tests."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

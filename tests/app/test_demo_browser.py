@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,26 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import headless, new_page
 from helpers.hostile_demo import ATTACKS, TEMPLATES
 
 pytest.importorskip("gradio", reason="gradio is not installed")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROME = shutil.which("chromium")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROME is None, reason="chromium is not installed")]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PICTURES = os.environ.get("PERSONA_PROBE_PICTURES")  # a folder: the README's screenshots go there
 TOKENS = 24
-WAIT = 60_000
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium that can reach this machine and nothing else."""
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=CHROME, args=options)
+    with headless("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -39,7 +33,7 @@ def opened(browser: Any) -> Iterator[Callable[..., tuple[Any, list[str]]]]:
     pages = []
 
     def open_(address: str, *, width: int = 1500, height: int = 1100) -> tuple[Any, list[str]]:
-        page, wrong = browser.new_page(viewport={"width": width, "height": height}), list[str]()
+        page, wrong = new_page(browser, viewport={"width": width, "height": height}), list[str]()
         pages.append(page)
         own = (address.rstrip("/") + "/", "data:", "blob:", "file://")
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -112,11 +106,8 @@ def asked(page: Any, press: str = "#ask", *, columns: int = 4) -> list[str]:
     page.wait_for_function(
         "before => { const text = document.querySelector('#status').innerText; return text.includes('tokens/s') && text !== before; }",
         arg=before,
-        timeout=WAIT,
     )
-    page.wait_for_function(
-        "n => document.querySelectorAll('#current .answer').length === n", arg=columns, timeout=WAIT
-    )
+    page.wait_for_function("n => document.querySelectorAll('#current .answer').length === n", arg=columns)
     return page.locator("#current .tokens-read").all_inner_texts()
 
 
@@ -172,12 +163,10 @@ def test_replies_are_blurred_until_clicked_and_stay_so_while_others_grow(address
     ready(page)
     short(page, 64)
     page.locator("#ask").click()
-    page.wait_for_function(
-        "document.querySelectorAll('#current .answer .tokens-read span').length > 8", timeout=WAIT
-    )
+    page.wait_for_function("document.querySelectorAll('#current .answer .tokens-read span').length > 8")
     assert blurred(page) == [False, True, True, True]
     page.locator("#current [data-reply='turn-0-2']").click()
-    page.wait_for_function("document.querySelector('#status').innerText.includes('tokens/s')", timeout=WAIT)
+    page.wait_for_function("document.querySelector('#status').innerText.includes('tokens/s')")
     assert blurred(page) == [False, True, False, True]
     page.locator("#title").click()
     page.keyboard.press("b")
@@ -211,9 +200,7 @@ def test_sweep_control_arms_and_stop(address: str, opened: Any) -> None:
     page.locator("#reset").click()
     short(page, 256)
     page.locator("#ask").click()
-    page.wait_for_function(
-        "document.querySelectorAll('#current .answer .tokens-read span').length > 4", timeout=WAIT
-    )
+    page.wait_for_function("document.querySelectorAll('#current .answer .tokens-read span').length > 4")
     page.locator("#stop").click()
     page.wait_for_function("document.querySelector('#status').innerText.includes('stopped')")
     length = page.locator("#current .tokens-read span").count()
@@ -236,7 +223,7 @@ def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Any) ->
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('.dose').textContent.includes('+3.5')")
     page.keyboard.press(" ")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('tokens/s')", timeout=WAIT)
+    page.wait_for_function("document.querySelector('#status').innerText.includes('tokens/s')")
     size = page.locator("#current .tokens-read").first.evaluate(
         "one => parseFloat(getComputedStyle(one).fontSize)"
     )

@@ -1,27 +1,21 @@
 """The report in a real browser, from disk: everything draws, nothing is fetched, no text of a record runs."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import headless, new_page
 from helpers.made_up import made_up
 from helpers.made_up_latents import made_up_latents
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROME = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROME is None, reason="chromium is not installed")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One headless browser."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROME, args=["--no-sandbox"])
+    with headless() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def opened(browser, tmp_path: Path) -> Iterator[Callable[..., tuple[Any, list[st
     def open_(record: dict[str, Any], *options: str) -> tuple[Any, list[str]]:
         (tmp_path / "record.json").write_text(json.dumps(record))
         assert main([str(tmp_path / "record.json"), str(tmp_path / "page.html"), *options]) == 0
-        page, wrong = browser.new_page(), list[str]()
+        page, wrong = new_page(browser), list[str]()
         pages.append(page)
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
