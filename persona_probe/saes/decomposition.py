@@ -10,6 +10,9 @@ from torch import Tensor
 
 from persona_probe.saes.sae import Sae
 
+WHOLE = 1 - 1e-6
+"""The share from which on a direction counts as explained."""
+
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
@@ -32,7 +35,10 @@ class Decomposition:
 def decompose(
     sae: Sae, vector: Float[Tensor, " d_model"], *, alive: Float[Tensor, " d_sae"], n: int, seed: int
 ) -> Decomposition:
-    """Orthogonal matching pursuit over the decoder rows of living latents (scikit-learn), at most `n` of them."""
+    """Orthogonal matching pursuit over the decoder rows of living latents (scikit-learn), at most `n` of them.
+
+    It ends where nothing is left to explain: from there on rounding would choose the rows, another on each processor.
+    """
     from sklearn.linear_model import orthogonal_mp
 
     living = alive.nonzero()[:, 0]
@@ -43,9 +49,12 @@ def decompose(
         len(rows), -1
     )
     order: list[int] = []
+    explained: list[float] = []
     for k in range(path.shape[1]):
-        order += [int(i) for i in np.flatnonzero(path[:, k]) if int(i) not in order]
-    explained = [_share(rows[order[: k + 1]], target) for k in range(len(order))]
+        for i in np.flatnonzero(path[:, k]).tolist():
+            if i not in order and (not explained or explained[-1] < WHOLE):
+                order.append(i)
+                explained.append(_share(rows[order], target))
     shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     random = [_share(rows[shuffled[: k + 1]], target) for k in range(len(order))]
     return Decomposition(tuple(int(living[i]) for i in order), tuple(explained), tuple(random))

@@ -169,11 +169,21 @@ def test_decomposition_finds_the_rows_a_vector_was_made_of(sae: Any) -> None:
 
     vector = 3.0 * sae.W_dec[4] - 2.0 * sae.W_dec[9]
     found = decompose(sae, vector, alive=torch.ones(sae.d_sae), n=5, seed=0)
-    assert set(found.latents[:2]) == {4, 9}
+    assert found.latents == (4, 9)  # and no third one, which rounding would choose
+    assert found.explained == pytest.approx((9 / 13, 1.0), abs=0.2)
     assert found.explained[1] == pytest.approx(1.0, abs=1e-6)
-    steps = torch.tensor(found.explained).diff()
-    assert (steps >= -1e-6).all(), "one more row never explains less, but for rounding"
     assert found.random[1] < 0.5
+
+
+def test_decomposition_of_any_vector_explains_more_with_every_row(sae: Any) -> None:
+    from persona_probe.saes.decomposition import decompose
+
+    vector = torch.randn(sae.d_model, generator=torch.Generator().manual_seed(123))
+    found = decompose(sae, vector, alive=torch.ones(sae.d_sae), n=8, seed=0)
+    assert len(set(found.latents)) == len(found.explained) == len(found.random) == 8
+    steps = torch.tensor([0.0, *found.explained]).diff()
+    assert (steps > 1e-3).all()
+    assert found.explained[-1] > found.random[-1] + 0.1
 
 
 def test_matched_control_is_the_nearest_latent_outside_the_tested_ones(planted: Planted, sae: Any) -> None:
