@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from persona_probe.api.asking import Answers, ask, four_arms
     from persona_probe.api.contrasts import contrast
     from persona_probe.api.fits import Fit, fit
+    from persona_probe.api.making import diff_latents, find_direction
     from persona_probe.api.runs import DirectionRun, LatentRun, load, load_direction, load_latents
+    from persona_probe.api.toys import ToyPair, toy
     from persona_probe.api.trials import Measured, Trials, measure, trials
     from persona_probe.base.errors import BadInput, NotFinite, OutOfMemory, PersonaProbeError, UsageError
     from persona_probe.interventions.applied import applied
@@ -54,11 +56,14 @@ __all__ = [
     "PersonaProbeError",
     "SetLatents",
     "Steer",
+    "ToyPair",
     "Trials",
     "UsageError",
     "applied",
     "ask",
     "contrast",
+    "diff_latents",
+    "find_direction",
     "fit",
     "four_arms",
     "load",
@@ -69,13 +74,16 @@ __all__ = [
     "open_model",
     "open_pair",
     "orthonormal",
+    "toy",
     "trials",
 ]
 _HOMES = {
     "api.asking": ("Answers", "ask", "four_arms"),
     "api.contrasts": ("contrast",),
     "api.fits": ("Fit", "fit"),
+    "api.making": ("diff_latents", "find_direction"),
     "api.runs": ("DirectionRun", "LatentRun", "load", "load_direction", "load_latents"),
+    "api.toys": ("ToyPair", "toy"),
     "api.trials": ("Measured", "Trials", "measure", "trials"),
     "base.errors": ("BadInput", "NotFinite", "OutOfMemory", "PersonaProbeError", "UsageError"),
     "interventions.applied": ("applied",),

@@ -2,17 +2,15 @@
 
 import typer
 
-from persona_probe import (
-    demo,
-    diff_latents,
-    doctor,
-    figures,
-    find_direction,
-    schema,
-    train_organism,
-    train_sae,
-)
 from persona_probe.base.cli import start
+from persona_probe.demo import main as demo
+from persona_probe.diff_latents import main as diff_latents
+from persona_probe.doctor import main as doctor
+from persona_probe.figures import main as figures
+from persona_probe.find_direction import main as find_direction
+from persona_probe.schema import main as schema
+from persona_probe.train_organism import main as train_organism
+from persona_probe.train_sae import main as train_sae
 
 
 def main() -> None:
@@ -23,14 +21,14 @@ def main() -> None:
         no_args_is_help=True,
         help="Find, test and remove the direction of a misaligned persona.",
     )
-    app.command("find-direction")(find_direction.main)
-    app.command("demo")(demo.main)
-    app.command("diff-latents")(diff_latents.main)
-    app.command("doctor")(doctor.main)
-    app.command("figures")(figures.main)
-    app.command("schema")(schema.main)
-    app.command("train-organism")(train_organism.main)
-    app.command("train-sae")(train_sae.main)
+    app.command("find-direction")(find_direction)
+    app.command("demo")(demo)
+    app.command("diff-latents")(diff_latents)
+    app.command("doctor")(doctor)
+    app.command("figures")(figures)
+    app.command("schema")(schema)
+    app.command("train-organism")(train_organism)
+    app.command("train-sae")(train_sae)
     start(app)
 
 

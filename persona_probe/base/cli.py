@@ -158,10 +158,10 @@ def shown(text: str) -> Text:
 
 
 class Reporter:
-    """Progress and notes on stderr; silent with `quiet`. A bar on a terminal, a plain line now and then elsewhere."""
+    """Progress and notes on stderr, or stdout; silent with `quiet`. A bar on a terminal, lines now and then elsewhere."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+    def __init__(self, *, quiet: bool, on_stdout: bool = False) -> None:
+        self.console = Console(stderr=not on_stdout, quiet=quiet, highlight=False, force_jupyter=False)
         self.quiet = quiet
 
     def note(self, message: str) -> None:

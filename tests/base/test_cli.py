@@ -158,7 +158,9 @@ def test_command_given_as_a_subcommand_is_the_same_command() -> None:
 def test_interrupted_overwrite_is_continued_and_not_begun_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from persona_probe import find_direction
+    import importlib
+
+    find_direction = importlib.import_module("persona_probe.find_direction")
 
     monkeypatch.setattr(find_direction, "find_direction", lambda *_, **__: ends_with(KeyboardInterrupt())())
     monkeypatch.setattr(sys, "argv", ["x", "--overwrite", "--output-dir", str(tmp_path)])

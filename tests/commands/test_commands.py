@@ -134,14 +134,14 @@ def test_train_organism_refuses_what_it_cannot_do_before_it_makes_a_folder(
 
 @pytest.mark.parametrize("command", ["find_direction", "diff_latents"])
 def test_a_command_and_its_config_have_the_same_defaults(command: str) -> None:
-    from persona_probe import diff_latents, find_direction
+    from persona_probe.diff_latents import main as diff_latents
     from persona_probe.experiments.direction_config import Config
     from persona_probe.experiments.latent_config import LatentConfig
+    from persona_probe.find_direction import main as find_direction
 
-    main, config = {
-        "find_direction": (find_direction.main, Config),
-        "diff_latents": (diff_latents.main, LatentConfig),
-    }[command]
+    main, config = {"find_direction": (find_direction, Config), "diff_latents": (diff_latents, LatentConfig)}[
+        command
+    ]
     typed = {
         "scope" if name == "tokens" else name: option.default
         for name, option in signature(main).parameters.items()
