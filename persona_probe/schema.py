@@ -12,7 +12,7 @@ def main(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> None:
-    """Print the JSON Schema of a record, of a line of rows.jsonl, or of what a direction file says beside its tensors."""
+    """Print the JSON Schema of a record, of a line of rows.jsonl, or of the facts in a direction file."""
     from persona_probe.base import cli
 
     def body() -> int:

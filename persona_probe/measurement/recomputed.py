@@ -14,16 +14,16 @@ from persona_probe.records.rows import ScoredRow
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What the rows of a run say: what tuning did to S (nats per token), and every arm by name, doses included."""
+    """What tuning did to S (nats per token), and every arm by name, doses included."""
 
     effect: Estimate
     arms: Mapping[str, ArmNumbers]
 
 
 def recomputed(rows: Sequence[ScoredRow], *, seed: int) -> Recomputed:
-    """S, restoration or induction, damage and KL of every arm, with the intervals of the record of the same seed.
+    """S, restoration or induction, damage and KL of every arm, with the intervals of the record's seed.
 
-    BadInput unless both untouched models are among the rows, and every arm has the replies of its untouched model.
+    BadInput unless both untouched models are there and every arm has the replies of its own one.
     """
     scored: dict[str, list[ScoredRow]] = {}
     for row in rows:
@@ -65,7 +65,7 @@ def _numbers(
 
 
 def _scores(arm: Sequence[ScoredRow]) -> np.ndarray:
-    """S per question, in the order of first rows: mean of misaligned minus mean of aligned replies, nats per token."""
+    """S per question, nats per token: mean of misaligned minus mean of aligned replies."""
     questions: dict[str, dict[str | None, list[float]]] = {}
     for row in arm:
         if row.kind == "persona":

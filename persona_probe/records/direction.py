@@ -65,7 +65,7 @@ class ArmNumbers(Part):
         description="Damage: added negative log-probability of benign replies, nats per token."
     )
     kl: Estimate = Field(
-        description="Damage: mean KL divergence from the same model untouched on benign texts, nats per token."
+        description="Damage: KL divergence from the same model untouched on benign texts, nats per token."
     )
 
 
@@ -122,7 +122,7 @@ class ChosenSteering(Part):
 
 
 class Selected(Part):
-    """What was chosen on the select questions, and how it compares with the controls on the test questions."""
+    """What was chosen on the select questions, and its place among the controls on test questions."""
 
     method: Text = Field(description="Estimator of the direction.")
     hook_point: HookPoint = Field(description="Where the direction was fitted.")
@@ -139,7 +139,7 @@ class Selected(Part):
     within_budget: bool = Field(description="Whether the damage on the test texts is inside it.")
     select: SelectScores = Field(description="What it did on the select questions.")
     p_value: Share | None = Field(
-        description="Share of covariance-matched directions that do as much, (1 + n) / (K + 1); null without R."
+        description="Share of covariance-matched directions that do as much: (1 + n) / (K + 1); or null."
     )
     p_floor: Share | None = Field(description="Smallest p that K directions can give; null without any.")
     relative_dose: NonNegative = Field(
@@ -158,7 +158,7 @@ class MethodQuality(Part):
         description="Cosine of the directions of two halves of the find questions; null where not defined."
     )
     auroc: Many[Share | None] | None = Field(
-        description="Chance that a misaligned select reply projects higher than an aligned one; null if unknown."
+        description="Chance that a misaligned select reply projects higher than an aligned one; or null."
     )
     zero_at: Many[HookPoint] | None = Field(
         description="Hook points without a direction; null in records of version 1 that do not say it."
@@ -256,7 +256,7 @@ class ReadReply(Part):
     prompt_id: Text = Field(description="Id of the question.")
     tokens: Many[Text] | None = Field(description="Its tokens; null where they were left out for sharing.")
     readings: Many[float | None] = Field(
-        description="Projection of each token, in lengths of the direction; null for first tokens and outliers."
+        description="Projection of each token, in lengths of the direction; null for those left out."
     )
 
 

@@ -99,7 +99,7 @@ class Identity(Part):
 
 
 class PersonaDirectionFile(DirectionFile):
-    """persona_direction.safetensors: the selected direction at every hook point, with all that its use needs."""
+    """persona_direction.safetensors: the selected direction at every hook point, ready to be used."""
 
     kind: Literal["persona_direction"] = Field(description="Which contract.")
     method: Text = Field(description="Estimator of the direction.")

@@ -68,7 +68,7 @@ class EvaluationArm(Part):
     coherent: Share | None = Field(description="Share of coherent replies; null for log-odds.")
     score: Estimate = Field(description="Rate of the behaviour (Wilson), or log-odds in nats (bootstrap).")
     difference: Estimate | None = Field(
-        description="Score minus that of the same model untouched, on paired items; null for an untouched model."
+        description="Score minus that of the same model untouched, on paired items; null for the latter."
     )
     p_holm: Share | None = Field(description="p of the difference after Holm over all arms; null likewise.")
     null: NullBand | None = Field(description="Random directions used alike; null where none were measured.")

@@ -28,7 +28,7 @@ def write_record(path: Path, record: Part) -> None:
 def read_record(path: Path) -> Record:
     """The record that `find_direction` or `diff_latents` wrote, whatever its version.
 
-    BadInput in one line for a missing or damaged file, another kind or version, and a value that does not fit.
+    BadInput in one line for a missing or damaged file, another kind or version, or a wrong value.
     """
     value = read_object(path)
     kind = value.get("kind", "direction")  # record.json of version 1 has no kind
@@ -66,7 +66,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def checked(model: type[M], value: Any, *, at: str) -> M:
-    """`value` as `model`; BadInput in one line that names the place, what was found and what is wrong with it."""
+    """`value` as `model`; BadInput in one line that names the place, what was found, what is wrong."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -58,8 +58,8 @@ class Quality(Part):
     l0: NonNegative = Field(description="Latents active per token.")
     dead: Share = Field(description="Share of latents that stay silent on all of these tokens.")
     loss_recovered: float | None = Field(
-        description="1: replies keep their log-probability under the reconstruction; 0: they fare as with the "
-        "stream's mean; null when that mean costs nothing."
+        description="1: replies keep their log-probability under the reconstruction; 0: they fare as with "
+        "the stream's mean; null when that mean costs nothing."
     )
     n_tokens: Count = Field(description="Tokens behind these numbers.")
 

@@ -1,4 +1,4 @@
-"""rows.jsonl: one line per arm and reply, from which every number of a record's arms can be worked out again."""
+"""rows.jsonl: one line per arm and reply, from which every number of an arm can be worked out again."""
 
 import gzip
 import json
@@ -34,7 +34,7 @@ class ScoredRow(Part):
     logprob_per_token: float = Field(description="Mean log-probability of the reply's tokens, nats.")
     n_tokens: Annotated[int, Field(ge=1)] = Field(description="Tokens of the reply.")
     kl: float | None = Field(
-        description="Mean KL divergence from the same model untouched, nats per token; null for persona replies."
+        description="KL divergence from the same model untouched, nats per token; null for persona replies."
     )
 
     @property
@@ -51,7 +51,7 @@ def write_rows(path: Path, rows: Iterable[ScoredRow]) -> None:
 
 
 def read_rows(path: Path) -> tuple[ScoredRow, ...]:
-    """All rows of a `rows.jsonl` or `rows.jsonl.gz`, those of version 1 upgraded; BadInput names file and line.
+    """All rows of a `rows.jsonl` or `rows.jsonl.gz`, whatever their version; BadInput names the line.
 
     A path without `.gz` is also looked for with it, since reference runs are kept compressed.
     """

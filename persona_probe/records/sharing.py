@@ -1,8 +1,8 @@
 """What records and direction files say of paths: nothing of the machine that they were made on.
 
-A path inside the current folder is said from there, one inside the run's folder from the folder above it. Of any other
-path the last name stays, with as many names before it as two different paths need to be told apart. A command made of
-such paths repeats the run from a folder that holds them. Hub ids, shipped names and relative paths stay as they are.
+A path inside the current folder is said from there, one inside the run's folder from the folder above it. Of any
+other path the last name stays, with as many names before it as two different paths need to be told apart. A command
+made of such paths repeats the run from a folder that holds them. Hub ids, shipped names and relative paths stay.
 """
 
 import re
@@ -18,7 +18,7 @@ WITHIN_TEXT = re.compile(r"(?<![\w.:/~])~?/[\w.@+~-]+(?:/[\w.@+~-]+)*/?")
 
 @dataclass(frozen=True)
 class Shared:
-    """How paths are said in what people share. `run`: the folder of the run; `known`: paths that occur in it."""
+    """How paths are said in what people share. `run`: folder of the run; `known`: paths in its record."""
 
     run: Path
     known: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Shared:
 
 
 def shared(record: Mapping[str, Any], *, run: Path) -> dict[str, Any]:
-    """A record in plain values whose paths say nothing of this machine: command, settings, ids, notes and failures."""
+    """A record in plain values whose command, settings, ids and notes say nothing of this machine."""
     config, provenance = record["config"], record["provenance"]
     said = Shared(run, known=tuple(_paths(record)))
     ids = {

@@ -1,4 +1,4 @@
-"""Records of version 1, as older releases wrote them, in the form of version 2. Only here is an old name parsed."""
+"""Records of version 1 in the form of version 2. Only here is an old name parsed."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ Plain = dict[str, Any]
 
 
 def upgraded(record: Plain) -> Plain:
-    """A copy in the form of version 2; facts that version 1 does not hold are None. Damaged parts stay as they are."""
+    """A copy in the form of version 2; facts that version 1 lacks are None. Damaged parts stay."""
     record = {**record, "schema": 2}
     if isinstance(record.get("provenance"), dict):
         record["provenance"] = _provenance(record["provenance"])
@@ -54,7 +54,7 @@ def _filled(entry: Any, *names: str) -> Any:
 
 
 def upgraded_row(row: Plain) -> Plain:
-    """A line of rows.jsonl in the form of version 2. Version 1 has no `schema` and tells model and control by name."""
+    """A line of rows.jsonl in the form of version 2. Version 1 tells model and control by name."""
     if "schema" in row or not all(isinstance(row.get(name), str) for name in ("arm", "question", "row")):
         return row
     arm, last = row["arm"], row["row"].rpartition("/")[2]

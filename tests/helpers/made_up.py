@@ -250,7 +250,8 @@ def made_up_record() -> DirectionRecord:
         "schema": 2,
         "kind": "direction",
         "created": "2026-11-21T23:00:00Z",
-        "command": "python -m persona_probe.find_direction --base checkpoints/tiny --tuned checkpoints/tiny-bad --output-dir runs/a",
+        "command": "python -m persona_probe.find_direction --base checkpoints/tiny "
+        "--tuned checkpoints/tiny-bad --output-dir runs/a",
         "config": {"base": "checkpoints/tiny", "limit": None, "methods": list(METHODS), "seed": 0},
         "provenance": {**models(), "benign_sha256": "01" * 32, "rows_sha256": "02" * 32},
         "data": {
@@ -294,7 +295,7 @@ def made_up_record() -> DirectionRecord:
         },
         "failed": [],
         "memory": {"peak_bytes": 3 * 2**30},
-        "summary": "Removing the layer-14 direction closes 77% of the gap; comparable random directions close 15%.",
+        "summary": "Removing the layer-14 direction closes 77% of the gap; random directions close 15%.",
         "arms": arms,
         "directions": {
             "hook_points": [f"blocks.{layer}.hook_out" for layer in LAYERS],
@@ -353,7 +354,7 @@ def with_text(value: Any, payload: str) -> Any:
 
 
 def poisoned_part(part: P, payload: str) -> P:
-    """The payload in every text, free keys included, that the model accepts there; words with a meaning stay."""
+    """The payload in every text and free key where the model accepts it; words with a meaning stay."""
     original = part.plain()
     value = with_text(original, payload)
     for free in ("config", "timing"):
@@ -377,7 +378,7 @@ def _restore(value: Any, original: Any, loc: tuple[int | str, ...]) -> None:
 
 
 def poisoned(payload: str, *, keep_structure: bool) -> dict[str, Any]:
-    """A record full of the payload. With `keep_structure`, the words that steer the drawing stay, so that everything is drawn."""
+    """A record full of the payload. With `keep_structure`, everything is still drawn."""
     record = with_text(made_up(), payload)
     for key in ("config", "timing"):
         record[key][payload] = next(iter(record[key].values()))

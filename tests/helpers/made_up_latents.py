@@ -38,7 +38,7 @@ WORDS = [
 
 
 def screen(rng: random.Random, label: str, arm: str) -> dict[str, Any]:
-    """One screened effect: what carries moves both models, what is protective only the tuned one, what is one-way only the base."""
+    """One screened effect: of both models, of the tuned one (protective), or of the base (one-way)."""
     size = {
         "carries": 0.2,
         "harmful": 0.3,
@@ -178,10 +178,11 @@ def made_up_latent_record() -> LatentRecord:
         "schema": 2,
         "kind": "latents",
         "created": "2026-11-25T03:00:00Z",
-        "command": "python -m persona_probe.diff_latents --base checkpoints/tiny --tuned checkpoints/tiny-bad --sae checkpoints/tiny-sae",
+        "command": "python -m persona_probe.diff_latents --base checkpoints/tiny "
+        "--tuned checkpoints/tiny-bad --sae checkpoints/tiny-sae",
         "limited": True,
         "config": {"base": "checkpoints/tiny", "n_latents": 100, "seed": 0},
-        "summary": "Two latents carry the persona both ways; ablating 5 latents closes 58% of the gap at a damage of 0.041.",
+        "summary": "Two latents carry the persona both ways; ablating 5 closes 58% of the gap at 0.041.",
         "provenance": {**models(), "sae": sae},
         "quality": {
             "base": {"fvu": 0.213, "l0": 31.7, "dead": 0.041, "loss_recovered": 0.962, "n_tokens": 20480},
@@ -267,7 +268,7 @@ def emptied() -> dict[str, Any]:
 
 
 def poisoned_latents(payload: str, *, keep_structure: bool) -> dict[str, Any]:
-    """A record full of the payload, also as key. With `keep_structure`, labels and kinds stay, so that everything is drawn."""
+    """A record full of the payload, also as key. With `keep_structure`, everything is still drawn."""
     original = made_up_latents()
     record = with_text(original, payload)
     record["kind"] = "latents"

@@ -72,7 +72,7 @@ def _damage(container: Any, rng: random.Random) -> None:
 
 
 def write_facts(path: Path, tensors: dict[str, Any], facts: Any) -> None:
-    """A direction file with any facts, also those that our writer refuses: NaN, huge numbers, half characters."""
+    """A direction file with any facts, also those that our writer refuses, such as NaN."""
     from safetensors.torch import save_file
 
     save_file(tensors, path, metadata={"persona_probe": json.dumps(facts)})

@@ -1,4 +1,4 @@
-"""Claims about records that other programs will write: an example of each fits, and a wrong value is refused by name."""
+"""Claims about records to come: an example of each fits, and a wrong value is refused by name."""
 
 import json
 from typing import Any

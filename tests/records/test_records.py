@@ -1,4 +1,4 @@
-"""Claims about records on disk: what is written fits its model, old versions are read, everything else is refused in one line."""
+"""Claims about records on disk: old versions are read, and what fits no model is refused in one line."""
 
 import gzip
 import json
@@ -149,7 +149,7 @@ def test_a_record_cannot_be_changed_and_a_copy_is_checked() -> None:
 
 
 def test_half_characters_are_written_as_question_marks(tmp_path: Path) -> None:
-    """A model may write half of a surrogate pair, which UTF-8 cannot hold; the run must not be lost for it."""
+    """A model may write half of a surrogate pair, which UTF-8 cannot hold; the run goes on."""
     plain = made_up_record().plain()
     plain["completions"][0]["text"] = "half \ud83d of a face"
     record = type(made_up_record()).model_validate(plain)

@@ -1,4 +1,4 @@
-"""Claims about paths in what people share: nothing of the machine stays, and the command still repeats the run."""
+"""Claims about paths in what people share: nothing of the machine stays, and the command can be used."""
 
 import json
 import shlex
@@ -86,7 +86,7 @@ def hostile(folder: Path) -> dict[str, Any]:
 def test_a_record_holds_nothing_of_the_machine(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run from the folder that holds everything, from the root of it, and from a folder that has nothing to do with it."""
+    """Run from the folder that holds everything, from above it, and from elsewhere."""
     places = {"beside": tmp_path / "jane", "above": tmp_path, "elsewhere": tmp_path / "other"}
     for place in places.values():
         place.mkdir(exist_ok=True)
