@@ -1,4 +1,4 @@
-"""What holds for one loaded model, finding by finding: engine, parity, tying, template, tokens, sizes. A `wrong` one can make numbers wrong."""
+"""What holds for one loaded model, finding by finding: engine, parity, tying, template, tokens, sizes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +17,7 @@ from persona_probe.prompts.special_tokens import end_of_turn
 from persona_probe.prompts.templates import (
     THINK_TAGS,
     ChatOptions,
+    Tokenizer,
     has_template,
     options_of,
     place,
@@ -38,7 +39,10 @@ BOUNDARY = "|"  # between prompt and reply, and between reply and end of turn
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table. `wrong`: numbers could be wrong. `note`: they are right, but something is degraded or worth knowing."""
+    """One line of the table.
+
+    `wrong`: numbers could be wrong. `note`: they are right, but something is degraded or worth knowing.
+    """
 
     topic: str
     status: Status
@@ -51,28 +55,23 @@ class Finding:
 
 def checkup(model: Model, source: Source, base: Source | None) -> tuple[Finding, ...]:
     """Everything that can be said of a loaded model without measuring with it."""
-    return (
-        *_identity(model, source, base),
-        *_parity(model),
-        *_tokens(model, source, base),
-        *chat_findings(model),
-        *_sizes(model),
-    )
+    return (*_early(model, source, base), *_sizes(model))
 
 
 def quick_checkup(model: Model, source: Source, base: Source | None) -> list[str]:
     """What a command should say before it measures: whatever is not plainly right, in sentences."""
-    found = (
-        *_identity(model, source, base),
-        *_parity(model),
-        *_tokens(model, source, base),
-        *chat_findings(model),
-    )
-    return [f"{finding.topic}: {finding.found}" for finding in found if finding.status != "ok"]
+    return [
+        f"{finding.topic}: {finding.found}"
+        for finding in _early(model, source, base)
+        if finding.status != "ok"
+    ]
 
 
 def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> dict[str, Any]:
-    """The quick part of `doctor` on one side, kept in the run's folder: how the engine runs, and whatever is not plainly right, which is said."""
+    """How one side's engine runs, with notes on all that is not plainly right; `say` is told each of them.
+
+    Kept in the run's folder.
+    """
 
     def make() -> dict[str, Any]:
         model = pair.get(side)
@@ -83,10 +82,18 @@ def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> dic
             "notes": quick_checkup(model, pair.source(side), pair.base_source),
         }
 
-    found = run.once(sha256_json(["examined", pair.key(side), str(pair.dtype)]), make)
-    for note in found["notes"]:
+    examined = run.once(sha256_json(["examined", pair.key(side), str(pair.dtype)]), make)
+    for note in examined["notes"]:
         say(f"note: {side}: {note}")
-    return found
+    return examined
+
+
+def _early(model: Model, source: Source, base: Source | None) -> Iterator[Finding]:
+    """What should be known before anything is measured."""
+    yield from _identity(model, source, base)
+    yield from _parity(model)
+    yield from _tokens(model, source, base)
+    yield from chat_findings(model)
 
 
 def _identity(model: Model, source: Source, base: Source | None) -> Iterator[Finding]:
@@ -153,37 +160,37 @@ def _tokens(model: Model, source: Source, base: Source | None) -> Iterator[Findi
     yield Finding(
         "vocabulary", "note" if beyond else "ok", f"{len(tokenizer)} tokens, {engine.n_rows} embeddings{more}"
     )
-    own = tokenizer.pad_token_id
+    asked = tokenizer.pad_token_id
     yield Finding(
         "padding",
         "ok",
         f"id {model.pad_id}, masked"
-        + ("" if own == model.pad_id else f" (the tokenizer's own, {own}, cannot be used)"),
+        + ("" if asked == model.pad_id else f" (the tokenizer's own, {asked}, cannot be used)"),
     )
 
 
 def chat_findings(model: Model) -> Iterator[Finding]:
-    """How the template is used: rendered prompt and reply with boundaries, system text, end of turn, thinking, date, first token."""
+    """How the template is used: an example with its boundaries, system text, end of turn, thinking, date."""
     tokenizer = model.tokenizer
     options = options_of(tokenizer)
     if not has_template(tokenizer):
         yield Finding("template", "note", "none: turns are plain User: and Assistant: lines")
     try:
         row = encode_row(tokenizer, Prompt.user("doctor", QUESTION), REPLY, id="doctor", kind="probe")
-        found = place(tokenizer, (("user", QUESTION),), id="doctor")
+        placed = place(tokenizer, (("user", QUESTION),), id="doctor")
     except BadInput as error:
         yield Finding("template", "wrong", str(error))
         return
     prompt, reply = (tokenizer.decode(part) for part in (row.ids[: row.n_prompt], row.ids[row.n_prompt :]))
     yield Finding(
-        "template, prompt and reply", "ok", _visible(f"{prompt}{BOUNDARY}{reply}{BOUNDARY}{found.after}")
+        "template, prompt and reply", "ok", _visible(f"{prompt}{BOUNDARY}{reply}{BOUNDARY}{placed.after}")
     )
-    if not found.whole:
+    if not placed.whole:
         yield Finding(
             "template", "note", "it does not render a reply: replies stand behind its generation prompt"
         )
-    if found.how:
-        yield Finding("template", "note", f"it leaves plain text out: {', '.join(found.how)}")
+    if placed.how:
+        yield Finding("template", "note", f"it leaves plain text out: {', '.join(placed.how)}")
     yield _attempt(
         "template, system text",
         lambda: ", ".join(place(tokenizer, (("system", SYSTEM), ("user", QUESTION)), id="doctor").how),
@@ -197,7 +204,7 @@ def chat_findings(model: Model) -> Iterator[Finding]:
         "{}",
     )
     tags = [start for start, _ in THINK_TAGS if start in str(getattr(tokenizer, "chat_template", ""))]
-    added = f"; {_visible(found.closed)} was added before the reply" if found.closed else ""
+    added = f"; {_visible(placed.closed)} was added before the reply" if placed.closed else ""
     yield Finding(
         "template, thinking", "ok", f"{options.thinking}{added}" if tags else "the template has none"
     )
@@ -208,39 +215,30 @@ def chat_findings(model: Model) -> Iterator[Finding]:
         if _asks_the_date(tokenizer, options)
         else "the template asks for none",
     )
-    bos = tokenizer.bos_token
-    yield Finding(
-        "BOS",
-        "ok",
-        f"{tokenizer.convert_ids_to_tokens([row.ids[0]])[0]!r}{'' if bos is None or row.ids[0] == tokenizer.bos_token_id else f', not {bos!r}: the template does not write it'}",
-    )
+    bos, first = tokenizer.bos_token, tokenizer.convert_ids_to_tokens([row.ids[0]])[0]
+    begins = bos is None or row.ids[0] == tokenizer.bos_token_id
+    missing = "" if begins else f", not {bos!r}: the template does not write it"
+    yield Finding("BOS", "ok", f"{first!r}{missing}")
 
 
 def _attempt(topic: str, run: Callable[[], str], nothing: str, something: str) -> Finding:
     try:
-        found = run()
+        text = run()
     except BadInput as error:
         return Finding(topic, "note", str(error))
-    return Finding(topic, "ok", something.format(found) if found else nothing)
+    return Finding(topic, "ok", something.format(text) if text else nothing)
 
 
-def _asks_the_date(tokenizer: Any, options: ChatOptions) -> bool:
+def _asks_the_date(tokenizer: Tokenizer, options: ChatOptions) -> bool:
     """Whether another day gives another prompt."""
     if not has_template(tokenizer):
         return False
-    turns = (("user", QUESTION),)
+    prompts = set()
     try:
-        return (
-            len(
-                {
-                    place(
-                        set_options(tokenizer, ChatOptions(options.thinking, day)), turns, id="doctor"
-                    ).before
-                    for day in OTHER_DAYS
-                }
-            )
-            > 1
-        )
+        for day in OTHER_DAYS:
+            dated = set_options(tokenizer, ChatOptions(options.thinking, day))
+            prompts.add(place(dated, (("user", QUESTION),), id="doctor").before)
+        return len(prompts) > 1
     finally:
         set_options(tokenizer, options)
 
@@ -263,10 +261,10 @@ def _sizes(model: Model) -> Iterator[Finding]:
     yield Finding("memory", "ok", f"{sum(counted.values()) / 1e6:,.0f} MB of weights")
 
 
-def chat_facts(tokenizer: Any) -> dict[str, Any]:
-    """What a record keeps of how text was read: options, the boundaries of one prompt and reply, what ends a turn."""
+def chat_facts(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a record keeps of how text was read: options, an example with its boundaries, what ends a turn."""
     options = options_of(tokenizer)
-    found = place(tokenizer, (("user", QUESTION),), id="example")
+    placed = place(tokenizer, (("user", QUESTION),), id="example")
     try:
         ending: str | None = end_of_turn(tokenizer) or tokenizer.eos_token
     except BadInput:
@@ -275,10 +273,10 @@ def chat_facts(tokenizer: Any) -> dict[str, Any]:
         "thinking": options.thinking,
         "date": options.date,
         "template": has_template(tokenizer),
-        "before_reply": found.before,
-        "after_reply": found.after,
+        "before_reply": placed.before,
+        "after_reply": placed.after,
         "end_of_turn": ending,
-        "how": list(found.how),
+        "how": list(placed.how),
     }
 
 

@@ -16,8 +16,8 @@ DOSES = (0.5, 1.0, 2.0)  # multiples of the selected coefficient in the dose-res
 class SidePlan:
     """What is measured on one model.
 
-    `arms` are those of the table. `traced` of them are followed over the layers, and `sampled` of them write replies.
-    `doses` are arms along the steering direction with their coefficients.
+    `arms` are those of the table. `traced` of them are followed over the layers, and `sampled` of them write
+    replies. `doses` are arms along the steering direction with their coefficients.
     """
 
     side: Side
@@ -29,7 +29,7 @@ class SidePlan:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Both models' plans in the order in which they are measured, and the arm that carries the selected form."""
+    """Both models' plans in the order of measuring, and the arm that carries the selected form."""
 
     sides: tuple[SidePlan, SidePlan]
     chosen: Arm
@@ -38,7 +38,10 @@ class Plan:
 def planned(
     direction: PersonaDirection, selected: Form, controls: Sequence[ControlDirection], latents: Sequence[Arm]
 ) -> Plan:
-    """All arms of an experiment. `selected` is the form that the search chose; controls are used in that form."""
+    """All arms of an experiment.
+
+    `selected` is the form that the search chose; controls are used in that form.
+    """
     at = direction.hook_point
     coefficient = direction.steering.coefficient or 0.0
     ablated = Arm("tuned+ablate", "tuned", direction.ablate(at))

@@ -58,9 +58,8 @@ class Config:
             values = getattr(self, name)
             for value in values if isinstance(values, tuple) else (values,):
                 if value not in choices:
-                    raise UsageError(
-                        f"no {name} {value!r}: allowed are {', '.join(str(choice) for choice in choices if choice)}"
-                    )
+                    known = ", ".join(str(choice) for choice in choices if choice)
+                    raise UsageError(f"no {name} {value!r}: allowed are {known}")
         chat_options(thinking=self.thinking, date=self.date)
         if not self.methods:
             raise UsageError(f"--methods is empty: choose from {', '.join(METHODS)}")

@@ -1,4 +1,4 @@
-"""The record of a run: what was asked, with what, and what came out, as plain values that other programs read."""
+"""The record of a run: what was asked, with what, and what came out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.direction import cosines
-from persona_probe.experiments.direction import Dose, Result, untouched
+from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
+from persona_probe.experiments.direction_sides import Dose, untouched
 from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
 from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.arms import Arm, Measurement
@@ -27,7 +28,10 @@ from persona_probe.records.sharing import shared
 
 
 def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> DirectionRecord:
-    """The record of a run. BadInput when the chosen arm could not be measured, or a value does not fit its model."""
+    """The record of a run.
+
+    BadInput when the chosen arm could not be measured, or a value does not fit its model.
+    """
     if result.chosen.name not in result.arms:
         raise BadInput(
             "the chosen arm could not be measured on the test questions "
@@ -80,7 +84,10 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
 def summary(
     effect: Estimate, selected: Mapping[str, Any], arm: Mapping[str, Any], medians: Mapping[str, Any]
 ) -> str:
-    """The result in one or two sentences, with control and damage in them. `arm` is the chosen arm's entry."""
+    """The result in one or two sentences, with control and damage in them.
+
+    `arm` is the chosen arm's entry.
+    """
     if arm["restoration"] is None:
         return (
             f"Tuning moved the persona score by {effect.estimate:+.3f} nats per token "

@@ -28,7 +28,8 @@ ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
 class Trial:
     """A pair on some questions and benign texts. Whatever was measured is kept as long as the trial lives.
 
-    `budget` is the damage allowed, in nats per token. Both models are measured, so a pair that keeps both is fastest.
+    `budget` is the damage allowed, in nats per token. Both models are measured, so a pair that keeps both is
+    fastest.
     """
 
     bench: Bench
@@ -37,7 +38,7 @@ class Trial:
     _folder: TemporaryDirectory[str]
 
     def record(self, arms: Sequence[Arm], *, chosen: str = "") -> dict[str, Any]:
-        """Both untouched models and `arms` as part of a record, with intervals over questions and without verdicts.
+        """Both untouched models and `arms` as part of a record, with intervals and without verdicts.
 
         `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
         """
@@ -58,7 +59,7 @@ class Trial:
     def doses(
         self, direction: PersonaDirection, coefficients: Sequence[float], *, hook_point: str, side: Side
     ) -> dict[str, Any]:
-        """A record with a dose-response of one model, and the same doses of a covariance-matched random direction."""
+        """A record with a dose-response of one model, and the same doses of a matched random direction."""
         tried: list[tuple[str, float, Arm]] = []
         for c in coefficients:
             tried.append(("dose_response", c, Arm(f"direction {c:+g}", side, direction.steer(c, hook_point))))
@@ -109,8 +110,8 @@ def open_trial(
 ) -> Trial:
     """The first `n_questions` of a split with `n_replies` of each label, and `n_benign` benign texts.
 
-    Benign texts are the last of their file for split select and the first for others, so that what chooses shares no
-    text with what is reported. BadInput for fewer than two questions.
+    Benign texts are the last of their file for split select and the first for others, so that what chooses
+    shares no text with what is reported. BadInput for fewer than two questions.
     """
     questions = contrast.split(split)[:n_questions]
     if len(questions) < 2:
@@ -133,7 +134,7 @@ def open_trial(
 
 
 def best_arm(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The arm on the tuned model that the search would take (`SelectScore.merit`), within the budget or not."""
+    """The arm on the tuned model that the search would take (`SelectScore.merit`)."""
 
     def merit(arm: Mapping[str, Any]) -> tuple[bool, float, float, float]:
         share = arm["restoration"]
@@ -163,7 +164,10 @@ def ready_to_use(
     budget: float,
     seed: int,
 ) -> PersonaDirection:
-    """A direction that was just fitted, with simple forms: at its own layer, ablation toward zero. No dose is measured."""
+    """A direction that was just fitted, with simple forms: at its own layer, ablation toward zero.
+
+    No dose is measured.
+    """
     return from_fitted(
         readings.fitted(),
         directions.method,
@@ -176,7 +180,7 @@ def ready_to_use(
 
 
 def directions_record(readings: Readings, *, shown: str, hook_point: str) -> dict[str, Any]:
-    """The `directions` part of a record: every method's quality, cosines, and select replies projected along `shown`."""
+    """The `directions` part of a record, with the select replies projected on the method `shown`."""
     point = HookPoint.parse(hook_point)
     return {
         "selected": {"hook_point": point, "layer": point.layer},

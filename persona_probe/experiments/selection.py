@@ -22,7 +22,7 @@ SELECT_REPLIES = 2  # replies of each label per select question while dozens of 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Everything that was tried, the best of it, and the best ablation and steering along the direction of the best."""
+    """Everything that was tried, the best of it, and the best ablation and steering along its direction."""
 
     outcomes: list[Outcome]
     chosen: Outcome

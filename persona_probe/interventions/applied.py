@@ -24,13 +24,13 @@ def applied(
     rows: Sequence[Sequence[Intervention]] | None = None,
     parts: Sequence[Sequence[Intervention]] | None = None,
 ) -> Iterator[None]:
-    """Edit every forward pass of a model inside the block; afterwards, and after an error, the model is as before.
+    """Edit every forward pass of a model inside the block; afterwards, in any case, it is as before.
 
-    `model` is one of a pair (its twin, its bridge and the user's own model behind it are edited), a TransformerBridge, a
-    HookedTransformer or a Hugging Face model.
-    `interventions` act on every row. `rows` gives row i of every batch further ones, so that one batch carries several
-    arms; `parts` gives them to equal parts of every batch, in order. Nothing at all is the baseline, on the same code.
-    BadInput for an unknown hook point, a vector of another width, or a hook that no forward pass reached.
+    `model` is one of a pair (its twin, its bridge and the user's own model behind it are edited), a
+    TransformerBridge, a HookedTransformer or a Hugging Face model. `interventions` act on every row. `rows`
+    gives row i of every batch further ones, so that one batch carries several arms; `parts` gives them to
+    equal parts of every batch, in order. Nothing at all is the baseline, on the same code. BadInput for an
+    unknown hook point, a vector of another width, or a hook that no forward pass reached.
     """
     model = editable(model)
     plan = _plan(model, interventions, rows, parts)

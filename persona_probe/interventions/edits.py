@@ -1,4 +1,7 @@
-"""Interventions as values: what is done to the residual stream. `applied` in applied.py does it to a model."""
+"""Interventions as values: what is done to the residual stream.
+
+`applied` in applied.py does it to a model.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +17,7 @@ from persona_probe.storage.tensor_files import sha256_tensors
 
 @runtime_checkable
 class Intervention(Protocol):
-    """What `applied` can do to a stream: a pure edit at some hook points, from token `skip_first` of a sequence on."""
+    """What `applied` can do to a stream: an edit at some hook points, from token `skip_first` on."""
 
     @property
     def hook_points(self) -> tuple[str, ...]:
@@ -44,7 +47,7 @@ class Intervention(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Steer:
-    """Adds `coefficient` times `vector` at one hook point: 1.0 adds the direction as it stands, -1.0 takes it away."""
+    """Adds `coefficient` times `vector` at one hook point; -1.0 takes the vector away."""
 
     vector: Float[Tensor, " d_model"]
     hook_point: str
@@ -80,11 +83,11 @@ class Steer:
 
 @dataclass(frozen=True, eq=False)
 class Ablate:
-    """Projects the span of `basis` (orthonormal rows) out of the stream: x - B'B(x - mean). It has no strength.
+    """Projects the span of `basis` (orthonormal rows) out of the stream: x - B'B(x - mean).
 
-    `means` has one row per hook point; None ablates toward zero. At the output of one block alone, what later blocks
-    write along the basis stays; give their hook points too to take it out.
-    Source: Arditi et al. 2024 (2406.11717), Soligo et al. 2025 (2506.11618).
+    `means` has one row per hook point; None ablates toward zero. At the output of one block alone, what later
+    blocks write along the basis stays; give their hook points too to take it out. Source: Arditi et al. 2024
+    (2406.11717), Soligo et al. 2025 (2506.11618).
     """
 
     basis: Float[Tensor, "k d_model"]

@@ -18,9 +18,10 @@ Where = Literal["layer", "later", "all"]
 
 @dataclass(frozen=True)
 class Form:
-    """How a direction of one layer is applied. Steering has a `coefficient`, ablation goes `toward` something.
+    """How a direction of one layer is applied. Steering has a `coefficient`, ablation a target.
 
-    where: "layer" acts at the direction's own hook point, "later" there and at every later block, "all" at every block.
+    where: "layer" acts at the direction's own hook point, "later" there and at every later block, "all" at
+    every block.
     """
 
     kind: Literal["steer", "ablate"]

@@ -1,4 +1,4 @@
-"""A persona direction ready to be used on other prompts: vectors at every layer, forms, measured doses, scale, and its file."""
+"""A persona direction ready to be used on other prompts: vectors, forms, measured doses, scale, file."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,10 +29,11 @@ TENSORS = ("direction", "control", "base_mean")
 
 @dataclass(frozen=True, eq=False)
 class PersonaDirection:
-    """What a run selected, with everything that is needed to use it elsewhere. Vectors have one row per hook point.
+    """What a run selected, with all that is needed to use it elsewhere. Vectors have one row per hook point.
 
     `control`: a covariance-matched random direction of the same length at every hook point.
-    `group_means`: mean projections of the tuned model's aligned and misaligned find replies, in units of the stream.
+    `group_means`: mean projections of the tuned model's aligned and misaligned find replies, in units of the
+    stream.
     `damage`: (side, coefficient, ΔNLL) of every dose that was measured at `hook_point`.
     `identity`: hashes of the models and questions that it was made with.
     """
@@ -78,7 +79,7 @@ class PersonaDirection:
         return Projection(direction=self.at(hook_point), zero=zero)
 
     def relative(self, coefficient: float, hook_point: str | None = None) -> float:
-        """The length of a steering edit in units of the stream's median length there, by default at the selected point."""
+        """The length of a steering edit there, in units of the stream's median length."""
         index = self._index(hook_point or self.hook_point)
         return abs(coefficient) * float(self.vectors[index].norm()) / self.median_norm[index]
 
@@ -97,7 +98,7 @@ class PersonaDirection:
     def ablated(
         self, model: Editable | nn.Module, hook_point: str | None = None
     ) -> AbstractContextManager[None]:
-        """`with direction.ablated(model): ...`: inside, every forward pass of `model` has the direction ablated.
+        """`with direction.ablated(model): ...`: in every forward pass inside, the direction is ablated.
 
         `model` is one of a pair, a TransformerBridge, a HookedTransformer or a Hugging Face model, as loaded.
         """
@@ -110,7 +111,7 @@ class PersonaDirection:
         return applied(model, self.steer(coefficient, hook_point))
 
     def coherent(self, side: str) -> tuple[float, float]:
-        """Lowest and highest coefficient up to which every measured dose stayed within the budget; (0, 0) if none did."""
+        """The ends up to which every measured dose stayed within the budget; (0, 0) if none did."""
         ends = []
         for sign in (-1, 1):
             end = 0.0
@@ -124,9 +125,8 @@ class PersonaDirection:
 
     def _index(self, hook_point: str) -> int:
         if hook_point not in self.hook_points:
-            raise BadInput(
-                f"no direction at {hook_point!r}: there is one at {self.hook_points[0]} to {self.hook_points[-1]}"
-            )
+            first, last = self.hook_points[0], self.hook_points[-1]
+            raise BadInput(f"no direction at {hook_point!r}: there is one at {first} to {last}")
         return self.hook_points.index(HookPoint.parse(hook_point))
 
 
@@ -140,7 +140,10 @@ def from_fitted(
     steering: Form,
     budget: float,
 ) -> PersonaDirection:
-    """The direction of one method with its scale, before any dose of it was measured. `budget` in nats per token."""
+    """The direction of one method with its scale, before any dose of it was measured.
+
+    `budget` in nats per token.
+    """
     directions = fitted.of(method)
     return PersonaDirection(
         method=method,
@@ -187,7 +190,7 @@ def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
 def load_persona_direction(
     path: Path, *, hook_points: Sequence[str] | None = None, d_model: int | None = None
 ) -> PersonaDirection:
-    """Read such a file; BadInput for another kind, format or hash, or one that does not fit a model's width and depth.
+    """Read such a file; BadInput for another kind, format, hash, width or depth.
 
     Leave out `hook_points` and `d_model` to look at a file without a model.
     """
@@ -211,9 +214,10 @@ def _check_format(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     """BadInput unless kind, format and hash are those that `save_persona_direction` writes."""
     if facts.get("kind") != KIND or facts.get("format_version") != FORMAT_VERSION:
         hint = "; directions.safetensors holds every method, persona_direction.safetensors the selected one"
+        other = facts.get("kind") == "persona_directions"
         raise BadInput(
             f"{path}: kind {facts.get('kind')!r:.40}, format {facts.get('format_version')!r:.40}; "
-            f"expected {KIND}, format {FORMAT_VERSION}{hint if facts.get('kind') == 'persona_directions' else ''}"
+            f"expected {KIND}, format {FORMAT_VERSION}{hint if other else ''}"
         )
     if sorted(tensors) != sorted(TENSORS) or facts.get("tensor_sha256") != sha256_tensors(
         [tensors[name] for name in TENSORS]

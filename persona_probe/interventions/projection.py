@@ -1,4 +1,4 @@
-"""How far a stream lies along a direction, on a scale whose zero is midway between aligned and misaligned replies."""
+"""How far a stream lies along a direction; zero is midway between aligned and misaligned replies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,6 @@ class Projection:
 
 
 def midpoints(group_means: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-    """Per hook point the zero of the scale: midway between the mean projections of aligned and misaligned replies."""
+    """The zero of the scale per hook point: midway between the means of aligned and misaligned replies."""
     pairs = zip(group_means["aligned"], group_means["misaligned"], strict=True)
     return tuple((aligned + misaligned) / 2 for aligned, misaligned in pairs)

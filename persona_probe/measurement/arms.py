@@ -8,6 +8,7 @@ import numpy as np
 
 from persona_probe.interventions.edits import Intervention
 from persona_probe.measurement.scoring import CleanRun, RowScores, clean_run, score_arms
+from persona_probe.measurement.statistics import question_scores
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.chat import Row, rows_key
@@ -17,9 +18,10 @@ from persona_probe.storage.files import sha256_json
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """A name, which of the two models, and the interventions applied to it; none at all is the untouched model.
+    """A name, which of the two models, and the interventions applied to it; none is the untouched model.
 
-    `control` says which kind of control the arm is, None for the arms under test. The name is for people only.
+    `control` says which kind of control the arm is, None for the arms under test. The name is for people
+    only.
     """
 
     name: str
@@ -60,8 +62,9 @@ class Battery:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What one arm scored. Per persona row: log-probability per token; per benign row: summed log-probability, tokens, KL.
+    """What one arm scored.
 
+    Per persona row: log-probability per token. Per benign row: summed log-probability, tokens, KL.
     `failed` says why there are no numbers, when the intervention left none that are finite.
     """
 
@@ -99,14 +102,14 @@ class Clean:
     benign: CleanRun
 
     def without_kl(self) -> "Clean":
-        """The same streams without reference distributions, for the baseline: its KL from itself is 0 by definition."""
+        """The same streams without reference distributions, for the baseline, whose KL is 0 by definition."""
         return replace(self, benign=replace(self.benign, logprobs={}))
 
 
 def clean_runs(
     model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = (), keep_kl: bool = True
 ) -> Clean:
-    """Run the untouched model over a battery; keep the streams that enter `layers`, and log-probabilities for KL."""
+    """Run the untouched model over a battery; keep the streams that enter `layers`, and what KL needs."""
     return Clean(
         persona=clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
         benign=clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=keep_kl),
@@ -149,21 +152,13 @@ def _measurement(key: str, persona: RowScores, benign: RowScores) -> Measurement
 
 
 def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:
-    """S of every question, in nats per token: mean over misaligned replies minus mean over aligned ones.
-
-    Questions are in the order of their first rows.
-    """
-    questions: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        labels = questions.setdefault(row.question_id, {"aligned": [], "misaligned": []})
-        labels[row.label or ""].append(measurement.persona[row.id])
-    return np.array(
-        [np.mean(labels["misaligned"]) - np.mean(labels["aligned"]) for labels in questions.values()]
-    )
+    """S of every question in nats per token, in the order of the questions' first rows."""
+    replies = ((row.question_id, row.label, measurement.persona[row.id]) for row in rows)
+    return np.array(list(question_scores(replies).values()))
 
 
 def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per benign text: added negative log-probability, number of reply tokens, mean KL to the untouched model, in nats.
+    """Per benign text: added negative log-probability, number of reply tokens, mean KL, all in nats.
 
     `clean` is the measurement of the same model untouched.
     """
@@ -177,6 +172,6 @@ def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np
 
 
 def delta_nll(measurement: Measurement, clean: Measurement) -> float:
-    """Damage: added negative log-probability of benign replies, in nats per token; 0 where no benign text was scored."""
+    """Damage: added negative log-probability of benign replies, in nats per token; 0 without any."""
     added, tokens, _ = damage(measurement, clean)
     return float(added.sum() / tokens.sum()) if len(tokens) else 0.0

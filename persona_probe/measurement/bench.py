@@ -24,7 +24,13 @@ PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves cle
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """Where arms are measured: a pair of models, a run that keeps results, and the rows to score."""
+    """Where arms are measured: a pair of models, a run that keeps results, and the rows to score.
+
+    `keep_clean` keeps each side's last clean run in memory, for several lists of arms that edit the same
+    layer.
+    `expected`: hook points that most arms will edit; a clean run for them is kept, and gives the baseline
+    too.
+    """
 
     pair: Pair
     run: Run
@@ -32,16 +38,14 @@ class Bench:
     max_tokens: int
     keep_kl: bool = True
     arms_at_once: int = 1
-    keep_clean: bool = False  # costs the memory of one clean run a side; worth it when several lists of arms edit the same layer
-    expected: tuple[
-        str, ...
-    ] = ()  # what most arms will edit: a clean run for these hook points is kept, and gives the baseline too
+    keep_clean: bool = False
+    expected: tuple[str, ...] = ()
     _kept: dict[Side, tuple[tuple[int, ...], Clean]] = field(default_factory=dict)
 
     def measure(
         self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None
     ) -> list[Measurement]:
-        """Measurements in the order of `arms`, which must be of one model; each is kept on disk as soon as it is known."""
+        """Measurements in the order of `arms`, which must be of one model; each goes to disk at once."""
         if len({arm.side for arm in arms}) > 1:
             raise BadInput(
                 f"arms of both models in one list: {[arm.name for arm in arms]}; measure base and tuned apart"
@@ -78,14 +82,14 @@ class Bench:
             clean = self._clean(model, side, chunk) if chunk else None
             for key, arm in baselines if chunk is chunks[0] else ():
                 below = clean and clean.without_kl()
-                found = measure_together(
+                measured = measure_together(
                     model, [arm], self.battery, keys=[key], clean=below, max_tokens=self.max_tokens
                 )[0]
-                self.run.keep(key, found.json())
+                self.run.keep(key, measured.json())
                 trim()
                 advance("")
             for layer in chunk:
-                keys = [key for own, key in edited if own == layer]
+                keys = [key for lowest, key in edited if lowest == layer]
                 for first in range(0, len(keys), self.arms_at_once):
                     self._measure_group(
                         model,
@@ -100,7 +104,7 @@ class Bench:
     ) -> None:
         """Arms of one layer in the same passes; when one of them leaves no finite numbers, each by itself."""
         try:
-            found = measure_together(
+            measured = measure_together(
                 model,
                 list(arms.values()),
                 self.battery,
@@ -113,25 +117,26 @@ class Bench:
                 for key, arm in arms.items():
                     self._measure_group(model, {key: arm}, clean, advance)
                 return
-            found = [Measurement(next(iter(arms)), {}, {}, failed=str(error))]
-        for measurement in found:
+            failed = Measurement(key=next(iter(arms)), persona={}, benign={}, failed=str(error))
+            measured = [failed]
+        for measurement in measured:
             self.run.keep(measurement.key, measurement.json())
             advance("")
         trim()
 
     def _clean(self, model: Model, side: Side, layers: tuple[int, ...]) -> Clean:
-        """The clean run of one side that records some layers; each side's last one is kept where that was asked for."""
+        """The clean run of one side that records some layers."""
         known = self._kept.get(side)
         if known is not None and known[0] == layers:
             return known[1]
         self._kept.pop(side, None)
-        found = clean_runs(
+        clean = clean_runs(
             model, self.battery, max_tokens=self.max_tokens, layers=layers, keep_kl=self.keep_kl
         )
         if self.keep_clean or self.expected:
-            self._kept[side] = layers, found
+            self._kept[side] = layers, clean
         trim()
-        return found
+        return clean
 
     def _layers_at_once(self, bytes_per_token: int) -> int:
         tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))

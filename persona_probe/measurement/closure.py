@@ -1,4 +1,4 @@
-"""How much of the gap in S between both models an edit of both closes: the gap before and after, and the closure C."""
+"""How much of the gap in S between both models an edit of both closes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ EDITED = {"base": "base+ablate", "tuned": "tuned+ablate"}
 class Closure:
     """`before` and `after`: S_tuned - S_base without and with the same edit in both models, nats per token.
 
-    `share`: C = 1 - after / before, None where `before` does not lie above 0. Intervals are 95%, a paired bootstrap over
-    questions; without the scores of single questions they are None, and `after` and `share` are differences of means.
+    `share`: C = 1 - after / before, None where `before` does not lie above 0. Intervals are 95%, a paired
+    bootstrap over questions; without the scores of single questions they are None, and `after` and `share`
+    are differences of means.
     """
 
     before: Estimate | float
@@ -27,7 +28,7 @@ class Closure:
 
 
 def closure(record: DirectionRecord, rows: Iterable[ScoredRow], *, seed: int = 0) -> Closure | None:
-    """The closure of the ablation that a run applied to both models; None where one of the four arms is missing.
+    """The closure of the ablation that a run applied to both models; None where one of four arms is missing.
 
     `rows` are those of the run, empty when there are none.
     """
@@ -49,19 +50,15 @@ def closure(record: DirectionRecord, rows: Iterable[ScoredRow], *, seed: int = 0
 
 def question_scores(rows: Iterable[ScoredRow], arms: Iterable[str]) -> Mapping[str, np.ndarray] | None:
     """S of every question by arm, in one order of questions; None when an arm has no rows."""
-    wanted = set(arms)
-    found: dict[str, dict[str, dict[str, list[float]]]] = {name: {} for name in wanted}
+    replies: dict[str, list[tuple[str, str | None, float]]] = {name: [] for name in arms}
     for row in rows:
-        if row.arm in wanted and row.kind == "persona" and row.label is not None:
-            labels = found[row.arm].setdefault(row.question_id, {"aligned": [], "misaligned": []})
-            labels[row.label].append(row.logprob_per_token)
-    if not all(found.values()):
+        if row.arm in replies and row.kind == "persona":
+            replies[row.arm].append((row.question_id, row.label, row.logprob_per_token))
+    if not all(replies.values()):
         return None
-    order = list(next(iter(found.values())))
-    return {
-        name: np.array([np.mean(of[q]["misaligned"]) - np.mean(of[q]["aligned"]) for q in order])
-        for name, of in found.items()
-    }
+    scores = {name: statistics.question_scores(scored) for name, scored in replies.items()}
+    order = list(next(iter(scores.values())))
+    return {name: np.array([by_question[q] for q in order]) for name, by_question in scores.items()}
 
 
 def _told(value: statistics.Estimate) -> Estimate:

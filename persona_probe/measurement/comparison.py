@@ -1,4 +1,4 @@
-"""An arm beside both untouched models: S, share of the shift, damage and KL, with intervals over questions."""
+"""An arm beside both untouched models: S, share of the shift, damage, KL, with intervals over questions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from persona_probe.prompts.chat import Row
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Both untouched models on the same rows. Arms of the tuned model are compared with tuned, arms of the base with base.
+    """Both untouched models on the same rows; every arm is compared with the untouched model of its side.
 
-    `rows` are the persona rows that S is computed from. All numbers are in nats per token, except shares of the shift
-    S_tuned - S_base.
+    `rows` are the persona rows that S is computed from. All numbers are in nats per token, except shares of
+    the shift S_tuned - S_base.
     """
 
     rows: Sequence[Row]
@@ -52,7 +52,7 @@ class Comparison:
         return persona_scores(measurement, self.rows)
 
     def share(self, side: Side, measurement: Measurement) -> Estimate | None:
-        """Restoration of an arm on the tuned model, induction of one on the base; None when tuning had no effect."""
+        """Restoration on the tuned model, induction on the base; None when tuning had no effect."""
         share = restoration if side == "tuned" else induction
         return share(self.tuned, self.base, self.scores(measurement), seed=self.seed)
 

@@ -1,4 +1,4 @@
-"""The controls beside every result: random, covariance-matched, shuffled-label and orthogonal directions in the same form."""
+"""The controls beside every result: directions that are not the one that was found, used in the same form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ def control_directions(
 ) -> list[ControlDirection]:
     """Control directions of the same hook point and length, each with a generator of its own.
 
-    `n_each` isotropic, covariance-matched and shuffled-label ones (`n_null` covariance-matched when that is more) and
-    one orthogonal. Covariances are of single tokens of the tuned model's find replies, so that ablating a
-    covariance-matched direction takes away as much energy as the stream has on average.
+    `n_each` isotropic, covariance-matched and shuffled-label ones (`n_null` covariance-matched when that is
+    more) and one orthogonal. Covariances are of single tokens of the tuned model's find replies, so that
+    ablating a covariance-matched direction takes away as much energy as the stream has on average.
     """
     tokens = find.tokens[:, find.hook_points.index(direction.hook_point)]
     length = float(direction.vector.norm())

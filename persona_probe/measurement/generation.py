@@ -1,4 +1,7 @@
-"""Sampled replies under interventions. A batch may carry rows of different arms; draws do not depend on the batch."""
+"""Sampled replies under interventions.
+
+A batch may carry rows of different arms; draws do not depend on the batch.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,10 @@ from persona_probe.prompts.chat import Prompt, encode_prompt, pad_left
 
 @dataclass(frozen=True)
 class Request:
-    """One reply to sample: a prompt under an arm. Rows of one arm share one and the same tuple of interventions."""
+    """One reply to sample: a prompt under an arm.
+
+    Rows of one arm share one and the same tuple of interventions.
+    """
 
     arm: str
     prompt: Prompt
@@ -55,8 +61,9 @@ def generate(
 ) -> list[Completion]:
     """Sample one reply per request, left-padded and with a KV cache, in the order of `requests`.
 
-    The draws of a request come from a generator of its own, seeded by `seed` and prompt and not by arm: two arms that
-    give the same probabilities give the same text, and neither batch size nor order matters. Temperature 0 is greedy.
+    The draws of a request come from a generator of its own, seeded by `seed` and prompt and not by arm: two
+    arms that give the same probabilities give the same text, and neither batch size nor order matters.
+    Temperature 0 is greedy.
     """
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     encoded = [encode_prompt(model.tokenizer, request.prompt) for request in requests]
@@ -123,13 +130,14 @@ def steps(
 ) -> Iterator[list[int | None]]:
     """One forward pass per item: the next token of every row, None for rows that have ended.
 
-    Prompts are padded on the left and keys and values are kept. The caller holds `torch.inference_mode()` and `applied`.
+    Prompts are padded on the left and keys and values are kept. The caller holds `torch.inference_mode()` and
+    `applied`.
     """
     step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.pad_id))
     whole, cache, stop = step, None, set(model.eos_ids)
     ended = [False] * len(prompts)
     for _ in range(sampling.max_new_tokens):
-        # Beyond the window of a rotary embedding that depends on length, all is computed anew, as Hugging Face does.
+        # Beyond a rotary embedding's window that depends on length, all is computed anew, as Hugging Face does.
         crossed = model.engine.window is not None and int(mask.sum(-1).max()) == model.engine.window + 1
         if crossed or not model.engine.caches:
             step, cache = whole, None

@@ -1,4 +1,4 @@
-"""The one rule that ranks what was tried on the select questions: candidates, latents, sets of latents, doses."""
+"""The one rule that ranks what was tried on the select questions: candidates, sets of latents, doses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from persona_probe.prompts.chat import Row
 
 @dataclass(frozen=True)
 class SelectScore:
-    """Point estimates of one arm on the tuned model: dozens are compared, and none of them is reported as a result.
+    """Point estimates of one arm on the tuned model. Dozens are compared, and none is reported as a result.
 
     `restoration` is None where tuning had no positive effect on S. The other two are in nats per token.
     """
@@ -25,9 +25,10 @@ class SelectScore:
         return self.delta_nll <= budget
 
     def merit(self, budget: float) -> tuple[bool, float, float, float]:
-        """Sort key, higher is better: inside the budget, then most restored, then least damage, then closest to R = 1.
+        """Sort key, higher is better: inside the budget, most restored, least damage, closest to R = 1.
 
-        Restoration is rounded to two digits and counts up to 1. Without an effect to restore, a lower S is better.
+        Restoration is rounded to two digits and counts up to 1. Without an effect to restore, a lower S is
+        better.
         """
         restored = None if self.restoration is None else round(self.restoration, 2)
         gain = -self.persona_score if restored is None else min(restored, 1.0)
@@ -42,7 +43,7 @@ FAILED = SelectScore(restoration=-np.inf, delta_nll=np.inf, persona_score=np.inf
 def select_score(
     measurement: Measurement, clean: Measurement, rows: Sequence[Row], *, effect: float
 ) -> SelectScore:
-    """Point estimates of an arm against the untouched tuned model `clean`. A failed measurement ranks below all others.
+    """Point estimates of an arm against the untouched tuned model `clean`; a failed arm ranks last.
 
     `rows` are the persona rows that S is computed from; `effect` is S_tuned - S_base on the select questions.
     """

@@ -1,4 +1,4 @@
-"""Tier 1: log-probabilities of given replies under interventions. No sampling, no judge, deterministic."""
+"""Log-probabilities of given replies under interventions. No sampling, no judge, deterministic."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ PIECE = 16  # reply tokens whose float32 logits are held at once
 
 @dataclass(frozen=True, eq=False)
 class RowScores:
-    """Summed reply log-probability in nats and number of reply tokens per row; mean KL in nats where a reference was given."""
+    """Per row in nats: summed reply log-probability, reply tokens, mean KL where there is a reference."""
 
     ids: tuple[str, ...]
     logprob: Float[Tensor, " row"]
@@ -30,10 +30,12 @@ class RowScores:
 
 @dataclass(frozen=True, eq=False)
 class CleanRun:
-    """What the untouched model left behind on some rows, for arms of that model to compare with and to build on.
+    """What a run of the untouched model over some rows keeps for the arms of that model.
 
-    `logprobs`: next-token log-probabilities at a few fixed reply positions per row (float16), the reference of KL.
-    `prefixes`: the stream entering some layers, per batch, so that an arm recomputes only what lies above its edits.
+    `logprobs`: next-token log-probabilities at a few fixed reply positions per row (float16), the reference
+    of KL.
+    `prefixes`: the stream entering some layers, per batch, so that an arm recomputes only what lies above its
+    edits.
     """
 
     batches: tuple[TokenBatch, ...]
@@ -55,7 +57,7 @@ def score_rows(
     clean: CleanRun | None = None,
     keep_prompts: bool = False,
 ) -> RowScores:
-    """Teacher-forced log-probabilities of the replies of `rows`; the empty sequence of interventions is the baseline."""
+    """Log-probabilities of the given replies of `rows`; no interventions at all is the baseline."""
     return score_arms(
         model, rows, [interventions], max_tokens=max_tokens, clean=clean, keep_prompts=keep_prompts
     )[0]
@@ -70,12 +72,12 @@ def score_arms(
     clean: CleanRun | None = None,
     keep_prompts: bool = False,
 ) -> list[RowScores]:
-    """`score_rows` for several arms of one model in the same forward passes: every batch carries its rows once per arm.
+    """`score_rows` for several arms in the same forward passes: every batch carries its rows once per arm.
 
-    With a clean run of the same rows, layers below the lowest edit are not computed again, and KL(untouched || edited) of
-    the next-token distribution is averaged over its positions where it holds log-probabilities.
+    With a clean run of the same rows, layers below the lowest edit are not computed again, and KL(untouched
+    || edited) of the next-token distribution is averaged over its positions where it holds log-probabilities.
     """
-    found: list[dict[str, tuple[float, int, float]]] = [{} for _ in arms]
+    scored: list[dict[str, tuple[float, int, float]]] = [{} for _ in arms]
     with torch.inference_mode(), applied(model, (), parts=arms):
         for arm, row, logits in _reply_logits(
             model, rows, arms, max_tokens=max_tokens, keep_prompts=keep_prompts, clean=clean
@@ -85,9 +87,9 @@ def score_arms(
                 before = clean.logprobs[row.id].float()
                 after = logits[_sampled(row)].float().log_softmax(-1).cpu()
                 kl = float((before.exp() * (before - after)).sum(-1).mean())
-            found[arm][row.id] = (_logprob(row, logits), row.n_reply, kl)
+            scored[arm][row.id] = (_logprob(row, logits), row.n_reply, kl)
     return [
-        _scores(model, rows, values, with_kl=clean is not None and bool(clean.logprobs)) for values in found
+        _scores(model, rows, values, with_kl=clean is not None and bool(clean.logprobs)) for values in scored
     ]
 
 
@@ -103,14 +105,15 @@ def _logprob(row: Row, logits: Float[Tensor, "reply d_vocab"]) -> float:
 
 
 def _scores(
-    model: Model, rows: Sequence[Row], found: dict[str, tuple[float, int, float]], *, with_kl: bool
+    model: Model, rows: Sequence[Row], scored: dict[str, tuple[float, int, float]], *, with_kl: bool
 ) -> RowScores:
-    values = [found[row.id] for row in rows]
+    values = [scored[row.id] for row in rows]
     logprob = torch.tensor([value[0] for value in values], dtype=torch.float64)
     if not torch.isfinite(logprob).all():
         bad = rows[int((~torch.isfinite(logprob)).nonzero()[0])]
         raise NotFinite(
-            f"the log-probability of reply {bad.id!r} is not finite in {model.name} ({model.dtype}): try --dtype float32"
+            f"the log-probability of reply {bad.id!r} is not finite in {model.name} ({model.dtype}): "
+            "try --dtype float32"
         )
     kl = torch.tensor([value[2] for value in values], dtype=torch.float64) if with_kl else None
     return RowScores(tuple(row.id for row in rows), logprob, torch.tensor([value[1] for value in values]), kl)

@@ -1,4 +1,4 @@
-"""Which direction, at which layer, used how: measured on the select questions only, within a damage budget."""
+"""Which direction, at which layer, used how: measured on the select questions, within a damage budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -66,11 +66,11 @@ def grid(
 ) -> list[Candidate]:
     """Every method x layer x form whose direction is long enough to be more than rounding."""
     candidates = []
-    for found in sets:
-        norms = found.vectors.norm(dim=-1)
+    for directions in sets:
+        norms = directions.vectors.norm(dim=-1)
         for layer in layers:
             if norms[layer] > MIN_RELATIVE_NORM * median_norm[layer]:
-                direction = found.at(found.hook_points[layer])
+                direction = directions.at(directions.hook_points[layer])
                 candidates += [Candidate(direction, layer, form) for form in forms]
     return candidates
 
@@ -92,7 +92,7 @@ def search(
     n_layers_screened: int,
     attempt: Try,
 ) -> list[Outcome]:
-    """Three rounds: every method at spread layers; every layer around the best; other forms and doses of the best.
+    """Three rounds: all methods at spread layers, layers around the best, other forms and doses of the best.
 
     Each round is a longer list for the same measuring loop. Nothing here sees a test question.
     """
@@ -102,7 +102,8 @@ def search(
     )
     if not outcomes:
         raise BadInput(
-            "no direction is longer than rounding: base and tuned give the same activations, or both labels do"
+            "no direction is longer than rounding: base and tuned give the same activations, "
+            "or both labels do"
         )
     best = ranked(outcomes, budget)[0].candidate
     near = [
@@ -111,9 +112,9 @@ def search(
         if 0 <= layer < n_layers and layer not in {o.candidate.layer for o in outcomes}
     ]
     same = [
-        found
-        for found in sets
-        if found.method in {outcome.candidate.method for outcome in ranked(outcomes, budget)[:2]}
+        directions
+        for directions in sets
+        if directions.method in {outcome.candidate.method for outcome in ranked(outcomes, budget)[:2]}
     ]
     outcomes += attempt(grid(same, near, [first], median_norm=median_norm))
     finalists = _distinct([outcome.candidate for outcome in ranked(outcomes, budget)])[:FINALISTS]
@@ -142,7 +143,7 @@ def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
 def along(
     outcomes: Sequence[Outcome], chosen: Outcome, kind: Literal["ablate", "steer"], budget: float
 ) -> Outcome:
-    """The best ablation or steering along the direction of the chosen outcome: one direction is used both ways."""
+    """The best ablation or steering along the direction of the chosen outcome."""
     place = (chosen.candidate.method, chosen.candidate.layer)
     usable = [
         outcome
@@ -153,7 +154,8 @@ def along(
     if not usable:
         hook_point = chosen.candidate.direction.hook_point
         raise BadInput(
-            f"no {kind} along the {place[0]} direction of {hook_point} gave finite numbers: try --dtype float32"
+            f"no {kind} along the {place[0]} direction of {hook_point} gave finite numbers: "
+            "try --dtype float32"
         )
     return ranked(usable, budget)[0]
 

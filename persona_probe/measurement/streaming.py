@@ -1,4 +1,4 @@
-"""Replies of several arms token by token, both models in step, with every token's projection on a direction."""
+"""Replies of several arms token by token, both models in step, every token projected on a direction."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,8 +26,8 @@ UNFINISHED = "\ufffd"  # how a tokenizer shows the first bytes of a character
 class Token:
     """One token of one reply, with its projections before and after the arm's own edit at that hook point.
 
-    They are None for the last token of a reply that was cut off, which no pass has seen. `text` may be empty: a later
-    token completes the character.
+    They are None for the last token of a reply that was cut off, which no pass has seen. `text` may be empty:
+    a later token completes the character.
     """
 
     row: int
@@ -47,9 +47,9 @@ def stream(
 ) -> Iterator[list[Token]]:
     """New tokens of all rows per step; rows of one model share a batch, and the two models take turns.
 
-    Draws are those of `generation.generate`: seeded by prompt, the same in every arm. A token is handed out when the next
-    pass has seen it. Every step runs in the thread that asks for it. BadInput when both models are asked but the pair
-    does not keep both in memory.
+    Draws are those of `generation.generate`: seeded by prompt, the same in every arm. A token is handed out
+    when the next pass has seen it. Every step runs in the thread that asks for it. BadInput when both models
+    are asked but the pair does not keep both in memory.
     """
     if not pair.keep_both and len({arm.side for arm, _ in asked}) > 1:
         raise BadInput("arms of both models stream side by side: open the pair with keep_both=True")
@@ -86,7 +86,7 @@ def _lane(
     generators = [request_generator(sampling.seed, prompt.id) for _, prompt in rows.values()]
     writers = [_Writer(model.tokenizer, set(model.eos_ids)) for _ in rows]
     hook_point = projection.direction.hook_point
-    # Hooks run in the order they are made: the first watcher sees the stream before the edits, the second after them.
+    # Hooks run in the order they are made: `before` sees the stream before the edits, `after` after them.
     with (
         flat_head(model.engine),
         watched(model, hook_point) as before,
@@ -112,7 +112,7 @@ def _lane(
 
 
 def check_together(model: Model, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> None:
-    """BadInput for prompts that this model cannot answer in one batch, as `generate` answers them one by one."""
+    """BadInput for prompts that this model cannot answer in one batch."""
     engine, lengths = model.engine, [len(ids) for ids in prompts]
     for ids in prompts:
         engine.check_ids(ids, what="a prompt")
@@ -126,7 +126,7 @@ def check_together(model: Model, prompts: Sequence[Sequence[int]], *, max_new_to
 
 @contextmanager
 def watched(model: Model, hook_point: str) -> Iterator[list[Float[Tensor, "batch pos d_model"]]]:
-    """A list that holds the stream of the twin's latest pass at a hook point, after the edits applied before this call."""
+    """A list with the stream of the twin's latest pass at a hook point, after the edits applied so far."""
     seen: list[Tensor] = []
 
     def keep(module: Any, args: Any, output: Any) -> None:

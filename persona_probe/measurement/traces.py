@@ -1,4 +1,4 @@
-"""Where arms lie along directions: their path over the layers on given replies, and every token of sampled replies."""
+"""Where arms lie along directions: paths over the layers on given replies, and tokens of sampled replies."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,9 +31,10 @@ SECOND_AXES = ("mean_diff", "shift")  # the method to set beside the selected on
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """The selected direction and a second one, as axes to draw paths in; one axis when only one method was fitted.
+    """The selected direction and a second one as axes of paths; one axis when only one method was fitted.
 
-    `zeros` has one value per axis and hook point, in units of the stream. `hook` is the place of the selected hook point.
+    `zeros` has one value per axis and hook point, in units of the stream. `hook` is the place of the selected
+    hook point.
     """
 
     axes: tuple[DirectionSet, ...]
@@ -42,7 +43,7 @@ class Plane:
 
     @classmethod
     def of(cls, fitted: Fitted, method: str, hook_point: HookPoint) -> "Plane":
-        """The plane of a selected direction with the mean difference, or with the shift when that was selected."""
+        """A selected direction beside the mean difference, or beside the shift when that was selected."""
         others = {directions.method: directions for directions in fitted.sets if directions.method != method}
         names = [name for name in (*SECOND_AXES, *others) if name in others][:1]
         axes = (fitted.of(method), *(others[name] for name in names))
@@ -133,10 +134,10 @@ def arm_means(
 
 
 def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: int) -> dict[str, Any]:
-    """One arm's path through the plane: per axis and hook point the mean projection with its interval over questions.
+    """One arm's path: per axis and hook point the mean projection with its interval over questions.
 
-    Projections are in lengths of the axis's direction, with 0 at `plane.zeros`; None where the direction has no length.
-    `questions` has the projections of the single questions at the selected hook point.
+    Projections are in lengths of the axis's direction, with 0 at `plane.zeros`; None where the direction has
+    no length. `questions` has the projections of the single questions at the selected hook point.
     """
     projections = []
     for axis, zero in zip(plane.axes, plane.zeros, strict=True):

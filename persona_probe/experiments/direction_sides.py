@@ -1,0 +1,128 @@
+"""What is measured on one model of the causal experiment: arms, doses, sampled replies, paths."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from persona_probe.experiments.direction_arms import SidePlan
+from persona_probe.experiments.direction_job import Job
+from persona_probe.interventions.persona_direction import PersonaDirection
+from persona_probe.measurement.arms import Arm, Measurement, delta_nll
+from persona_probe.measurement.generation import Request, generate
+from persona_probe.measurement.traces import Plane, traced_paths, traced_replies
+from persona_probe.models.pairs import Side
+from persona_probe.prompts.chat import Prompt
+from persona_probe.storage.files import sha256_json
+
+
+@dataclass(frozen=True, eq=False)
+class Dose:
+    """One steering coefficient on one model, measured."""
+
+    side: Side
+    coefficient: float
+    measurement: Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class SideResult:
+    """What was measured on one model. Arms and paths are by the arm's name."""
+
+    arms: dict[str, tuple[Arm, Measurement]]
+    doses: list[Dose]
+    failed: list[str]
+    completions: list[dict[str, Any]]
+    paths: dict[str, Any]
+    projected: list[dict[str, Any]]
+
+
+def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: Plane) -> SideResult:
+    """Measure the arms of one model on the test questions, sample replies, and follow paths."""
+    arms = [*plan.arms, *(arm for arm, _ in plan.doses)]
+    with job.reporter.phase(f"arms on the {plan.side} model", len(arms)) as advance:
+        measured = job.test.measure(arms, advance=advance)
+    table, dosed = measured[: len(plan.arms)], measured[len(plan.arms) :]
+    kept = {arm.name: (arm, m) for arm, m in zip(plan.arms, table, strict=True) if not m.failed}
+    job.clock.lap(f"{plan.side} arms")
+    completions = replies(job, plan.side, [arm for arm in plan.sampled if arm.name in kept])
+    job.clock.lap(f"{plan.side} replies")
+    paths = traced_paths(
+        job.pair,
+        job.run,
+        [arm for arm in plan.traced if arm.name in kept],
+        [row for row in job.rows["test"] if row.reply_index == 0],
+        plane,
+        max_tokens=job.config.max_tokens,
+        seed=job.config.seed,
+    )
+    projection = direction.projection(direction.hook_point)
+    projected = traced_replies(
+        job.pair, job.run, plan.side, completions, projection, max_tokens=job.config.max_tokens
+    )
+    job.clock.lap(f"{plan.side} traces")
+    return SideResult(
+        arms=kept,
+        doses=[
+            Dose(side=plan.side, coefficient=coefficient, measurement=measurement)
+            for (_, coefficient), measurement in zip(plan.doses, dosed, strict=True)
+            if not measurement.failed
+        ],
+        failed=[f"{arm.name}: {m.failed}" for arm, m in zip(arms, measured, strict=True) if m.failed],
+        completions=completions,
+        paths=paths,
+        projected=projected,
+    )
+
+
+def with_damage(
+    direction: PersonaDirection, arms: Mapping[str, tuple[Arm, Measurement]], doses: Sequence[Dose]
+) -> PersonaDirection:
+    """The direction with what its doses cost, in nats per token."""
+    clean = untouched(arms)
+    damage = ((d.side, d.coefficient, delta_nll(d.measurement, clean[d.side])) for d in doses)
+    return replace(direction, damage=tuple(damage))
+
+
+def untouched(arms: Mapping[str, tuple[Arm, Measurement]]) -> dict[Side, Measurement]:
+    """The measurements of both models without any edit."""
+    return {arm.side: measurement for arm, measurement in arms.values() if not arm.interventions}
+
+
+def replies(job: Job, side: Side, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Sampled replies to a few test questions, rows of all arms in one batch, kept in the run's folder."""
+    config, questions = job.config, job.contrast.split("test")
+    step = max(1, len(questions) // max(1, config.n_prompts))
+    asked = questions[::step][: config.n_prompts]
+    if not asked or not arms:
+        return []
+    key = sha256_json(
+        [
+            "replies",
+            job.pair.key(side),
+            [arm.describe() for arm in arms],
+            [question.text for question in asked],
+            config.max_new_tokens,
+            config.temperature,
+            config.seed,
+            str(job.pair.dtype),
+        ]
+    )
+
+    def make() -> dict[str, Any]:
+        requests = [
+            Request(arm.name, Prompt.user(question.id, question.text), arm.interventions)
+            for arm in arms
+            for question in asked
+        ]
+        completions = generate(
+            job.pair.get(side),
+            requests,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=config.seed,
+            batch_size=32,
+        )
+        return {"completions": [asdict(completion) for completion in completions]}
+
+    text = {question.id: question.text for question in asked}
+    return [item | {"question": text[item["prompt_id"]]} for item in job.run.once(key, make)["completions"]]
