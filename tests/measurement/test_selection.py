@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_a_pair_without_any_difference_is_refused() -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.measurement.search import search
 
-    same = [type(one)(one.method, one.hook_points, torch.zeros(N_LAYERS, WIDTH)) for one in sets()]
+    same = [replace(one, vectors=torch.zeros(N_LAYERS, WIDTH)) for one in sets()]
     options: dict[str, Any] = {
         "n_layers": N_LAYERS,
         "median_norm": torch.ones(N_LAYERS),
