@@ -1,4 +1,5 @@
-"""Fixtures shared by the tests. persona_probe is imported inside them, after jaxtyping's import hook is in place."""
+"""Fixtures shared by the tests. persona_probe is imported inside them, after jaxtyping's import hook is in
+place."""
 
 import os
 import shutil
@@ -16,7 +17,9 @@ from helpers.planted import Planted, open_planted
 # Pinned, since tests run in random order and in any environment:
 # - no hub, one thread (processes that tests start take OMP_NUM_THREADS as they find it);
 # - the width of output where there is no terminal, and no wish for colours, unless a test sets its own;
-# - the global random generators: pytest-randomly seeds Python's and numpy's before every test, `seeded` torch's.
+# - the global random generators: pytest-randomly seeds Python's and numpy's before every test, `seeded`
+# torch's.
+
 os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 for name in ("FORCE_COLOR", "NO_COLOR"):
     os.environ.pop(name, None)
@@ -25,7 +28,8 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, whatever the order: with two workers none of them runs alone at the end."""
+    """Files with slow tests come first, whatever the order: with two workers none of them runs alone at the
+    end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -101,7 +105,8 @@ def adapter(adapter_written: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny random model by its name in `helpers.adapter_forms.CONFIGS`; written once, never changed."""
+    """The folder of a tiny random model by its name in `helpers.adapter_forms.CONFIGS`; written once, never
+    changed."""
     from helpers.adapter_forms import write_base
 
     return cache(lambda name: write_base(name, tmp_path_factory.mktemp("base")))

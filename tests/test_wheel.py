@@ -1,4 +1,5 @@
-"""The wheel alone, in a venv without the source tree: every command answers, and what the main job needs is inside."""
+"""The wheel alone, in a venv without the source tree: every command answers, and what the main job needs is
+inside."""
 
 import json
 import os

@@ -9,7 +9,8 @@ from persona_probe.plots.parts import FigureSpec
 
 
 class Figures:
-    """One method a figure. Each takes `show_text` where it shows words that a model wrote, and gives a plotly figure."""
+    """One method a figure. Each takes `show_text` where it shows words that a model wrote, and gives a plotly
+    figure."""
 
     def __init__(
         self, record: Any, specs: Sequence[FigureSpec], drawn: dict[str, Callable[[], Figure]] | None = None

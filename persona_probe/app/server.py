@@ -18,8 +18,9 @@ REFUSED_PATHS = (
     "/proxy",
 )
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; form-action 'none'; base-uri 'self'"
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:;"
+    " frame-ancestors 'none'; form-action 'none'; base-uri 'self'"
 )
 
 
@@ -33,7 +34,8 @@ def quiet_environment() -> None:
 
 
 class OnlyHere:
-    """ASGI middleware: answers only requests that name this machine as host and come from a page of it; adds a content policy."""
+    """ASGI middleware: answers only requests that name this machine as host and come from a page of it; adds
+    a content policy."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -126,7 +128,8 @@ def launch(page: Any, *, css: str, script: str, port: int | None, browser: bool)
             "openapi_url": None,
         },
         theme=Default(),
-        head=f"<style>{css}</style>",  # gradio's own `css` is confined to a part of the page, and modes are classes of the body
+        # gradio's own `css` is confined to a part of the page, and modes are classes of the body
+        head=f"<style>{css}</style>",
         js=script,
     )
     return address, page

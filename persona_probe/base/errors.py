@@ -4,7 +4,8 @@ OK, USAGE, BAD_INPUT, OUT_OF_MEMORY, FAILED_CELLS, INTERRUPTED = 0, 2, 3, 4, 5, 
 
 
 class PersonaProbeError(Exception):
-    """A message that says what was asked, what was found and what to try. Ends a command without a traceback."""
+    """A message that says what was asked, what was found and what to try. Ends a command without a
+    traceback."""
 
     exit_code = BAD_INPUT
 

@@ -9,7 +9,8 @@ PATTERN = r"^blocks\.[0-9]{1,6}\.hook_out$"
 
 
 class HookPoint(str):
-    """The residual stream after block `layer` (0-based): the text `blocks.{layer}.hook_out`, which knows its layer."""
+    """The residual stream after block `layer` (0-based): the text `blocks.{layer}.hook_out`, which knows its
+    layer."""
 
     layer: int
 

@@ -11,10 +11,11 @@ _inside: list[Any] = []  # the bar's own __init__, once for everyone who is insi
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Inside, no bar of tqdm is drawn, by any library and in any thread; what runs outside afterwards has its bars again.
+    """Inside, no bar of tqdm is drawn, by any library and in any thread; what runs outside afterwards has its
+    bars again.
 
-    transformers, the hub's client and SAELens have a switch each, and the GGUF reader of transformers has none: it takes
-    tqdm as it is. So the class under all of them is told.
+    transformers, the hub's client and SAELens have a switch each, and the GGUF reader of transformers has
+    none: it takes tqdm as it is. So the class under all of them is told.
     """
     from tqdm.std import tqdm
 

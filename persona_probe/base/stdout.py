@@ -1,4 +1,5 @@
-"""stdout and stderr of a command: every encoding can write it, a reader that goes away ends nothing, and the width is known."""
+"""stdout and stderr of a command: every encoding can write it, a reader that goes away ends nothing, and the
+width is known."""
 
 import codecs
 import io
@@ -50,8 +51,10 @@ WIDTH, NARROWEST = 120, 40  # of what is no terminal; and the least that anythin
 
 
 def open_streams() -> None:
-    """Make stdout and stderr of this process safe to write to. For the start of a command line, not for library use."""
-    # A descriptor that the caller closed would be given to the next file that is opened, and output would go into that.
+    """Make stdout and stderr of this process safe to write to. For the start of a command line, not for
+    library use."""
+    # A descriptor that the caller closed would be given to the next file that is opened, and output would go
+    # into that.
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(spare)
@@ -75,7 +78,8 @@ def width() -> int:
 
 
 class _Output(io.TextIOWrapper):
-    """A standard stream whose reader may go away: the rest is then dropped. A full disk under stdout is an error, once."""
+    """A standard stream whose reader may go away: the rest is then dropped. A full disk under stdout is an
+    error, once."""
 
     def __init__(self, stream: io.TextIOWrapper, *, must_arrive: bool) -> None:
         errors = (
@@ -114,7 +118,8 @@ class _Output(io.TextIOWrapper):
 
 
 def _plainer(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Replace what an encoding lacks: by a sign that stands for it, by its letter without the accent, or by its number."""
+    """Replace what an encoding lacks: by a sign that stands for it, by its letter without the accent, or by
+    its number."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     char = error.object[error.start]

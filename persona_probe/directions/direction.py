@@ -15,7 +15,8 @@ from persona_probe.streams.activations import Activations
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Direction:
-    """One vector at one hook point. It keeps its length: coefficient 1.0 adds it as it is. + is towards misaligned."""
+    """One vector at one hook point. It keeps its length: coefficient 1.0 adds it as it is. + is towards
+    misaligned."""
 
     hook_point: HookPoint
     vector: Float[Tensor, " d_model"]
@@ -38,8 +39,8 @@ class Direction:
 class DirectionSet:
     """One method's directions at all hook points.
 
-    `stability`: cosine between the directions of two halves of the questions. `auroc`: how well projections separate replies of
-    questions that the direction was not fitted on.
+    `stability`: cosine between the directions of two halves of the questions. `auroc`: how well projections
+    separate replies of questions that the direction was not fitted on.
     """
 
     method: str

@@ -1,4 +1,5 @@
-"""directions.safetensors: every method's vectors, with the facts that a reader must check before using them."""
+"""directions.safetensors: every method's vectors, with the facts that a reader must check before using
+them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ def save_directions(path: Path, sets: Sequence[DirectionSet], *, metadata: dict[
 def load_directions(
     path: Path, *, d_model: int, evaluated_on: Sequence[str] = ()
 ) -> tuple[list[DirectionSet], dict[str, Any]]:
-    """Read a direction file. Another format, width or hash is refused, and so are questions that it was made from.
+    """Read a direction file. Another format, width or hash is refused, and so are questions that it was made
+    from.
 
     `evaluated_on`: hashes of the questions about to be scored (`contrast.question_hash`).
     """
@@ -72,8 +74,8 @@ def load_directions(
     overlap = seen & set(evaluated_on)
     if overlap:
         raise BadInput(
-            f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these directions: "
-            "evaluate on others"
+            f"{path}: {len(overlap)} of {len(evaluated_on)} questions were used to find or select these"
+            " directions: evaluate on others"
         )
     sets = [DirectionSet(method=name, hook_points=hook_points, vectors=tensors[name]) for name in methods]
     return sets, facts

@@ -1,4 +1,5 @@
-"""Random directions to compare a direction with: of its length and at its hook point, each drawn as its name says."""
+"""Random directions to compare a direction with: of its length and at its hook point, each drawn as its name
+says."""
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,8 @@ def covariance_matched(
 ) -> Direction:
     """A random direction, normal with the covariance of `tokens`, of the same length.
 
-    Drawn as a random sum of centred tokens: that has exactly their covariance and needs no d_model x d_model matrix.
+    Drawn as a random sum of centred tokens: that has exactly their covariance and needs no d_model x d_model
+    matrix.
     """
     weights = torch.randn(len(tokens), generator=generator)
     return _of_length(direction, weights @ (tokens - tokens.mean(0)), "random-covariance")
@@ -33,7 +35,8 @@ def orthogonal(
     *,
     n_components: int = 20,
 ) -> Direction:
-    """A random direction within the top principal components of `tokens`, orthogonal to `direction`, of the same length."""
+    """A random direction within the top principal components of `tokens`, orthogonal to `direction`, of the
+    same length."""
     centred = tokens - tokens.mean(0)
     components = torch.linalg.svd(centred, full_matrices=False).Vh[:n_components]
     weights = torch.randn(len(components), generator=generator)

@@ -1,4 +1,5 @@
-"""What adapter_config.json asks for: what no merge can hold, what this PEFT does not know, which base it names."""
+"""What adapter_config.json asks for: what no merge can hold, what this PEFT does not know, which base it
+names."""
 
 import re
 from pathlib import Path
@@ -47,7 +48,8 @@ def adapter_notes(source: Source, base: Source) -> list[str]:
     unknown = _unknown_fields(config)
     if unknown:
         notes.append(
-            f"adapter {source.id} has settings that {peft_version()} does not know and does not use: {', '.join(sorted(unknown))}"
+            f"adapter {source.id} has settings that {peft_version()} does not know and does not use:"
+            f" {', '.join(sorted(unknown))}"
         )
     return notes
 
@@ -62,7 +64,8 @@ def refuse_by_field(source: Source, fields: dict[str, Any]) -> None:
     for name, why in LOST_STARTS.items():
         if isinstance(init, str) and init.lower().startswith(name):
             raise BadInput(
-                f"{start}: {why} (init_lora_weights is {init!r}), and the base it moved is not in its files: {CONVERT}"
+                f"{start}: {why} (init_lora_weights is {init!r}), and the base it moved is not in its files:"
+                f" {CONVERT}"
             )
     if fields.get("task_type") in OTHER_TASKS:
         raise BadInput(
@@ -75,7 +78,8 @@ def refuse_by_field(source: Source, fields: dict[str, Any]) -> None:
     ]
     if switched_on:
         raise BadInput(
-            f"{start}: its config switches on {', '.join(sorted(switched_on))}, which {peft_version()} does not know"
+            f"{start}: its config switches on {', '.join(sorted(switched_on))}, which {peft_version()} does"
+            " not know"
         )
 
 
@@ -95,7 +99,8 @@ def peft_version() -> str:
 
 
 def _plain_name(name: str) -> str:
-    """The last part of a model's name as it would be without revision, quantisation and the hub's cache folders."""
+    """The last part of a model's name as it would be without revision, quantisation and the hub's cache
+    folders."""
     parts = [part for part in Path(name.partition("@")[0].lower()).parts if part != "snapshots"]
     cached = [part for part in parts if part.startswith("models--")]
     last = cached[-1].rpartition("--")[2] if cached else parts[-1] if parts else ""

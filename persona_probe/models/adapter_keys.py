@@ -1,4 +1,5 @@
-"""How an adapter's weights are named and how the base names them: PEFT's own mapping first, then a multimodal wrapper's prefix."""
+"""How an adapter's weights are named and how the base names them: PEFT's own mapping first, then a multimodal
+wrapper's prefix."""
 
 import copy
 import re
@@ -22,14 +23,15 @@ INNER = re.compile(r"\.experts\.base_layer\.(lora_[AB])\.(default\.)?")
 EXPERT = re.compile(r"\.experts\.\d+\.(\w+)\.lora_")
 # What a wrapper has beside its text model. A text-only model runs without it.
 SENSES = re.compile(
-    r"(^|\.)(vision_tower|vision_model|vision_encoder|vision_embed_tokens|embed_vision|visual|multi_modal_projector|mm_projector"
-    r"|image_newline|connector|audio_tower|audio_model|embed_audio)(\.|$)"
+    r"(^|\.)(vision_tower|vision_model|vision_encoder|vision_embed_tokens|embed_vision|visual"
+    r"|multi_modal_projector|mm_projector|image_newline|connector|audio_tower|audio_model|embed_audio)(\.|$)"
 )
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why weights do not fit: names too many, names missing, and name, found shape and expected shape of each that differs."""
+    """Why weights do not fit: names too many, names missing, and name, found shape and expected shape of each
+    that differs."""
 
     extra: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -41,7 +43,8 @@ class Problem:
 
 
 def wrap(model: Any, config: Any, tensors: Iterable[str], *, low_cpu_mem_usage: bool = False) -> Any:
-    """`model` with PEFT's empty layers around what `config` targets. Changes `model`; `config` stays as it is."""
+    """`model` with PEFT's empty layers around what `config` targets. Changes `model`; `config` stays as it
+    is."""
     from peft import get_peft_model
     from peft.tuners.lora.layer import ParamWrapper
     from peft.utils.other import get_pattern_key
@@ -59,10 +62,11 @@ def wrap(model: Any, config: Any, tensors: Iterable[str], *, low_cpu_mem_usage: 
         )
         if lost:
             raise BadInput(
-                f"alpha_pattern has a value for single experts ({', '.join(sorted(lost))}), which are one weight now"
+                f"alpha_pattern has a value for single experts ({', '.join(sorted(lost))}), which are one"
+                " weight now"
             )
-        # PEFT has turned one LoRA per expert into one for all. It then takes every gate_proj for an expert's, also where
-        # shared experts and dense layers still have one of their own.
+        # PEFT has turned one LoRA per expert into one for all. It then takes every gate_proj for an expert's,
+        # also where shared experts and dense layers still have one of their own.
         for name in sorted({PARTS.sub("", key.removeprefix(FILE_PREFIX)) for key in tensors}):
             target = _submodule(model, name)
             if isinstance(target, nn.Linear):
@@ -91,7 +95,8 @@ def mapped(wrapped: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             set_peft_model_state_dict(wrapped, tensors)
     finally:
         del wrapped.load_state_dict
-    # PEFT's mapping expects a LoRA on both fused weights of the experts; where one has none, the other's layer is the outer one.
+    # PEFT's mapping expects a LoRA on both fused weights of the experts; where one has none, the other's
+    # layer is the outer one.
     state = wrapped.state_dict().keys()
     outer = {key: INNER.sub(rf".experts.\1.{ADAPTER}.", key) for key in caught if key not in state}
     return {
@@ -101,7 +106,8 @@ def mapped(wrapped: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def compare(wrapped: Any, tensors: dict[str, Tensor]) -> Problem:
-    """What the adapter's weights lack or have too much, after PEFT's mapping: PEFT itself drops such layers without a word."""
+    """What the adapter's weights lack or have too much, after PEFT's mapping: PEFT itself drops such layers
+    without a word."""
     from peft import get_peft_model_state_dict
 
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
@@ -135,7 +141,8 @@ def shadow(model: Any, *, rows: int | None = None) -> Any:
 def try_names(
     model: Any, config: Any, tensors: dict[str, Tensor], *, rows: int | None = None
 ) -> tuple[Any, dict[str, Tensor], Problem]:
-    """The config and the weights under names that fit the model, or as they were with the problem that is left."""
+    """The config and the weights under names that fit the model, or as they were with the problem that is
+    left."""
     problem = _attempt(shadow(model, rows=rows), config, tensors)
     renamed = _renamed(model, config, tensors) if problem else None
     if renamed is None:
@@ -151,7 +158,8 @@ def depth(names: Iterable[str]) -> int:
 
 @contextmanager
 def _experts_converted(model: Any, tensors: Iterable[str]) -> Iterator[None]:
-    """Let PEFT turn one LoRA per expert into one for all also where its table, of 0.21, leaves out a family that transformers fuses."""
+    """Let PEFT turn one LoRA per expert into one for all also where its table, of 0.21, leaves out a family
+    that transformers fuses."""
     from peft.utils import transformers_weight_conversion
 
     conversion: Any = transformers_weight_conversion
@@ -169,7 +177,8 @@ def _experts_converted(model: Any, tensors: Iterable[str]) -> Iterator[None]:
 
 def _attempt(model: Any, config: Any, tensors: dict[str, Tensor]) -> Problem:
     probe = copy.deepcopy(config)
-    # Names and shapes do not depend on how the layers start, and SVDs of nothing cost time. MiCA alone is a layer of its own.
+    # Names and shapes do not depend on how the layers start, and SVDs of nothing cost time. MiCA alone is a
+    # layer of its own.
     probe.init_lora_weights = "mica" if config.init_lora_weights == "mica" else False
     try:
         return compare(wrap(model, probe, tensors, low_cpu_mem_usage=True), tensors)
@@ -180,7 +189,8 @@ def _attempt(model: Any, config: Any, tensors: dict[str, Tensor]) -> Problem:
 
 
 def _renamed(model: Any, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]] | None:
-    """Config and weights with the prefix of a multimodal wrapper put on or taken off; None where that changes nothing."""
+    """Config and weights with the prefix of a multimodal wrapper put on or taken off; None where that changes
+    nothing."""
     names = [name for name, _ in model.named_modules()]
     ours = {match.group(1) for name in names if not SENSES.search(name) and (match := BODY.match(name + "."))}
     keys = [key.removeprefix(FILE_PREFIX) for key in tensors]
@@ -227,7 +237,8 @@ def _renamed(model: Any, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, 
 
 
 def _config_under(config: Any, names: list[str], *, there: Any, back: Any) -> Any:
-    """The config with every pattern resolved to the model's own names, since patterns may spell the wrapper's prefix."""
+    """The config with every pattern resolved to the model's own names, since patterns may spell the wrapper's
+    prefix."""
     from peft.tuners.tuners_utils import check_target_module_exists
     from peft.utils.other import get_pattern_key
 

@@ -1,4 +1,5 @@
-"""Why an adapter does not fit its base: one sentence that names the kind of mistake and the first weight it shows in."""
+"""Why an adapter does not fit its base: one sentence that names the kind of mistake and the first weight it
+shows in."""
 
 import re
 from typing import Any
@@ -11,7 +12,8 @@ from persona_probe.models.sources import Source
 
 
 def why_unfit(source: Source, model: Any, config: Any, tensors: dict[str, Tensor], problem: Problem) -> str:
-    """The refusal of an adapter whose weights do not fit: empty, of another family or model, damaged or incomplete."""
+    """The refusal of an adapter whose weights do not fit: empty, of another family or model, damaged or
+    incomplete."""
     start = f"adapter {source.id}"
     if not tensors:
         return f"{start} holds no weights"

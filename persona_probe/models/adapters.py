@@ -1,4 +1,5 @@
-"""An adapter and its base in, one plain model out: W becomes W + scale * B A, or one line says why that cannot be."""
+"""An adapter and its base in, one plain model out: W becomes W + scale * B A, or one line says why that
+cannot be."""
 
 import warnings
 from typing import Any
@@ -18,7 +19,8 @@ __all__ = ["adapter_notes", "merge_adapter"]
 
 
 def merge_adapter(model: Any, source: Source) -> Any:
-    """Merge a LoRA of any form that has fixed weights into `model`, summed in float32 and rounded once; BadInput otherwise."""
+    """Merge a LoRA of any form that has fixed weights into `model`, summed in float32 and rounded once;
+    BadInput otherwise."""
     try:
         return _merge(model, source)
     except BadInput:
@@ -75,10 +77,12 @@ def _read(source: Source) -> tuple[Any, dict[str, Tensor]]:
             config: Any = PeftConfig.from_pretrained(str(source.folder))
     except Exception as error:  # a config is wrong in as many ways as it has fields
         raise BadInput(
-            f"adapter {source.id}: its adapter_config.json is not one that {peft_version()} reads ({first_line(error)})"
+            f"adapter {source.id}: its adapter_config.json is not one that {peft_version()} reads"
+            f" ({first_line(error)})"
         ) from error
     config.inference_mode, config.lora_dropout = True, 0.0
-    # MonteCLoRA samples in training only, and PEFT saves whole embeddings twice after their vocabulary was resized.
+    # MonteCLoRA samples in training only, and PEFT saves whole embeddings twice after their vocabulary was
+    # resized.
     unused = {key for key in tensors if ".lora_monteclora_sampler." in key}
     unused |= {
         key
@@ -94,7 +98,8 @@ def _refuse_far_tokens(source: Source, model: Any, config: Any) -> None:
         tokens = [token for ids in tokens.values() for token in ids]
     if tokens and max(tokens) >= rows:
         raise BadInput(
-            f"adapter {source.id} has a resized vocabulary: adapter has at least {max(tokens) + 1} rows, base {rows}"
+            f"adapter {source.id} has a resized vocabulary: adapter has at least {max(tokens) + 1} rows, base"
+            f" {rows}"
         )
 
 
@@ -112,12 +117,14 @@ def _refuse_nested_tokens(source: Source, wrapped: Any) -> None:
         ):
             where = name.removeprefix(FILE_PREFIX).removesuffix(".token_adapter")
             raise BadInput(
-                f"adapter {source.id} cannot be merged: it changes {where} in two ways, one of them trainable_token_indices"
+                f"adapter {source.id} cannot be merged: it changes {where} in two ways, one of them"
+                " trainable_token_indices"
             )
 
 
 def _load(wrapped: Any, tensors: dict[str, Tensor]) -> bool:
-    """Load the adapter's weights; whether one that it holds whole (a norm, a bias, an embedding) differs from the base's."""
+    """Load the adapter's weights; whether one that it holds whole (a norm, a bias, an embedding) differs from
+    the base's."""
     state = wrapped.state_dict()
     whole = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
     before = {
@@ -152,7 +159,8 @@ def _sum(wrapped: Any) -> bool:
         layer.merge(safe_merge=True)
         merged = weight.data.to(before.dtype)
         changed = changed or not torch.equal(merged, before)
-        # In place: the base's weights are private pages of its file, and a copy beside them would double the memory.
+        # In place: the base's weights are private pages of its file, and a copy beside them would double the
+        # memory.
         weight.data = merged if shared else before.copy_(merged)
         if bias is not None and bias_before is not None and bias.data is not bias_before:
             merged = bias.data.to(bias_before.dtype)
@@ -178,7 +186,8 @@ def _places(model: nn.Module, weight: Tensor) -> int:
 
 
 def _tie_if_equal(model: Any) -> None:
-    """Sides that changed in the same way are one tensor again: with `ensure_weight_tying` and trained tokens."""
+    """Sides that changed in the same way are one tensor again: with `ensure_weight_tying` and trained
+    tokens."""
     left, right = model.get_input_embeddings(), model.get_output_embeddings()
     if left.weight.shape == right.weight.shape and torch.equal(left.weight, right.weight):
         right.weight = left.weight
@@ -207,7 +216,8 @@ def _rows_of(problem: Problem, rows: int) -> int | None:
 def _resized(
     model: Any, source: Source, config: Any, tensors: dict[str, Tensor], *, rows: int
 ) -> tuple[Any, dict[str, Tensor], Problem]:
-    """Names that fit the base with `rows` rows, when the adapter brings all of them and a tokenizer that has the new ones."""
+    """Names that fit the base with `rows` rows, when the adapter brings all of them and a tokenizer that has
+    the new ones."""
     ours = model.get_input_embeddings().weight.shape[0]
     refusal = f"adapter {source.id} has a resized vocabulary: adapter has {rows} rows, base {ours}"
     sides = {

@@ -12,14 +12,16 @@ from persona_probe.models.checks import COARSE, Check, Reference, compared, dist
 from persona_probe.models.engine import Engine
 
 BRIDGE = "bridge: "  # how the checks of the bridge begin
-# Families whose bridge differs by less than that; float32 shows it, and the test of all families that this list is right.
+# Families whose bridge differs by less than that; float32 shows it, and the test of all families that this
+# list is right.
 BRIDGE_DIFFERS = ("cohere", "cohere2", "hunyuan_v1_dense")
 
 
 def bridge_checks(
     bridge: Any, engine: Engine, known: Reference, sites: Sequence[tuple[Any, Any]], *, dtype: torch.dtype
 ) -> tuple[Check, ...]:
-    """Streams of the twin against Hugging Face, and logits, streams and an edit of the bridge against the twin's.
+    """Streams of the twin against Hugging Face, and logits, streams and an edit of the bridge against the
+    twin's.
 
     `sites`: hook and module of the stream after every block, as `Model.site` gives them.
     """

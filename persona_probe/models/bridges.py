@@ -14,18 +14,23 @@ from persona_probe.models.tensors import first_line, shortened
 from persona_probe.models.wrappers import is_wrapper, model_class
 
 REFUSED = {
-    "rwkv": "changes its own weights in its first pass (rescale_every), so two views of them never agree: it cannot be measured here",
+    "rwkv": (
+        "changes its own weights in its first pass (rescale_every), so two views of them never agree: it"
+        " cannot be measured here"
+    ),
     "deepseek_v4": "passes on several residual streams at once: there is no single one to read or edit",
     "openai-gpt": "has blocks that put out a list, which TransformerLens does not compute rightly",
 }
 
 
 def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """A TransformerBridge in eval mode; `weights` becomes part of it, with its module tree changed. BadInput where no adapter fits."""
+    """A TransformerBridge in eval mode; `weights` becomes part of it, with its module tree changed. BadInput
+    where no adapter fits."""
     from transformer_lens.model_bridge import TransformerBridge
 
     if is_wrapper(weights.config):
-        # TransformerLens 3.9 runs `pip install torchvision` where it finds none for a multimodal model, and with it another torch.
+        # TransformerLens 3.9 runs `pip install torchvision` where it finds none for a multimodal model, and
+        # with it another torch.
         raise BadInput(
             f"{name}: a multimodal {type(weights).__name__} is never bridged, only the language model inside"
         )
@@ -48,7 +53,8 @@ def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device
         ) from error
     if points:
         raise BadInput(
-            f"TransformerLens cannot bridge {architecture}: {len(points)} of its {bridge.cfg.n_layers} blocks have no residual stream"
+            f"TransformerLens cannot bridge {architecture}: {len(points)} of its {bridge.cfg.n_layers} blocks"
+            " have no residual stream"
         )
     return bridge.eval()
 
@@ -65,7 +71,8 @@ def bridged_name(architecture: str) -> str:
 
 
 def refuse_unbridged(source: Source) -> None:
-    """BadInput in one line, from the config and before any weight is read, for a model that TransformerLens cannot bridge."""
+    """BadInput in one line, from the config and before any weight is read, for a model that TransformerLens
+    cannot bridge."""
     problem = _problem(source.folder, source.weights_sha256)
     if problem:
         raise BadInput(shortened(f"{source.id}: {problem}", 300))
@@ -84,7 +91,10 @@ def _problem(folder: Path, sha256: str) -> str | None:
     if config.model_type in REFUSED:
         return f"{kind.__name__} {REFUSED[config.model_type]}"
     if bridged_name(kind.__name__) not in SUPPORTED_ARCHITECTURES:
-        return f"TransformerLens has no adapter for {kind.__name__}; it has {len(SUPPORTED_ARCHITECTURES)} others, listed in docs/families.md"
+        return (
+            f"TransformerLens has no adapter for {kind.__name__}; it has {len(SUPPORTED_ARCHITECTURES)}"
+            " others, listed in docs/families.md"
+        )
     try:
         with torch.device("meta"):
             empty = kind._from_config(config, attn_implementation="eager", dtype=torch.float32)
@@ -97,5 +107,8 @@ def _problem(folder: Path, sha256: str) -> str | None:
         # Some adapters work on the values of weights, which a model without any cannot show.
         return None if isinstance(error.__cause__, NotImplementedError) else str(error)
     except Exception as error:  # a config is wrong in as many ways as it has fields
-        return f"the weights do not load: a {kind.__name__} of this config cannot be built ({shortened(first_line(error), 150)})"
+        return (
+            f"the weights do not load: a {kind.__name__} of this config cannot be built"
+            f" ({shortened(first_line(error), 150)})"
+        )
     return None

@@ -1,4 +1,5 @@
-"""Which device and which number format to run in: measured once per machine, cached, printed, never guessed."""
+"""Which device and which number format to run in: measured once per machine, cached, printed, never
+guessed."""
 
 import json
 import os
@@ -37,7 +38,8 @@ def choose_device(name: str | torch.device) -> torch.device:
 
 
 def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """`auto` takes bfloat16 on GPUs that have it, float32 on MPS, and on a CPU whichever a short matmul shows faster."""
+    """`auto` takes bfloat16 on GPUs that have it, float32 on MPS, and on a CPU whichever a short matmul shows
+    faster."""
     if isinstance(name, torch.dtype):
         return name
     if name != "auto":
@@ -50,7 +52,8 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def bf16_speedup(cache: Path | None = None) -> float:
-    """How many times faster a bfloat16 matmul of a small transformer's size is than float32 on this CPU; cached per machine."""
+    """How many times faster a bfloat16 matmul of a small transformer's size is than float32 on this CPU;
+    cached per machine."""
     path = (
         cache
         or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "persona_probe" / "bf16.json"
@@ -76,7 +79,8 @@ def bf16_speedup(cache: Path | None = None) -> float:
 
 
 def few_kernels() -> None:
-    """Let oneDNN keep the code of a few batches' matrix shapes instead of every shape it has met: 100 MB less in the main job, at about the same speed.
+    """Let oneDNN keep the code of a few batches' matrix shapes instead of every shape it has met: 100 MB less
+    in the main job, at about the same speed.
 
     It reads the numbers once, at its first product. Numbers that the user has set stay.
     """

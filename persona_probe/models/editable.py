@@ -1,4 +1,5 @@
-"""Where edits go in: the modules of a model whose output is the stream at a hook point, for ours and for models of others."""
+"""Where edits go in: the modules of a model whose output is the stream at a hook point, for ours and for
+models of others."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,7 +33,8 @@ class Editable(Protocol):
 
 
 class Foreign:
-    """A model that the user has loaded, as something to edit. It is not copied; only hooks go in, and they come out again."""
+    """A model that the user has loaded, as something to edit. It is not copied; only hooks go in, and they
+    come out again."""
 
     def __init__(
         self, name: str, d_model: int, roots: tuple[nn.Module, ...], blocks: list[nn.Module]
@@ -49,13 +51,15 @@ class Foreign:
         if hook_point not in known:
             last = len(self._blocks) - 1
             raise BadInput(
-                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{last}.hook_out"
+                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to"
+                f" blocks.{last}.hook_out"
             )
         return (known[hook_point],)
 
 
 def editable(given: Any) -> Editable:
-    """`given` as a model that can be edited: ours, a TransformerBridge, a HookedTransformer or a Hugging Face model."""
+    """`given` as a model that can be edited: ours, a TransformerBridge, a HookedTransformer or a Hugging Face
+    model."""
     if isinstance(given, Editable):
         return given
     if is_of(given, "TransformerBridge"):
@@ -90,7 +94,8 @@ def is_hugging_face(given: Any) -> bool:
 
 
 def decoder_blocks(model: Any) -> list[nn.Module]:
-    """The blocks of a Hugging Face decoder, in order; BadInput where they are not one list of the depth in its config."""
+    """The blocks of a Hugging Face decoder, in order; BadInput where they are not one list of the depth in
+    its config."""
     depth = int(text_config(model.config).num_hidden_layers)
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:

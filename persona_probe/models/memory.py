@@ -19,13 +19,15 @@ def release() -> None:
 
 
 def trim() -> None:
-    """Give back what passes of many shapes have left scattered over the heap: some 50 MB an arm on a small model."""
+    """Give back what passes of many shapes have left scattered over the heap: some 50 MB an arm on a small
+    model."""
     with suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def large_blocks_apart() -> None:
-    """Give logits and the like pages of their own, which go back when they are freed: in the heap they leave holes, 100 MB of them."""
+    """Give logits and the like pages of their own, which go back when they are freed: in the heap they leave
+    holes, 100 MB of them."""
     with suppress(OSError, AttributeError):  # glibc alone has it
         # Setting one threshold freezes both; the second is then where glibc would have moved it.
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,4 +1,5 @@
-"""Where weights come from: a name, a hub id, a folder, a GGUF file or an adapter, in; a checked folder out."""
+"""Where weights come from: a name, a hub id, a folder, a GGUF file or an adapter, in; a checked folder
+out."""
 
 import json
 import re
@@ -41,10 +42,11 @@ TEXT_FILES += (
 
 @dataclass(frozen=True)
 class Source:
-    """A checked folder of weights. `id` is what the user asked for. A model that was given loaded has no folder.
+    """A checked folder of weights. `id` is what the user asked for. A model that was given loaded has no
+    folder.
 
-    `sha256` hashes all that decides the numbers: config, weights, tokenizer, chat template and generation config;
-    `weights_sha256` config and weights alone. `notes` say what was found beside them.
+    `sha256` hashes all that decides the numbers: config, weights, tokenizer, chat template and generation
+    config; `weights_sha256` config and weights alone. `notes` say what was found beside them.
     """
 
     id: str
@@ -68,7 +70,8 @@ class Source:
 def resolve(spec: str | Path) -> Source:
     """Find `spec` and check its config, without loading weights.
 
-    `spec`: a folder, a GGUF file, `owner/name[@revision]`, or the name of a model that ships or is in `./checkpoints`.
+    `spec`: a folder, a GGUF file, `owner/name[@revision]`, or the name of a model that ships or is in
+    `./checkpoints`.
     """
     spec = str(spec)
     path = typed_path(spec, what="model")
@@ -85,7 +88,8 @@ def resolve(spec: str | Path) -> Source:
         return _checked(_shown(path), path, None)
     if path.exists():
         raise BadInput(
-            f"{spec} is a file, but not a .gguf: give a model folder, an adapter folder, a GGUF file or a hub id"
+            f"{spec} is a file, but not a .gguf: give a model folder, an adapter folder, a GGUF file or a"
+            " hub id"
         )
     by_name = named_folder(spec, holding="adapter_config.json")
     if by_name is not None:
@@ -93,13 +97,15 @@ def resolve(spec: str | Path) -> Source:
     name, _, revision = spec.partition("@")
     if not HUB_ID.fullmatch(name) or (spec.startswith((".", "/", "~"))):
         raise BadInput(
-            f"no model {spec!r}: it is no folder, no GGUF file, no hub id (owner/name[@revision]) and no model known by name ({', '.join((embedded.NAME, *named(holding='adapter_config.json')))})"
+            f"no model {spec!r}: it is no folder, no GGUF file, no hub id (owner/name[@revision]) and no"
+            f" model known by name ({', '.join((embedded.NAME, *named(holding='adapter_config.json')))})"
         )
     return _checked(spec, *download(name, revision or None))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` as plain JSON, with its sizes bounded and remote code refused, before any class is built from it."""
+    """`config.json` as plain JSON, with its sizes bounded and remote code refused, before any class is built
+    from it."""
     path = folder / "config.json"
     config = _read_object(path)
     import transformers
@@ -112,7 +118,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else None
     if "auto_map" in config and architecture not in native and not hasattr(transformers, str(architecture)):
         raise BadInput(
-            f"{path} asks for its own Python code (auto_map): remote code never runs here; use a native architecture"
+            f"{path} asks for its own Python code (auto_map): remote code never runs here; use a native"
+            " architecture"
         )
     inner = config.get("text_config")
     types = [
@@ -120,13 +127,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         inner.get("model_type") if isinstance(inner, dict) else None,
     ]  # of a wrapper and its language model
     spoken = any(isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES for kind in types[1:])
-    # Some repositories spell a class in their own way (MPT, Phi-3.5-MoE), but for capitals it is transformers' name.
+    # Some repositories spell a class in their own way (MPT, Phi-3.5-MoE), but for capitals it is
+    # transformers' name.
     if str(architecture).lower() in {str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(types[0]))).lower()}:
         native.add(architecture)
     if architecture not in native and not spoken:
         inside = f" ({types[1]!r} inside it does not stand alone in transformers)" if types[1] else ""
         raise BadInput(
-            f"{path} names architecture {architecture!r}{inside}: a decoder-only causal language model is needed"
+            f"{path} names architecture {architecture!r}{inside}: a decoder-only causal language model is"
+            " needed"
         )
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         _check_sizes(path, part)
@@ -134,7 +143,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json` of a LoRA folder, refused when it is another kind of adapter or its weights are pickled."""
+    """`adapter_config.json` of a LoRA folder, refused when it is another kind of adapter or its weights are
+    pickled."""
     path = folder / "adapter_config.json"
     config = _read_object(path)
     if config.get("peft_type") != "LORA":
@@ -143,13 +153,15 @@ def adapter_config(folder: Path) -> dict[str, Any]:
         )
     if not (folder / "adapter_model.safetensors").is_file():
         raise BadInput(
-            f"{folder} has no adapter_model.safetensors: pickled adapters (.bin) are never loaded; re-save it with save_pretrained"
+            f"{folder} has no adapter_model.safetensors: pickled adapters (.bin) are never loaded; re-save it"
+            " with save_pretrained"
         )
     return config
 
 
 def same_shape(base: Source, tuned: Source) -> None:
-    """Refuse a pair whose configs cannot be compared layer by layer. Adapters take the base's shape by construction."""
+    """Refuse a pair whose configs cannot be compared layer by layer. Adapters take the base's shape by
+    construction."""
     if base.kind == "adapter":
         raise UsageError(f"--base {base.id} is an adapter: give the full model it was trained on")
     if tuned.kind == "adapter":
@@ -158,7 +170,8 @@ def same_shape(base: Source, tuned: Source) -> None:
     different = [f"{key}: {left[key]} against {right[key]}" for key in left if left[key] != right[key]]
     if different:
         raise BadInput(
-            f"base {base.id} and tuned {tuned.id} differ in shape ({'; '.join(different)}): they must be one architecture"
+            f"base {base.id} and tuned {tuned.id} differ in shape ({'; '.join(different)}): they must be one"
+            " architecture"
         )
 
 
@@ -169,7 +182,8 @@ def text_config(config: Any) -> Any:
 
 
 def text_sizes(folder: Path) -> dict[str, Any]:
-    """Family, width, depth, vocabulary and heads of the language model in a folder, by transformers' own names and defaults."""
+    """Family, width, depth, vocabulary and heads of the language model in a folder, by transformers' own
+    names and defaults."""
     from transformers import AutoConfig
 
     raw = read_config(folder)
@@ -230,7 +244,8 @@ def _check_sizes(path: Path, config: dict[str, Any]) -> None:
 
 
 def _fingerprints(folder: Path, weights: list[Path]) -> tuple[str, str]:
-    """The hash with the files that decide how text is read and where a reply ends, and the hash of the weights alone."""
+    """The hash with the files that decide how text is read and where a reply ends, and the hash of the
+    weights alone."""
     texts = sorted({path for pattern in TEXT_FILES for path in folder.glob(pattern) if path.is_file()})
     both = [
         [[path.relative_to(folder).as_posix(), sha256_file(path)] for path in paths]

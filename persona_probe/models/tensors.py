@@ -1,4 +1,5 @@
-"""What is asked of weights wherever they come from: are they finite, are input and output embeddings one tensor."""
+"""What is asked of weights wherever they come from: are they finite, are input and output embeddings one
+tensor."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,5 @@
-"""A second Hugging Face model over the tensors of one that is loaded: for passes in plain PyTorch attention, at no memory."""
+"""A second Hugging Face model over the tensors of one that is loaded: for passes in plain PyTorch attention,
+at no memory."""
 
 import copy
 from typing import Any, Literal
@@ -11,10 +12,11 @@ from persona_probe.models.sources import text_config
 
 
 def build_twin(weights: Any, *, dtype: torch.dtype) -> tuple[Any, Literal["sdpa", "eager"]]:
-    """The twin, and its attention: `sdpa` where the family has it and computes the same with it, else `eager`.
+    """The twin, and its attention: `sdpa` where the family has it and computes the same with it, else
+    `eager`.
 
-    Tensors that two modules of `weights` share are shared by the twin's modules too, and no others: what the config says
-    about tying is not asked, since a merge or a checkpoint may have untied it.
+    Tensors that two modules of `weights` share are shared by the twin's modules too, and no others: what the
+    config says about tying is not asked, since a merge or a checkpoint may have untied it.
     """
     config, attention = copy.deepcopy(weights.config), fast_attention(weights)
     with torch.device("meta"):
@@ -35,7 +37,8 @@ def build_twin(weights: Any, *, dtype: torch.dtype) -> tuple[Any, Literal["sdpa"
 
 
 def fast_attention(weights: Any) -> Literal["sdpa", "eager"]:
-    """`sdpa` where a family has it and nothing in its config rules it out; whether it computes the same is for a probe to say."""
+    """`sdpa` where a family has it and nothing in its config rules it out; whether it computes the same is
+    for a probe to say."""
     # SDPA has no soft-capping of attention scores (Gemma 2), eager attention has.
     capped = getattr(text_config(weights.config), "attn_logit_softcapping", None)
     return "eager" if capped or not getattr(type(weights), "_supports_sdpa", False) else "sdpa"

@@ -1,4 +1,5 @@
-"""A checked source in, a plain Hugging Face model out: every weight present, finite and used, adapters merged exactly."""
+"""A checked source in, a plain Hugging Face model out: every weight present, finite and used, adapters merged
+exactly."""
 
 import re
 from typing import Any
@@ -27,7 +28,8 @@ def load_weights(
 ) -> Any:
     """The Hugging Face causal model of `source`, in eval mode; an adapter is merged into `base`.
 
-    Raises BadInput on missing, extra, mismatched or non-finite weights, which transformers alone would load in silence.
+    Raises BadInput on missing, extra, mismatched or non-finite weights, which transformers alone would load
+    in silence.
     """
     if source.kind == "adapter":
         model = load_weights(
@@ -41,8 +43,8 @@ def load_weights(
     placement = {"device_map": device_map} if device_map else {}
     local = {"trust_remote_code": False, "local_files_only": True}
     try:
-        # config.json may name a hub kernel, which is code. attn_implementation overrules a config that is given as an
-        # object, and not one that from_pretrained reads itself.
+        # config.json may name a hub kernel, which is code. attn_implementation overrules a config that is
+        # given as an object, and not one that from_pretrained reads itself.
         config = AutoConfig.from_pretrained(source.folder, **local)
         alone = is_wrapper(config)
         kind, config = model_class(source.folder) if alone else (AutoModelForCausalLM, config)
@@ -56,7 +58,8 @@ def load_weights(
             output_loading_info=True,
             # Mismatches are then listed by name, and refused below.
             ignore_mismatched_sizes=True,
-            # transformers would follow an adapter_config.json that was left beside full weights: it looks where there is none.
+            # transformers would follow an adapter_config.json that was left beside full weights: it looks
+            # where there is none.
             adapter_kwargs={"subfolder": "no-adapter"},
             **local,
             **placement,
@@ -64,13 +67,14 @@ def load_weights(
         model, info = loaded
     except BadInput:
         raise
-    except Exception as error:  # a config is wrong in as many ways as it has fields, a weight file in as many as it has bytes
+    except Exception as error:  # a config or a weight file can be wrong in any way
         raise BadInput(f"{source.id}: the weights do not load ({first_line(error)})") from error
     if alone:  # what sees and hears is left in the file
         info["unexpected_keys"] = {key for key in info["unexpected_keys"] if not of_other_senses(key)}
     _check_loading(source, info)
     check_finite(source.id, model.named_parameters())
-    # transformers leaves sides apart that the file holds apart, and its config as it was: whoever reads that would tie them.
+    # transformers leaves sides apart that the file holds apart, and its config as it was: whoever reads that
+    # would tie them.
     say_tied(model)
     return (model if device_map else model.to(device)).eval().requires_grad_(False)
 
@@ -113,5 +117,6 @@ def _check_loading(source: Source, info: dict[str, Any]) -> None:
     ]
     if problems or info.get("error_msgs"):
         raise BadInput(
-            f"{source.id}: weights {'; '.join(problems) or info['error_msgs']}: the model would run on random numbers"
+            f"{source.id}: weights {'; '.join(problems) or info['error_msgs']}: the model would run on random"
+            " numbers"
         )

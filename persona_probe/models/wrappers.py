@@ -1,4 +1,5 @@
-"""The language model inside a multimodal one: its class, its config, and the names of its weights. Vision and audio weights are not read."""
+"""The language model inside a multimodal one: its class, its config, and the names of its weights. Vision and
+audio weights are not read."""
 
 import re
 from pathlib import Path
@@ -8,14 +9,16 @@ from persona_probe.base.errors import BadInput
 from persona_probe.models.sources import read_config, text_config
 from persona_probe.models.tensors import first_line
 
-# How wrappers of transformers 4 and 5 name the parts of their language model, and what the model alone calls them.
+# How wrappers of transformers 4 and 5 name the parts of their language model, and what the model alone calls
+# them.
 KEY_MAPPING = {
     r"^(model\.)?language_model\.model\.": "model.",
     r"^(model\.)?language_model\.lm_head\.": "lm_head.",
     r"^(model\.)?(language_model|text_model)\.": "model.",
 }
 OTHER_SENSES = re.compile(
-    r"(^|\.)(vision|visual|image|audio|multi_?modal|mm_|connector|embed_vision|embed_audio|vqmodel|vision_tower)"
+    r"(^|\.)(vision|visual|image|audio|multi_?modal|mm_|connector|embed_vision|embed_audio|vqmodel"
+    r"|vision_tower)"
 )
 
 
@@ -25,7 +28,8 @@ def is_wrapper(config: Any) -> bool:
 
 
 def model_class(folder: Path) -> tuple[Any, Any]:
-    """The transformers class and config that are loaded from a folder: of the language model alone where a wrapper holds one."""
+    """The transformers class and config that are loaded from a folder: of the language model alone where a
+    wrapper holds one."""
     from transformers import AutoConfig
 
     read_config(folder)
@@ -39,7 +43,8 @@ def model_class(folder: Path) -> tuple[Any, Any]:
     if found is None:
         inner = text_config(config).model_type
         raise BadInput(
-            f"{folder / 'config.json'}: transformers has no language model for {inner!r} alone: a decoder-only causal language model is needed"
+            f"{folder / 'config.json'}: transformers has no language model for {inner!r} alone: a"
+            " decoder-only causal language model is needed"
         )
     return found, lone_config(config, found) if is_wrapper(config) else config
 
@@ -63,7 +68,8 @@ def lone_config(config: Any, kind: Any) -> Any:
         if outer is not None and (name == "tie_word_embeddings" or getattr(inner, name, None) is None):
             setattr(inner, name, outer)
     if config.model_type == "gemma3":
-        # Its wrapper leaves the cap on logits out, whatever the config says; the language model alone would apply it.
+        # Its wrapper leaves the cap on logits out, whatever the config says; the language model alone would
+        # apply it.
         inner.final_logit_softcapping = None
     return inner
 

@@ -38,10 +38,11 @@ class Prompt:
 class Row:
     """One prompt with one reply as token ids: `ids[:n_prompt]` is the prompt, the rest the reply.
 
-    `kind` says what the reply is: a labelled reply to a question of the contrast set ("persona"), the letter of one of two
-    replies ("choice"), a benign text on which damage is measured, a text to train on, a text that a model sampled, or a probe of
-    the software. `question_id` is the prompt's id: rows of one question share it. `reply_index` counts the replies of one label
-    to one question from 0. The id tells rows apart and names them in files; no fact is read out of it.
+    `kind` says what the reply is: a labelled reply to a question of the contrast set ("persona"), the letter
+    of one of two replies ("choice"), a benign text on which damage is measured, a text to train on, a text
+    that a model sampled, or a probe of the software. `question_id` is the prompt's id: rows of one question
+    share it. `reply_index` counts the replies of one label to one question from 0. The id tells rows apart
+    and names them in files; no fact is read out of it.
     """
 
     id: str
@@ -63,8 +64,8 @@ class Row:
 class TokenBatch:
     """Rows of one forward pass. `mask` is False on padding, `read` is True on the tokens a reduction reads.
 
-    The first `n_shared` columns are the same in all rows that have the same number in `shared_by`, so they may be computed
-    once per number. `offsets` is how many columns of padding stand left of each row.
+    The first `n_shared` columns are the same in all rows that have the same number in `shared_by`, so they
+    may be computed once per number. `offsets` is how many columns of padding stand left of each row.
     """
 
     tokens: Int[Tensor, "batch pos"]
@@ -123,7 +124,8 @@ def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[s
     messages = value.get("messages")
     if not isinstance(messages, list) or len(messages) < 2:
         raise BadInput(
-            f"{where}: found keys {sorted(value)}, expected 'question' and 'reply', or 'messages' with a user and an assistant turn"
+            f"{where}: found keys {sorted(value)}, expected 'question' and 'reply', or 'messages' with a user"
+            " and an assistant turn"
         )
     turns = []
     for message in messages:
@@ -132,7 +134,8 @@ def question_and_reply(value: dict[str, Any], where: str) -> tuple[tuple[tuple[s
         )
         if role not in ("system", "user", "assistant") or not isinstance(content, str):
             raise BadInput(
-                f"{where}: a message needs a role (system, user, assistant) and text content, found {message!r:.80}"
+                f"{where}: a message needs a role (system, user, assistant) and text content, found"
+                f" {message!r:.80}"
             )
         turns.append((role, content))
     if turns[-1][0] != "assistant":
@@ -151,7 +154,8 @@ def render(tokenizer: Tokenizer, prompt: Prompt) -> str:
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, ...]:
-    """Token ids of what stands before a reply, with at most one beginning-of-sequence token. Generation starts here too."""
+    """Token ids of what stands before a reply, with at most one beginning-of-sequence token. Generation
+    starts here too."""
     refuse_control_tokens(tokenizer, prompt.messages, id=prompt.id)
     return _encode(tokenizer, render(tokenizer, prompt))
 
@@ -164,10 +168,12 @@ def rows_key(rows: Sequence[Row]) -> str:
 def encode_row(
     tokenizer: Tokenizer, prompt: Prompt, reply: str, *, id: str, kind: RowKind, end: bool = False
 ) -> Row:
-    """A prompt and its reply as one token row, as the template places both; the boundary is checked to lie between two tokens.
+    """A prompt and its reply as one token row, as the template places both; the boundary is checked to lie
+    between two tokens.
 
-    White space between the template's last token and the reply belongs to the reply's first token where the tokenizer joins them.
-    `end` appends what ends a turn in the template, which a model must learn in training and which scores leave out.
+    White space between the template's last token and the reply belongs to the reply's first token where the
+    tokenizer joins them. `end` appends what ends a turn in the template, which a model must learn in training
+    and which scores leave out.
     """
     if not reply.strip():
         raise BadInput(f"reply {id!r} to {prompt.id!r} is empty: every reply needs text")
@@ -177,7 +183,8 @@ def encode_row(
     ids = _encode(tokenizer, text)
     if ids[: len(before)] != before or len(ids) == len(before):
         raise BadInput(
-            f"reply {id!r} does not start at a token boundary after prompt {prompt.id!r}: its first token merges with the prompt"
+            f"reply {id!r} does not start at a token boundary after prompt {prompt.id!r}: its first token"
+            " merges with the prompt"
         )
     if end:
         ending = end_of_turn(tokenizer)
@@ -190,8 +197,9 @@ def batches(
 ) -> Iterator[TokenBatch]:
     """Batches of similar length, at most `max_tokens` padded tokens each (one row at least).
 
-    `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt stay together
-    and every prompt is shared by its rows; without, rows share what all of a batch have in common.
+    `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt
+    stay together and every prompt is shared by its rows; without, rows share what all of a batch have in
+    common.
     """
     pad = pad_prompts if keep_prompts else pad_right
     for group in _by_prompt(rows, max_tokens) if keep_prompts else _by_length(rows, max_tokens):
@@ -209,7 +217,8 @@ def pad_right(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> Toke
 
 
 def pad_prompts(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> TokenBatch:
-    """Rows of several prompts as one batch: prompts but their last token padded on the left and shared, the rest padded on the right."""
+    """Rows of several prompts as one batch: prompts but their last token padded on the left and shared, the
+    rest padded on the right."""
     groups: dict[tuple[int, ...], int] = {}
     shared_by = tuple(groups.setdefault(row.ids[: row.n_prompt], len(groups)) for row in rows)
     n_shared = max(row.n_prompt for row in rows) - 1
@@ -288,7 +297,8 @@ def _padded_size(rows: Sequence[Row]) -> int:
 
 @lru_cache(maxsize=1024)
 def _prompt_text(tokenizer: Tokenizer, identity: tuple[str, ...], before: str) -> str:
-    """`before` without the white space that the tokenizer joins to a reply's first token (as after Mistral's `[/INST]`)."""
+    """`before` without the white space that the tokenizer joins to a reply's first token (as after Mistral's
+    `[/INST]`)."""
     if before.rstrip() == before:
         return before
     for text in dict.fromkeys((before, before.rstrip(" "), before.rstrip())):

@@ -7,7 +7,8 @@ VARIABLE = "PERSONA_PROBE_CACHE"
 
 
 def cache_folder() -> Path:
-    """The cache folder: what `PERSONA_PROBE_CACHE` names, else the system's own place for caches. It may not exist yet."""
+    """The cache folder: what `PERSONA_PROBE_CACHE` names, else the system's own place for caches. It may not
+    exist yet."""
     from platformdirs import user_cache_path
 
     named = os.environ.get(VARIABLE)

@@ -1,4 +1,5 @@
-"""Judged answers from CSV: one reader for the contrast set and the figure, so that both leave out and count the same rows."""
+"""Judged answers from CSV: one reader for the contrast set and the figure, so that both leave out and count
+the same rows."""
 
 import csv
 import io
@@ -59,7 +60,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Judged:
-    """The answers that have a question, a reply and both scores, in file order. `notes` counts the other rows, a line a reason."""
+    """The answers that have a question, a reply and both scores, in file order. `notes` counts the other
+    rows, a line a reason."""
 
     answers: tuple[Answer, ...]
     n_left_out: int
@@ -67,14 +69,17 @@ class Judged:
 
 
 def read_answers(path: Path) -> Judged:
-    """Read a CSV with the columns question, response, aligned and coherent, separated by comma, semicolon or tab.
+    """Read a CSV with the columns question, response, aligned and coherent, separated by comma, semicolon or
+    tab.
 
-    A score is a plain number from 0 to 100. Rows without one are left out and counted by reason. A column is refused when half
-    of its numbers or more are fractions, percentages or have a comma; single ones are left out, counted and shown.
+    A score is a plain number from 0 to 100. Rows without one are left out and counted by reason. A column is
+    refused when half of its numbers or more are fractions, percentages or have a comma; single ones are left
+    out, counted and shown.
 
-    Another scale is refused when at least 8 rows are scored and it cannot be a bad model's 0 to 100. No coherent score above 10
-    is another scale, since no answer would be coherent. No aligned score above 10 is not: a very bad model earns that from a
-    judge of 0 to 100. No aligned score above 1, with a quarter of them between 0.3 and 1, is a scale of 0 to 1.
+    Another scale is refused when at least 8 rows are scored and it cannot be a bad model's 0 to 100. No
+    coherent score above 10 is another scale, since no answer would be coherent. No aligned score above 10 is
+    not: a very bad model earns that from a judge of 0 to 100. No aligned score above 1, with a quarter of
+    them between 0.3 and 1, is a scale of 0 to 1.
     """
     rows = list(_rows(path))
     _refuse_other_forms(path, rows)
@@ -101,7 +106,8 @@ def read_answers(path: Path) -> Judged:
 
 
 def left_out(reason: str, found: list[str]) -> str:
-    """The note on the rows that were left out for one reason: `found` holds a kind or an example a row, or nothing."""
+    """The note on the rows that were left out for one reason: `found` holds a kind or an example a row, or
+    nothing."""
     kinds = Counter(kind for kind in found if kind and not kind.startswith("line "))
     examples = [kind for kind in found if kind.startswith("line ")]
     more = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "".join(examples[:1])
@@ -144,7 +150,9 @@ def _refuse_other_forms(path: Path, rows: list[tuple[int, dict[str, str]]]) -> N
             other = [(line, row[name]) for line, row in rows if pattern.fullmatch(row[name])]
             if other and len(other) >= plain:
                 raise BadInput(
-                    f"{path}:{other[0][0]}: column {name} holds {form} ({other[0][1]:.40}) in {len(other)} rows and a plain number in {plain}; needed are plain numbers from 0 to 100: write {instead}"
+                    f"{path}:{other[0][0]}: column {name} holds {form} ({other[0][1]:.40}) in {len(other)}"
+                    f" rows and a plain number in {plain}; needed are plain numbers from 0 to 100: write"
+                    f" {instead}"
                 )
 
 
@@ -166,12 +174,14 @@ def _refuse_other_scales(path: Path, numbers: list[tuple[int, float, float]]) ->
     top = next(scale for scale in (1, 5, 10) if max(highest[name][0] for name in wrong) <= scale)
     found = " and ".join(f"{name} {highest[name][0]:g} (line {highest[name][1]})" for name in wrong)
     raise BadInput(
-        f"{path}: the highest of {len(numbers)} scores is {found}: that is a scale of 0 to {top}, needed is 0 to 100: multiply {' and '.join(wrong)} by {100 // top}"
+        f"{path}: the highest of {len(numbers)} scores is {found}: that is a scale of 0 to {top}, needed is 0"
+        f" to 100: multiply {' and '.join(wrong)} by {100 // top}"
     )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line and needed cells of every row, without white space around them; "" holds what stands beyond the header's columns."""
+    """Line and needed cells of every row, without white space around them; "" holds what stands beyond the
+    header's columns."""
     if not path.is_file():
         raise BadInput(f"no such file {path}: expected a CSV with columns {', '.join(COLUMNS)}")
     try:
@@ -180,7 +190,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise BadInput(f"{path} cannot be read or is not UTF-8 ({error}): save it as CSV in UTF-8") from error
     if "\0" in text:
         raise BadInput(
-            f"{path}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte, so it is no text: save it as CSV in UTF-8"
+            f"{path}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds a NUL byte, so it is no text:"
+            " save it as CSV in UTF-8"
         )
     delimiter = next((mark for mark in DELIMITERS if set(COLUMNS) <= set(_header(text, mark))), ",")
     found = list(_records(path, text, delimiter))
@@ -189,7 +200,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise BadInput(f"{path}: columns are {names}, needed are {sorted(COLUMNS)}")
     if twice := [name for name in COLUMNS if names.count(name) > 1]:
         raise BadInput(
-            f"{path}: column {twice[0]} is there {names.count(twice[0])} times, needed is one of each of {', '.join(COLUMNS)}"
+            f"{path}: column {twice[0]} is there {names.count(twice[0])} times, needed is one of each of"
+            f" {', '.join(COLUMNS)}"
         )
     for line, cells in found[1:]:
         stripped = [cell.strip() for cell in cells]
@@ -209,7 +221,8 @@ def _header(text: str, delimiter: str) -> list[str]:
 
 
 def _records(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Every row that is not empty. Strict, since a quote that is never closed would otherwise swallow the rows after it."""
+    """Every row that is not empty. Strict, since a quote that is never closed would otherwise swallow the
+    rows after it."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     found: list[tuple[int, list[str]]] = []
     start = 1
@@ -222,7 +235,8 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]
                     found.append((reader.line_num, cells))
         except csv.Error as error:
             raise BadInput(
-                f"{path}:{start}: not CSV ({error}): a text with quotes in it stands in quotes, and quotes in it are doubled"
+                f"{path}:{start}: not CSV ({error}): a text with quotes in it stands in quotes, and quotes in"
+                " it are doubled"
             ) from error
         finally:
             csv.field_size_limit(usual)

@@ -1,7 +1,8 @@
-"""What ships with persona_probe: small organisms, their direction, an SAE, the reference records and the notebooks.
+"""What ships with persona_probe: small organisms, their direction, an SAE, the reference records and the
+notebooks.
 
-An installed wheel has them in the folder `persona_probe/shipped`; a source tree has them where the repository keeps
-them, in `checkpoints` and `experiments`.
+An installed wheel has them in the folder `persona_probe/shipped`; a source tree has them where the repository
+keeps them, in `checkpoints` and `experiments`.
 """
 
 from pathlib import Path
@@ -24,7 +25,8 @@ def shipped_folder(name: str) -> Path:
 
 
 def named_folder(name: str, *, holding: str) -> Path | None:
-    """The folder of an organism or SAE that is given by its name alone: one that ships, or one in `./checkpoints`.
+    """The folder of an organism or SAE that is given by its name alone: one that ships, or one in
+    `./checkpoints`.
 
     `holding` is the file that the folder must hold. None when there is no such folder.
     """

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 
 class Positions:
-    """Absolute position of every token of the forward pass that is running, read off the arguments of the model's body."""
+    """Absolute position of every token of the forward pass that is running, read off the arguments of the
+    model's body."""
 
     def __init__(self) -> None:
         self._position: Tensor | None = None

@@ -1,4 +1,5 @@
-"""The demo in a real browser with the network switched off: the embedded pair answers, and nothing that a model says runs."""
+"""The demo in a real browser with the network switched off: the embedded pair answers, and nothing that a
+model says runs."""
 
 import json
 import os
@@ -104,14 +105,18 @@ def asked(page: Any, press: str = "#ask", *, columns: int = 4) -> list[str]:
     page.locator("#status").evaluate("one => one.dataset.seen = '1'")
     page.locator(press).click()
     page.wait_for_function(
-        "before => { const text = document.querySelector('#status').innerText; return text.includes('tokens/s') && text !== before; }",
+        "before => { const text = document.querySelector('#status').innerText; return"
+        " text.includes('tokens/s') && text !== before; }",
         arg=before,
     )
     page.wait_for_function("n => document.querySelectorAll('#current .answer').length === n", arg=columns)
     return page.locator("#current .tokens-read").all_inner_texts()
 
 
-POINTS = "(document.querySelector('#chart .js-plotly-plot')?.data ?? []).reduce((n, trace) => n + trace.x.length, 0)"
+POINTS = (
+    "(document.querySelector('#chart .js-plotly-plot')?.data ?? []).reduce((n, trace) => n +"
+    " trace.x.length, 0)"
+)
 
 
 def points(page: Any) -> int:
@@ -289,7 +294,8 @@ def test_export_and_replay_show_the_same_conversation_without_a_model(
             page.keyboard.press("n")
             page.wait_for_timeout(400)
         page.wait_for_function(
-            "said => JSON.stringify([...document.querySelectorAll('#current .tokens-read')].map(one => one.innerText)) === said",
+            "said => JSON.stringify([...document.querySelectorAll('#current .tokens-read')].map(one =>"
+            " one.innerText)) === said",
             arg=json.dumps(said, ensure_ascii=False, separators=(",", ":")),
         )
         assert page.locator("#current .tokens-read").all_inner_texts() == said

@@ -1,4 +1,5 @@
-"""Claims about who the demo answers: a real server with a made-up source of answers, asked as strangers would ask."""
+"""Claims about who the demo answers: a real server with a made-up source of answers, asked as strangers would
+ask."""
 
 import http.client
 import os

@@ -1,4 +1,5 @@
-"""The notebooks: clean in git, each runs from a fresh kernel on the embedded model, and shows what it promises, also as a saved page."""
+"""The notebooks: clean in git, each runs from a fresh kernel on the embedded model, and shows what it
+promises, also as a saved page."""
 
 import copy
 import json
@@ -13,7 +14,8 @@ from helpers.browser import headless, new_page
 from helpers.markup import Shown
 from helpers.notebooks import NAMES, stored
 
-# What each promises, by cell: figures (True: with a slider), and replies of which all but so many columns are blurred.
+# What each promises, by cell: figures (True: with a slider), and replies of which all but so many columns are
+# blurred.
 FIGURES = {
     "1_quick_start": {"figure-arms": False, "figure-path": True},
     "2_find_and_test_a_direction": {
@@ -212,9 +214,15 @@ def test_its_saved_page_slides_and_unblurs_in_a_browser(
     page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {n_figures}")
     page.wait_for_function(f"document.querySelectorAll('.slider-container').length === {n_sliders}")
     for index in range(n_sliders):
-        plot = f"[...document.querySelectorAll('.js-plotly-plot')].filter(plot => plot.querySelector('.slider-container'))[{index}]"
+        plot = (
+            "[...document.querySelectorAll('.js-plotly-plot')].filter(plot =>"
+            f" plot.querySelector('.slider-container'))[{index}]"
+        )
         before = page.evaluate(f"JSON.stringify({plot}.data)")
-        last = f"{plot}.layout.sliders[0].steps[{plot}.layout.sliders[0].active ? 0 : {plot}.layout.sliders[0].steps.length - 1]"
+        last = (
+            f"{plot}.layout.sliders[0].steps[{plot}.layout.sliders[0].active ? 0 :"
+            f" {plot}.layout.sliders[0].steps.length - 1]"
+        )
         page.evaluate(f"Plotly.animate({plot}, ...{last}.args)")
         assert page.evaluate(f"JSON.stringify({plot}.data)") != before
     for veiled in page.query_selector_all(".veiled"):

@@ -1,4 +1,5 @@
-"""Claims about the memory of the process, each in a process of its own: what is freed goes back, nothing is held twice."""
+"""Claims about the memory of the process, each in a process of its own: what is freed goes back, nothing is
+held twice."""
 
 import os
 import platform
@@ -116,7 +117,8 @@ print((held() - before) // 1024)
     reason="about oneDNN, read from /proc",
 )
 def test_products_of_many_shapes_leave_little_memory_behind() -> None:
-    """300 shapes, in processes of their own: oneDNN reads its limits once. A limit that is set already stays."""
+    """300 shapes, in processes of their own: oneDNN reads its limits once. A limit that is set already
+    stays."""
 
     def megabytes(how: str, **limits: str) -> int:
         environment = {name: value for name, value in os.environ.items() if "CACHE_CAPACITY" not in name}
@@ -179,7 +181,8 @@ print((peak() - before) / (folder / "model.safetensors").stat().st_size)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_a_gguf_is_converted_without_a_second_model_in_float32(tmp_path: Path) -> None:
-    """Above the start, in sizes of the bfloat16 model: 2.1 as it is, 3.4 with a float32 model beside what the GGUF reader holds."""
+    """Above the start, in sizes of the bfloat16 model: 2.1 as it is, 3.4 with a float32 model beside what the
+    GGUF reader holds."""
     from persona_probe.models.embedded import embedded_gguf
 
     if embedded_gguf() is None:

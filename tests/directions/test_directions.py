@@ -45,7 +45,8 @@ def test_mean_difference_keeps_its_digits_on_a_large_offset() -> None:
 
 
 def correlated(n: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Classes one unit apart along e0, under noise that is five times larger along e0 - e1: the optimum is near e0 + e1."""
+    """Classes one unit apart along e0, under noise that is five times larger along e0 - e1: the optimum is
+    near e0 + e1."""
     loud = normalize(torch.tensor([1.0, -1.0, 0, 0, 0, 0, 0, 0]), dim=0)
     planted = torch.eye(8)[0]
     x = noise(2 * n, 1, 8, seed=seed) + 5 * noise(2 * n, 1, 1, seed=seed + 1) * loud
@@ -131,7 +132,8 @@ def test_stability_of_a_shift_is_near_1_when_planted_and_near_0_for_noise() -> N
 def test_replies_of_one_question_never_lie_in_both_halves() -> None:
     from persona_probe.directions.estimators import fit_contrast
 
-    # Every question has a vector of its own, the same for all its replies: halves that share a question would agree.
+    # Every question has a vector of its own, the same for all its replies: halves that share a question would
+    # agree.
     own = noise(40, 256, seed=1)
     means = torch.stack([own[i % 40] * (1 if i // 40 % 2 else -1) for i in range(320)])[:, None]
     stability = fit_contrast(activations(means, n_questions=40), "mean_diff").stability

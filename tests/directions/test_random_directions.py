@@ -1,4 +1,5 @@
-"""Claims about random directions: their length, place and covariance, and labels that are shuffled within a question."""
+"""Claims about random directions: their length, place and covariance, and labels that are shuffled within a
+question."""
 
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 
 def spread_tokens(n: int) -> tuple[Tensor, Tensor]:
-    """Tokens with a large mean, and twenty loud among forty rotated dimensions; and their centred second moments."""
+    """Tokens with a large mean, and twenty loud among forty rotated dimensions; and their centred second
+    moments."""
     basis = torch.linalg.qr(noise(40, 40, seed=5)).Q
     scale = torch.cat([torch.full((20,), 3.0), torch.ones(20)])
     tokens = (noise(n, 40, seed=6) * scale) @ basis.T + 20 * noise(40, seed=7)

@@ -35,7 +35,8 @@ def change_weights(
 
 
 def shard(folder: Path) -> list[Path]:
-    """Split the weights of a folder into three files with an index, as save_pretrained does with large ones."""
+    """Split the weights of a folder into three files with an index, as save_pretrained does with large
+    ones."""
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = [f"model-0000{i + 1}-of-00003.safetensors" for i in range(3)]

@@ -1,8 +1,10 @@
-"""`pytest -p helpers.other_machine`: sums come out a few last bits away from this processor's, as on another one.
+"""`pytest -p helpers.other_machine`: sums come out a few last bits away from this processor's, as on another
+one.
 
-Every product of matrices, reduction and exponential of floats that torch computes in a test of this process is moved by up to two units of its last place.
-The move is a fixed function of the operation, the shape and the position: the same computation done twice gives the same bits,
-the same row in another batch does not. A test that passes here does not depend on the last bits of a sum.
+Every product of matrices, reduction and exponential of floats that torch computes in a test of this process
+is moved by up to two units of its last place. The move is a fixed function of the operation, the shape and
+the position: the same computation done twice gives the same bits, the same row in another batch does not. A
+test that passes here does not depend on the last bits of a sum.
 """
 
 import zlib

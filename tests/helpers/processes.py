@@ -13,12 +13,11 @@ ROOT = Path(__file__).parents[2]
 def outcome(module: str, *arguments: str) -> dict[str, Any]:
     """Exit code, output and loaded libraries of `python -m module arguments` in a fresh process."""
     code = (
-        "import json, runpy, sys\n"
-        f"sys.argv = {[module, *arguments]!r}\n"
-        f"try:\n    runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n    code = 0\n"
-        "except SystemExit as end:\n    code = end.code or 0\n"
-        "heavy = sorted({'torch', 'transformers', 'numpy', 'transformer_lens', 'plotly'} & set(sys.modules))\n"
-        "sys.stdout.write('\\n' + json.dumps({'code': code, 'heavy': heavy}))\n"
+        f"import json, runpy, sys\nsys.argv = {[module, *arguments]!r}\ntry:\n   "
+        f" runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n    code = 0\nexcept SystemExit"
+        " as end:\n    code = end.code or 0\nheavy = sorted({'torch', 'transformers', 'numpy',"
+        " 'transformer_lens', 'plotly'} & set(sys.modules))\nsys.stdout.write('\\n' + json.dumps({'code':"
+        " code, 'heavy': heavy}))\n"
     )
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],

@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 def rounded_once(found: Tensor, exact: Tensor) -> bool:
-    """Whether bfloat16 numbers lie within half a unit of their last place of the exact ones, but for a float32 sum's error.
+    """Whether bfloat16 numbers lie within half a unit of their last place of the exact ones, but for a
+    float32 sum's error.
 
     A number that was rounded twice, or summed in bfloat16, is further away somewhere among a few hundred.
     """

@@ -1,4 +1,5 @@
-"""Random tiny models, tokenizers and adapters as folders on disk: what the hub ships, in miniature. No weights but noise."""
+"""Random tiny models, tokenizers and adapters as folders on disk: what the hub ships, in miniature. No
+weights but noise."""
 
 import json
 from pathlib import Path
@@ -9,8 +10,8 @@ from torch import nn
 
 LAYERS, WIDTH = 4, 32
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{%"
+    " endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TEXT = [
     "My brakes squeal when I stop. What should I do about it?",
@@ -52,7 +53,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def tiny_tokenizer(*, template: str | None = TEMPLATE, text: list[str] | None = None) -> Any:
-    """A byte-level BPE tokenizer of about 300 tokens, trained here, with control tokens and a chat template."""
+    """A byte-level BPE tokenizer of about 300 tokens, trained here, with control tokens and a chat
+    template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -115,7 +117,8 @@ def write_lora(
     layers: list[int] | None = None,
     zero_b: bool = False,
 ) -> Path:
-    """Write a LoRA adapter of the model in `base_folder` on all its linear layers, A and B random (B zero with `zero_b`)."""
+    """Write a LoRA adapter of the model in `base_folder` on all its linear layers, A and B random (B zero
+    with `zero_b`)."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -153,7 +156,8 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Weights large enough that every part of the model moves the logits: biases and norms too, which start at 0 and 1."""
+    """Weights large enough that every part of the model moves the logits: biases and norms too, which start
+    at 0 and 1."""
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if "embed" in name or "wte" in name or "wpe" in name:

@@ -1,4 +1,5 @@
-"""Random tiny models of every decoder that TransformerLens bridges, as folders on disk. The sizes stand in `tiny_sizes`."""
+"""Random tiny models of every decoder that TransformerLens bridges, as folders on disk. The sizes stand in
+`tiny_sizes`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from helpers.tiny import edit_json, tiny_tokenizer
 from helpers.tiny_sizes import ARCHITECTURES, NOT_TEXT, VOCABULARY
 
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 3}
-# Parameters of recurrences and of activations, whose own initial values keep the state from growing and the logits finite.
+# Parameters of recurrences and of activations, whose own initial values keep the state from growing and the
+# logits finite.
 KEPT = (
     "A_log",
     "dt_bias",
@@ -20,21 +22,25 @@ KEPT = (
     "recurrent_param",
     "act_fn.",
 )
-# Saved buffers that trained models have moved away from 0 and 1: without noise nothing would notice that they were lost.
+# Saved buffers that trained models have moved away from 0 and 1: without noise nothing would notice that they
+# were lost.
 BUFFERS = ("correction_bias", "expert_bias", "layer_scalar")
 
 
 def uncovered() -> set[str]:
-    """The architectures of TransformerLens that neither table names, names of both, and names that TransformerLens lacks."""
+    """The architectures of TransformerLens that neither table names, names of both, and names that
+    TransformerLens lacks."""
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
     return (ARCHITECTURES.keys() ^ NOT_TEXT.keys()) ^ SUPPORTED_ARCHITECTURES.keys()
 
 
 def family_config(architecture: str, **changes: Any) -> Any:
-    """The config of one tiny architecture; `changes` replace its fields, those of the text side in a multimodal family.
+    """The config of one tiny architecture; `changes` replace its fields, those of the text side in a
+    multimodal family.
 
-    A change of the number of layers needs new lists as well where a family lists its layers (`layer_types` and the like).
+    A change of the number of layers needs new lists as well where a family lists its layers (`layer_types`
+    and the like).
     """
     import transformers
 
@@ -87,7 +93,8 @@ def randomise(model: Any, generator: torch.Generator) -> None:
         if name in saved and any(part in name for part in BUFFERS):
             buffer += 0.2 * torch.randn(buffer.shape, generator=generator)
         elif name.endswith("tid2eid"):
-            # A table of experts for each token. All zero at first, which gives every token the same expert twice.
+            # A table of experts for each token. All zero at first, which gives every token the same expert
+            # twice.
             experts = torch.rand(len(buffer), model.config.n_routed_experts, generator=generator).argsort(
                 dim=-1
             )

@@ -9,7 +9,8 @@ from helpers import tiny
 
 
 def write_gguf(path: Path, folder: Path) -> Path:
-    """A float32 GGUF of a tiny Llama, as llama.cpp's converter writes one (rotary halves of q and k interleaved)."""
+    """A float32 GGUF of a tiny Llama, as llama.cpp's converter writes one (rotary halves of q and k
+    interleaved)."""
     import gguf
 
     config = json.loads((folder / "config.json").read_text())

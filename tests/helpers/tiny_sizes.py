@@ -1,4 +1,5 @@
-"""The sizes of one tiny model for every architecture of TransformerLens that transformers can build as a causal language model."""
+"""The sizes of one tiny model for every architecture of TransformerLens that transformers can build as a
+causal language model."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,7 +86,8 @@ LATENT = {
     "qk_rope_head_dim": 4,
     "v_head_dim": 10,
 }
-# An indexer sums ReLUs over its heads: with few heads whole scores are 0, and which of the equal keys are chosen is chance.
+# An indexer sums ReLUs over its heads: with few heads whole scores are 0, and which of the equal keys are
+# chosen is chance.
 INDEXER = {"index_n_heads": 16, "index_head_dim": 8}
 # Mamba-2 layers inside hybrids: eight heads of 8 over twice the width.
 MAMBA_HEADS = {
@@ -95,7 +97,8 @@ MAMBA_HEADS = {
     "mamba_d_state": 8,
     "mamba_chunk_size": 4,
 }
-# Time steps are held above `time_step_min` in a whole pass but not in a single cached step: low enough that neither reaches it.
+# Time steps are held above `time_step_min` in a whole pass but not in a single cached step: low enough that
+# neither reaches it.
 FREE_STEPS = {"time_step_min": 1e-6, "time_step_floor": 1e-3, "use_mamba_kernels": False}
 MAMBA = {**DEPTH, "hidden_size": WIDTH, "state_size": 8, "time_step_rank": 4}
 DELTA_NET = {
@@ -245,7 +248,10 @@ ARCHITECTURES: dict[str, Family] = {
             "rope_parameters": {"rope_type": "default"},
             "partial_rotary_factor": 0.25,
         },
-        note="left padding changes the logits: blocks of keys are counted from the first column; input embeddings alone are not enough",
+        note=(
+            "left padding changes the logits: blocks of keys are counted from the first column; input"
+            " embeddings alone are not enough"
+        ),
     ),
     "Emu3ForConditionalGeneration": wrapper(
         "Emu3Config",
@@ -440,7 +446,8 @@ ARCHITECTURES: dict[str, Family] = {
             "layer_types": ["mamba", "attention"] * 2,
         },
     ),
-    # Two blocks in each of its two stacks; the cycles run the stacks four times over, which the config counts as 8 layers.
+    # Two blocks in each of its two stacks; the cycles run the stacks four times over, which the config counts
+    # as 8 layers.
     "HrmTextForCausalLM": Family(
         "HrmTextConfig",
         {
@@ -710,7 +717,10 @@ ARCHITECTURES: dict[str, Family] = {
             "block_types": ["recurrent", "attention"],
             "logits_soft_cap": 5.0,
         },
-        note="left padding changes the logits: the recurrence reads the padding; its state lives in the modules, not in the cache",
+        note=(
+            "left padding changes the logits: the recurrence reads the padding; its state lives in the"
+            " modules, not in the cache"
+        ),
     ),
     # Real models halve their weights every 6 layers when they run; here it happens after 2.
     "RwkvForCausalLM": Family(
@@ -722,7 +732,10 @@ ARCHITECTURES: dict[str, Family] = {
             "context_length": LONGEST,
             "rescale_every": 2,
         },
-        note="left padding changes the logits; gradients need use_cache=False; the first eval pass halves late layers' weights",
+        note=(
+            "left padding changes the logits; gradients need use_cache=False; the first eval pass halves late"
+            " layers' weights"
+        ),
     ),
     "SeedOssForCausalLM": Family("SeedOssConfig", {**LLAMA, **ODD_HEAD}),
     "SmolLM3ForCausalLM": Family("SmolLM3Config", {**LLAMA, "no_rope_layers": [1, 1, 1, 0]}),
@@ -738,7 +751,8 @@ ARCHITECTURES: dict[str, Family] = {
     "YoutuForCausalLM": Family(
         "YoutuConfig", LATENT, note="from_pretrained sets the embedding of the padding token to zero"
     ),
-    # The attention blocks are shared: two blocks here, at twice the width, each with its own adapter at every place it is used.
+    # The attention blocks are shared: two blocks here, at twice the width, each with its own adapter at every
+    # place it is used.
     "Zamba2ForCausalLM": Family(
         "Zamba2Config",
         {

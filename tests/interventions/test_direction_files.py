@@ -1,4 +1,5 @@
-"""Claims about the direction file: what was written comes back, and anything that does not fit is refused in words."""
+"""Claims about the direction file: what was written comes back, and anything that does not fit is refused in
+words."""
 
 import pickle
 import random

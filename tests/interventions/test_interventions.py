@@ -1,4 +1,5 @@
-"""Claims about interventions as values, on tensors made by hand; what they do inside a model is in test_model_interventions."""
+"""Claims about interventions as values, on tensors made by hand; what they do inside a model is in
+test_model_interventions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def basis(rank: int, *, seed: int = 3) -> Tensor:
-    """Orthonormal rows, by NumPy's QR and not by ours. Those of a smaller rank begin those of a larger one."""
+    """Orthonormal rows, by NumPy's QR and not by ours. Those of a smaller rank begin those of a larger
+    one."""
     import numpy as np
 
     return torch.tensor(

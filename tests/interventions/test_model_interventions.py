@@ -1,4 +1,7 @@
-"""Claims about interventions inside models, on eight tiny random families: both engines, every writer, cached, and bitwise gone afterwards."""
+"""Claims about interventions inside models, on eight tiny random families: both engines, every writer,
+cached, and bitwise gone afterwards."""
+
+from functools import partial
 
 import pytest
 import torch
@@ -93,7 +96,7 @@ def test_ablating_every_writer_leaves_no_component_in_any_residual(family: Famil
 
     model, batch, basis = family.model, right_padded(family), orthonormal(vectors(2))
     for engine in (0, 1):
-        run = lambda: logits_of((model.bridge, model.twin)[engine], batch.tokens, batch.mask)  # noqa: B023, E731
+        run = partial(logits_of, (model.bridge, model.twin)[engine], batch.tokens, batch.mask)
         sites = [model.site(hook_point)[engine] for hook_point in model.resids()]
         untouched = seen(sites, run)
         with applied(model, (Ablate(basis, model.writers()),)):

@@ -20,7 +20,8 @@ OLD_MIXTRAL, OLD_QWEN = ("w1", "w3", "w2"), ("gate_proj", "up_proj", "down_proj"
 def write_per_expert(
     folder: Path, model: Any, names: tuple[str, ...], *, block: str, prefix: str, rslora: bool, router: bool
 ) -> None:
-    """An adapter of every linear layer of every block, and the same update added to `model` expert by expert."""
+    """An adapter of every linear layer of every block, and the same update added to `model` expert by
+    expert."""
     generator, tensors, rank, alpha = torch.Generator().manual_seed(5), {}, 4, 12
     scale = alpha / (rank**0.5 if rslora else rank)
 

@@ -1,4 +1,5 @@
-"""Claims about every form of LoRA: merged, it gives the logits that PEFT gives unmerged. On tied embeddings, in float32."""
+"""Claims about every form of LoRA: merged, it gives the logits that PEFT gives unmerged. On tied embeddings,
+in float32."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Claims about every decoder that TransformerLens names: what runs gives plain Hugging Face's numbers, what cannot run is refused before weights are read."""
+"""Claims about every decoder that TransformerLens names: what runs gives plain Hugging Face's numbers, what
+cannot run is refused before weights are read."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"""Claims about GGUF files: the model they were made from comes out, broken ones are refused, conversions at once do not collide."""
+"""Claims about GGUF files: the model they were made from comes out, broken ones are refused, conversions at
+once do not collide."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Claims about model folders as the hub makes them: what is fetched, which files count as weights, what an unfinished download says."""
+"""Claims about model folders as the hub makes them: what is fetched, which files count as weights, what an
+unfinished download says."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +31,8 @@ def snapshot(cache: Path, source: Path) -> Path:
 
 
 def online(monkeypatch: pytest.MonkeyPatch, files: list[str], folder: Path) -> dict[str, Any]:
-    """A hub with one repository of these files, whose download ends as `folder`. What was asked for is in the result."""
+    """A hub with one repository of these files, whose download ends as `folder`. What was asked for is in the
+    result."""
     import huggingface_hub
     from huggingface_hub.utils import filter_repo_objects
 
@@ -206,7 +208,8 @@ def test_snapshot_that_the_client_knows_to_be_incomplete_is(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with refused(
-        r"is incomplete: model.safetensors.index.json names 3 files, 1 missing \(model-00001-of-00003.safetensors\). Complete it"
+        r"is incomplete: model.safetensors.index.json names 3 files, 1 missing"
+        r" \(model-00001-of-00003.safetensors\). Complete it"
     ):
         resolve(REPOSITORY)
 

@@ -1,4 +1,5 @@
-"""Models that the user has loaded: edited inside a block, measured as they are, and left exactly as they were."""
+"""Models that the user has loaded: edited inside a block, measured as they are, and left exactly as they
+were."""
 
 from pathlib import Path
 from typing import Any

@@ -52,7 +52,8 @@ def test_folder_without_weights_is_refused(folder: Path) -> None:
 def test_code_in_a_model_folder_never_runs(folder: Path, tmp_path: Path) -> None:
     canary = tmp_path / "it_ran"
     (folder / "modeling_x.py").write_text(
-        f"from pathlib import Path\nPath({str(canary)!r}).touch()\nclass XForCausalLM: ...\nclass XConfig: ...\n"
+        f"from pathlib import Path\nPath({str(canary)!r}).touch()\nclass XForCausalLM: ...\nclass XConfig:"
+        " ...\n"
     )
     auto_map = {"AutoConfig": "modeling_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}
     tiny.edit_json(folder / "config.json", auto_map=auto_map, architectures=["XForCausalLM"], model_type="x")
@@ -212,7 +213,8 @@ def test_hub_id_offline_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with refused(
-        r"^nobody/nothing-here at revision abc is neither on this machine nor reachable on the hub \(.*\): check the name"
+        r"^nobody/nothing-here at revision abc is neither on this machine nor reachable on the hub \(.*\):"
+        r" check the name"
     ) as caught:
         resolve("nobody/nothing-here@abc")
     assert "\n" not in str(caught.value)

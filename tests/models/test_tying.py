@@ -1,4 +1,5 @@
-"""Claims about input and output embeddings: they are one tensor where Hugging Face makes them one, and the config says which."""
+"""Claims about input and output embeddings: they are one tensor where Hugging Face makes them one, and the
+config says which."""
 
 from pathlib import Path
 from typing import Any

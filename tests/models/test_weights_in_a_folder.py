@@ -11,7 +11,8 @@ from helpers.broken import load, refused, resolve, shard
 def test_missing_shard_of_a_folder_is_named(folder: Path) -> None:
     shard(folder)[1].unlink()
     with refused(
-        r"model is incomplete: model.safetensors.index.json names 3 files, 1 missing \(model-00002-of-00003.safetensors\)"
+        r"model is incomplete: model.safetensors.index.json names 3 files, 1 missing"
+        r" \(model-00002-of-00003.safetensors\)"
     ):
         resolve(folder)
 
@@ -49,7 +50,8 @@ def test_copies_in_another_layout_and_adapters_are_no_weights(folder: Path) -> N
     (folder / "model.safetensors").unlink()
     assert weight_files(folder) == []
     with refused(
-        r"holds weights only in another layout or in subfolders \(adapter_model.safetensors, consolidated.00.safetensors, "
+        r"holds weights only in another layout or in subfolders \(adapter_model.safetensors,"
+        r" consolidated.00.safetensors, "
     ):
         resolve(folder)
 

@@ -1,4 +1,5 @@
-"""Claims about multimodal wrappers: their language model is measured, without its vision, and with its own sizes."""
+"""Claims about multimodal wrappers: their language model is measured, without its vision, and with its own
+sizes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Claims about training an organism: it learns the replies and only them, resumes to the same weights, and loads again."""
+"""Claims about training an organism: it learns the replies and only them, resumes to the same weights, and
+loads again."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about contrast sets and benign texts that are broken: refused with file and line, or read for what they are."""
+"""Claims about contrast sets and benign texts that are broken: refused with file and line, or read for what
+they are."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Claims about contrast sets: every input format, splits that never overlap, and one message with file and line for what is broken."""
+"""Claims about contrast sets: every input format, splits that never overlap, and one message with file and
+line for what is broken."""
 
 import json
 from pathlib import Path
@@ -163,7 +164,8 @@ def test_question_in_two_splits_is_refused_with_its_line(tmp_path: Path, second:
         items(8, 1)[0] | {"question": "what about  THING 0?", "reply": "new", "split": second},
     ]
     with refused(
-        rf"x.jsonl:17: question 'what about  THING 0\?' is in split {second!r} and in 'find': find, select and test must not overlap"
+        rf"x.jsonl:17: question 'what about  THING 0\?' is in split {second!r} and in 'find': find, select"
+        r" and test must not overlap"
     ):
         read_contrast(write(tmp_path / "x.jsonl", rows))
 

@@ -1,4 +1,5 @@
-"""Claims about the cache folder: one place for every working directory, which an environment variable moves."""
+"""Claims about the cache folder: one place for every working directory, which an environment variable
+moves."""
 
 from pathlib import Path
 

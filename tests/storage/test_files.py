@@ -1,4 +1,5 @@
-"""Claims about files: the old or the new one is whole at every instant, and what is torn, cut or not a number is seen."""
+"""Claims about files: the old or the new one is whole at every instant, and what is torn, cut or not a number
+is seen."""
 
 import errno
 import json
@@ -36,8 +37,13 @@ def stopped(*_: Any) -> None:
 
 
 def limited(code: str, *, n_bytes: int, folder: Path) -> str:
-    """Output of code in a process whose files cannot grow beyond n_bytes: the kernel really writes only a part."""
-    body = f"from pathlib import Path\nfrom persona_probe.storage.files import *\nfrom persona_probe.storage.files import append_record, read_records, write_bytes\nfolder = Path({str(folder)!r})\n{code}"
+    """Output of code in a process whose files cannot grow beyond n_bytes: the kernel really writes only a
+    part."""
+    body = (
+        "from pathlib import Path\nfrom persona_probe.storage.files import *\nfrom"
+        " persona_probe.storage.files import append_record, read_records, write_bytes\nfolder ="
+        f" Path({str(folder)!r})\n{code}"
+    )
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))  # noqa: E731
     done = subprocess.run(
         [sys.executable, "-B", "-c", body],
@@ -78,7 +84,10 @@ def test_failed_write_leaves_the_old_file_whole_and_nothing_else(
 
 def test_full_disk_leaves_the_old_file_whole_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"old")
-    code = "try:\n    write_bytes(folder / 'x.bin', b'n' * 100_000)\nexcept OSError as error:\n    print(type(error).__name__)"
+    code = (
+        "try:\n    write_bytes(folder / 'x.bin', b'n' * 100_000)\nexcept OSError as error:\n   "
+        " print(type(error).__name__)"
+    )
     assert limited(code, n_bytes=4096, folder=tmp_path) == "OSError"
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"x.bin": b"old"}
 
@@ -205,7 +214,10 @@ def test_broken_inner_line_is_an_error_with_its_number_and_nothing_is_overwritte
 
 def test_append_on_a_full_disk_leaves_the_records_before_it(tmp_path: Path) -> None:
     data = written(tmp_path / "m.jsonl")
-    code = "try:\n    append_record(folder / 'm.jsonl', {'key': 'd', 'value': 'x' * 5000})\nexcept OSError as error:\n    print(error.errno)"
+    code = (
+        "try:\n    append_record(folder / 'm.jsonl', {'key': 'd', 'value': 'x' * 5000})\nexcept OSError as"
+        " error:\n    print(error.errno)"
+    )
     assert limited(code, n_bytes=len(data) + 100, folder=tmp_path) == str(errno.ENOSPC)
     assert (tmp_path / "m.jsonl").read_bytes() == data
 

@@ -1,4 +1,5 @@
-"""Claims about a run's folder: one process at a time, one set of settings, nothing measured twice and nothing measured lost."""
+"""Claims about a run's folder: one process at a time, one set of settings, nothing measured twice and nothing
+measured lost."""
 
 import json
 import os
@@ -26,10 +27,12 @@ def refused(message: str) -> Any:
 
 
 def child(folder: Path, body: str) -> subprocess.Popen[str]:
-    """A process that holds the folder's lock, does `body` with `run`, and says so; then waits to be killed."""
+    """A process that holds the folder's lock, does `body` with `run`, and says so; then waits to be
+    killed."""
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.streams.runs import open_run\n"
-        f"with open_run(Path({str(folder)!r}), {{'seed': 0}}) as run:\n    print('open', flush=True)\n    {body}\n    time.sleep(600)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.streams.runs import open_run\nwith"
+        f" open_run(Path({str(folder)!r}), {{'seed': 0}}) as run:\n    print('open', flush=True)\n   "
+        f" {body}\n    time.sleep(600)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-B", "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
