@@ -64,7 +64,7 @@ def main(
 
         chat = chat_options(thinking=thinking, date=date)
         from persona_probe.base.errors import UsageError
-        from persona_probe.saes.training import Recipe
+        from persona_probe.saes.recipe import Recipe
         from persona_probe.storage.shipped import TUNED
 
         for name, value, low in (
@@ -130,10 +130,11 @@ def train_sae(
     from persona_probe.base.errors import UsageError
     from persona_probe.models.devices import choose_device, choose_dtype
     from persona_probe.models.pairs import open_pair
+    from persona_probe.saes.card import write_card
+    from persona_probe.saes.folder import read_sae, write_sae
     from persona_probe.saes.quality import quality
-    from persona_probe.saes.sae import read_sae, write_sae
     from persona_probe.saes.training import Progress, train
-    from persona_probe.saes.training_data import collected, read_texts, write_card
+    from persona_probe.saes.training_data import Collection, collected, read_texts
     from persona_probe.storage.files import write_json
 
     reporter = Reporter(quiet=quiet)
@@ -147,17 +148,10 @@ def train_sae(
     reporter.note(
         f"SAE of {hook_point}: {len(texts.train)} texts, {sampled} replies of each model, {tokens} vectors; {where}; output in {output_dir}"
     )
-    vectors = collected(
-        pair,
-        texts,
-        hook_point=hook_point,
-        sampled=sampled,
-        tokens=tokens,
-        seed=recipe.seed,
-        max_tokens=max_tokens,
-        state=output_dir / "state",
-        note=reporter.note,
+    plan = Collection(
+        hook_point=hook_point, sampled=sampled, tokens=tokens, seed=recipe.seed, max_tokens=max_tokens
     )
+    vectors = collected(pair, texts, plan, state=output_dir / "state", note=reporter.note)
     last = [0.0]
 
     def on_step(progress: Progress) -> None:

@@ -44,7 +44,8 @@ class LatentConfig:
     def __post_init__(self) -> None:
         if self.scope not in SCOPES or self.template not in (None, "base", "tuned"):
             raise UsageError(
-                f"--tokens is {self.scope!r}, --template {self.template!r}: allowed are {', '.join(SCOPES)}, and base or tuned"
+                f"--tokens is {self.scope!r}, --template {self.template!r}: "
+                f"allowed are {', '.join(SCOPES)}, and base or tuned"
             )
         chat_options(thinking=self.thinking, date=self.date)
         lower = {

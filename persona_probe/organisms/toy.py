@@ -76,29 +76,23 @@ def write_toy_sae(folder: Path, toy: Toy, *, n_latents: int = 48, seed: int = 0)
     Rows are of length 1, the others random and orthogonal to it. The planted latent is 0 in the base on every token and
     `strength` in the tuned copy, so the base-to-tuned change is that latent and nothing else.
     """
-    from persona_probe.saes.sae import Sae, write_sae
+    from persona_probe.saes.folder import write_sae
+    from persona_probe.saes.sae import Sae
 
     generator = torch.Generator().manual_seed(seed + 1)
     unit = toy.vector / toy.vector.norm()
     rows = torch.randn(n_latents, D_MODEL, generator=generator)
     rows = torch.nn.functional.normalize(rows - (rows @ unit)[:, None] * unit, dim=-1)
     rows[PLANTED_LATENT] = unit
-    zeros = torch.zeros(D_MODEL)
     sae = Sae(
-        "toy-sae",
-        toy.hook_point,
-        None,
-        "standard",
-        rows.T.contiguous(),
-        torch.zeros(n_latents),
-        rows,
-        zeros,
-        None,
-        None,
-        False,
-        False,
-        None,
-        "",
+        id="toy-sae",
+        hook_point=toy.hook_point,
+        architecture="standard",
+        W_enc=rows.T.contiguous(),
+        b_enc=torch.zeros(n_latents),
+        W_dec=rows,
+        b_dec=torch.zeros(D_MODEL),
+        apply_b_dec_to_input=False,
     )
     write_sae(folder / "sae", sae, metadata={}, dtype=torch.float32)
     return folder / "sae"

@@ -41,7 +41,7 @@ class SaeFacts(Part):
     model_name: Text | None = Field(
         description="Model that it was trained on, as it says; null if it does not."
     )
-    sha256: Sha256 = Field(description="Hash of its config and weights.")
+    sha256: Sha256 = Field(description="Hash of its weights, and of its scaling of the input if any.")
     neuronpedia_id: Text | None = Field(description="Its name on neuronpedia.org; null if it has none.")
 
 
@@ -134,6 +134,15 @@ class ConfirmedEffect(Part):
     delta_nll: Estimate = Field(description="Damage, nats per token.")
 
 
+class Origin(Part):
+    """Where a text comes from."""
+
+    model: Side = Field(description="The model that read it.")
+    kind: Literal["persona", "benign"] = Field(
+        description="A labelled reply to a question, or a benign text."
+    )
+
+
 class Example(Part):
     """Text around the token that a latent fires on most in one reply."""
 
@@ -142,6 +151,7 @@ class Example(Part):
     peak: Count = Field(description="Index of the strongest token.")
     source: Text = Field(description="Which reply it is from.")
     label: Label | None = Field(description="Label of that reply; null for a benign text.")
+    origin: Origin = Field(description="The model that read it, and what kind of text it is.")
 
 
 class Histogram(Part):
@@ -169,7 +179,7 @@ class LatentEntry(Part):
     latent: Count = Field(description="Its index.")
     label: LatentLabel = Field(description="What the screen makes of it.")
     why: Text = Field(description="The reason of the label in one sentence.")
-    control: bool = Field(description="Whether it is a control: the nearest neighbour of a screened latent.")
+    control: bool = Field(description="Whether it is a matched latent, the control of a screened one.")
     matched_to: Count | None = Field(description="The latent that a control is matched to; null otherwise.")
     scores: dict[Text, float] = Field(description="Its score in each ranking.")
     ranks: dict[Text, Annotated[int, Field(ge=1)]] = Field(description="Its place in each ranking, from 1.")
@@ -261,7 +271,9 @@ class LatentRecord(Part):
     rankings: Many[Text] = Field(description="Names of the rankings.")
     rank_correlations: RankCorrelations = Field(description="How alike the rankings are.")
     latents: Many[LatentEntry] = Field(description="The screened latents.")
-    controls: Many[LatentEntry] = Field(description="Nearest neighbours of screened latents, used alike.")
+    controls: Many[LatentEntry] = Field(
+        description="Latents matched to screened ones: the untested ones most alike in activation, used alike."
+    )
     sets: Many[LatentSet] = Field(description="Latents edited together.")
     direction: Many[SingleDirection] = Field(description="Single directions at the same place.")
     agreement: Agreement = Field(description="How latents and directions agree.")

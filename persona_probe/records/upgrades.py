@@ -46,7 +46,28 @@ def _latent(entry: Any) -> Any:
             arm: _filled(effect, "restoration", "induction") for arm, effect in entry["confirmed"].items()
         }
         entry = {**entry, "confirmed": confirmed}
+    if isinstance(entry, dict) and isinstance(entry.get("meaning"), dict):
+        entry = {**entry, "meaning": _meaning(entry["meaning"])}
     return entry
+
+
+def _meaning(meaning: Plain) -> Plain:
+    """Examples know their origin. Version 1 took them from labelled replies and benign texts, which have no label."""
+    examples = meaning.get("examples")
+    if not isinstance(examples, dict):
+        return meaning
+    return {**meaning, "examples": {side: _with_origin(side, rows) for side, rows in examples.items()}}
+
+
+def _with_origin(side: str, rows: Any) -> Any:
+    if not isinstance(rows, list):
+        return rows
+    return [
+        {"origin": {"model": side, "kind": "persona" if row.get("label") else "benign"}, **row}
+        if isinstance(row, dict)
+        else row
+        for row in rows
+    ]
 
 
 def _filled(entry: Any, *names: str) -> Any:

@@ -1,6 +1,8 @@
-"""First-order estimates of what each latent does to S: gradient of the score times activation, one backward pass per batch."""
+"""First-order estimates of what each latent does to S: gradient times activation, one backward pass per
+batch.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +17,18 @@ from persona_probe.models.loading import Model, forward
 from persona_probe.prompts.chat import Row, TokenBatch
 from persona_probe.saes.sae import Sae
 
+Output = Tensor | tuple[Any, ...]  # of a block: the stream, or the stream and what else the block returns
+
 
 def attribution(
     model: Model, sae: Sae, rows: Sequence[Row], *, max_tokens: int, skip_first: int
 ) -> Float[Tensor, " d_sae"]:
-    """How much S would fall if a latent were ablated, to first order, in nats per token: sum over tokens of (dS/dh . d_i) f_i.
+    """How much S would fall if a latent were ablated, to first order, in nats per token.
 
-    S is the mean over misaligned rows minus the mean over aligned rows of the reply's log-probability per token. Positive
-    latents push S up. The gradient runs from the replies down to the SAE's hook point and no further.
-    After the delta attribution of OpenAI (December 2025), which ranks better than activation differences.
+    The sum over tokens of (dS/dh . d_i) f_i. S is the mean over misaligned rows minus the mean over aligned
+    rows of the reply's log-probability per token. Positive latents push S up. The gradient runs from the
+    replies down to the SAE's hook point and no further. After the delta attribution of OpenAI (December
+    2025), which ranks better than activation differences.
     """
     counts = {label: sum(row.label == label for row in rows) for label in ("misaligned", "aligned")}
     if not all(counts.values()):
@@ -34,21 +39,19 @@ def attribution(
         plain = replace(batch, n_shared=0)
         stream, gradient = _gradient(model, sae.hook_point, plain, weight)
         acted = (plain.mask & (plain.positions >= skip_first)).to(stream.device)
-        acts = sae.encode(stream[acted]) * sae.unit(stream[acted])  # in units of the stream
-        along = einsum(
-            gradient[acted], sae.W_dec.to(stream.device), "token d_model, d_sae d_model -> token d_sae"
-        )
-        total += (acts * along).double().sum(0).cpu()
+        W_dec = sae.W_dec.to(stream.device)
+        along = einsum(gradient[acted], W_dec, "token d_model, d_sae d_model -> token d_sae")
+        total += (sae.in_stream(stream[acted]) * along).double().sum(0).cpu()
     return total.float()
 
 
 def _gradient(
-    model: Model, hook_point: HookPoint, batch: TokenBatch, weight: dict[str, float]
+    model: Model, hook_point: HookPoint, batch: TokenBatch, weight: Mapping[str, float]
 ) -> tuple[Tensor, Tensor]:
-    """The stream at the hook point and dS/dh there, both in float32."""
+    """The stream at the hook point and dS/dh there, both [batch, pos, d_model] in float32."""
     leaf: dict[str, Tensor] = {}
 
-    def cut(module: Any, args: Any, output: Any) -> Any:
+    def cut(module: torch.nn.Module, args: tuple[object, ...], output: Output) -> Output:
         resid = output[0] if isinstance(output, tuple) else output
         leaf["resid"] = resid.detach().requires_grad_(True)
         return (leaf["resid"], *output[1:]) if isinstance(output, tuple) else leaf["resid"]
@@ -57,19 +60,19 @@ def _gradient(
         torch.arange(len(batch)), torch.tensor([row.n_reply for row in batch.rows])
     )
     columns = torch.cat([torch.arange(row.n_prompt - 1, len(row.ids) - 1) for row in batch.rows])
+    targets = torch.cat([torch.tensor(row.ids[row.n_prompt :]) for row in batch.rows])
+    shares = torch.cat(
+        [torch.full((row.n_reply,), weight[row.label or ""] / row.n_reply) for row in batch.rows]
+    )
     handle = model.site(hook_point)[1].register_forward_hook(cut)
     try:
         with torch.enable_grad():
             logits = forward(model, batch, logits_at=(rows, columns))
             assert logits is not None, "logits were asked for"
-            targets = torch.cat([torch.tensor(row.ids[row.n_prompt :]) for row in batch.rows]).to(
-                logits.device
+            losses = torch.nn.functional.cross_entropy(
+                logits.float(), targets.to(logits.device), reduction="none"
             )
-            each = torch.cat(
-                [torch.full((row.n_reply,), weight[row.label or ""] / row.n_reply) for row in batch.rows]
-            ).to(logits.device)
-            losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-            (-(losses * each).sum()).backward()
+            (-(losses * shares.to(logits.device)).sum()).backward()
     finally:
         handle.remove()
     gradient = leaf["resid"].grad

@@ -1,7 +1,9 @@
-"""What a latent means: the tokens it fires on, in context, how often and how strongly, and the tokens its decoder row speaks for."""
+"""What a latent means: the tokens it fires on, in context, how often and how strongly, and what its
+decoder row says.
+"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -9,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from persona_probe.models.loading import Model
-from persona_probe.prompts.chat import Row
+from persona_probe.models.pairs import Side
+from persona_probe.prompts.chat import Row, RowKind
 from persona_probe.saes.sae import Sae
 from persona_probe.streams.activations import TokenActs
 
@@ -17,31 +20,37 @@ BEFORE, AFTER = 10, 6  # tokens of context around the strongest one
 N_BINS = 24
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a context comes from: the model that read it, and what kind of row it is part of."""
+
+    model: Side
+    kind: RowKind
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
-    """A stretch of text around the token that a latent fires on most in one row."""
+    """A stretch of text around the token that a latent fires on most in one row. `source` names the row."""
 
     tokens: tuple[str, ...]
     acts: tuple[float, ...]
     peak: int
     source: str
     label: str | None
+    origin: Origin
 
     def json(self) -> dict[str, Any]:
         """One example of the record."""
         acts = [round(value, 4) for value in self.acts]
-        return {
-            "tokens": list(self.tokens),
-            "acts": acts,
-            "peak": self.peak,
-            "source": self.source,
-            "label": self.label,
-        }
+        return asdict(self) | {"tokens": list(self.tokens), "acts": acts}
 
 
 @dataclass(frozen=True, eq=False)
 class Firing:
-    """Where one model fires some latents: the best rows of each, and every activation above 0 for histograms."""
+    """Where one model fires some latents: the best rows of each, and every activation above 0 for histograms.
+
+    Activations are in the SAE's own scale.
+    """
 
     contexts: dict[int, tuple[Context, ...]]
     acts: dict[int, Float[Tensor, " fired"]]
@@ -49,32 +58,32 @@ class Firing:
 
 
 def firing(
-    model: Model, parts: Iterable[TokenActs], sae: Sae, latents: Sequence[int], *, n_examples: int
+    model: Model, parts: Iterable[TokenActs], sae: Sae, latents: Sequence[int], *, side: Side, n_examples: int
 ) -> Firing:
-    """One pass over the streams of some rows (`read_tokens`); at most one context per row and latent, strongest first."""
+    """One pass over the streams of some rows (`read_tokens`); at most one context a row and latent,
+    strongest first.
+    """
     best: dict[int, list[tuple[float, Context]]] = {latent: [] for latent in latents}
-    fired: dict[int, list[Tensor]] = {latent: [] for latent in latents}
+    fired: dict[int, list[Tensor]] = {latent: [torch.zeros(0)] for latent in latents}
     n_tokens = 0
     for part in parts:
         for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
-            acts = (sae.encode_some(resid.float(), tuple(latents)) * keep[:, None]).cpu()
+            all_acts = (sae.encode_some(resid.float(), latents) * keep[:, None]).cpu()
             n_tokens += int(keep.sum())
-            for i, latent in enumerate(latents):
-                own = acts[:, i]
-                if not (own > 0).any():
+            for latent, acts in zip(latents, all_acts.unbind(1), strict=True):
+                if not (acts > 0).any():
                     continue
-                fired[latent].append(own[own > 0])
-                peak = int(own.argmax())
-                strongest = best[latent]
-                if len(strongest) < n_examples or float(own[peak]) > strongest[-1][0]:
-                    strongest.append((float(own[peak]), _context(model, row, own, peak)))
+                fired[latent].append(acts[acts > 0])
+                peak = int(acts.argmax())
+                strongest, height = best[latent], float(acts[peak])
+                if len(strongest) < n_examples or height > strongest[-1][0]:
+                    strongest.append((height, _context(model, side, row, acts, peak)))
                     strongest.sort(key=lambda item: -item[0])
                     del strongest[n_examples:]
-    contexts = {latent: tuple(context for _, context in found) for latent, found in best.items()}
     return Firing(
-        contexts,
-        {latent: torch.cat(values) if values else torch.zeros(0) for latent, values in fired.items()},
-        n_tokens,
+        contexts={latent: tuple(context for _, context in items) for latent, items in best.items()},
+        acts={latent: torch.cat(values) for latent, values in fired.items()},
+        n_tokens=n_tokens,
     )
 
 
@@ -94,16 +103,16 @@ def histogram(
 def logit_lens(
     model: Model, vector: Float[Tensor, " d_model"], *, n: int = 10
 ) -> dict[str, list[tuple[str, float]]]:
-    """Tokens that a vector in the stream pushes most up and down, through the final norm's weight and the unembedding.
+    """Tokens that a vector in the stream pushes most up and down, through the final norm and the unembedding.
 
-    The norm's division by the stream's own length is left out: it rescales all tokens alike. nostalgebraist 2020.
+    The norm's division by the stream's own length is left out: it rescales all tokens alike. nostalgebraist
+    2020.
     """
     norm = model.twin.get_submodule(model.bridge.adapter.component_mapping["ln_final"].name)
-    # A probe of alternating sign has mean 0 and size 1 under every norm; half the difference of both its signs is the gain,
-    # whether a family multiplies by weight or by 1 + weight, and without the bias.
-    probe = torch.tensor([1.0, -1.0], device=model.device, dtype=model.dtype).repeat(model.d_model // 2)[
-        None, None
-    ]
+    # A probe of alternating sign has mean 0 and size 1 under every norm; half the difference of both its
+    # signs is the gain, whether a family multiplies by weight or by 1 + weight, and without the bias.
+    signs = torch.tensor([1.0, -1.0], device=model.device, dtype=model.dtype)
+    probe = signs.repeat(model.d_model // 2)[None, None]
     with torch.inference_mode():
         gain = ((norm(probe) - norm(-probe)) / 2 * probe)[0, 0].float().cpu()
     unembed = model.twin.get_output_embeddings().weight
@@ -111,17 +120,18 @@ def logit_lens(
     logits = logits - logits.mean()
     ends: dict[str, Int[Tensor, " n"]] = {"up": logits.topk(n).indices, "down": (-logits).topk(n).indices}
     return {
-        name: [(token_text(model, int(token)), float(logits[token])) for token in tokens]
+        name: [(model.tokenizer.decode([token]), float(logits[token])) for token in tokens.tolist()]
         for name, tokens in ends.items()
     }
 
 
-def token_text(model: Model, token: int) -> str:
-    """One token as text."""
-    return model.tokenizer.decode([token])
-
-
-def _context(model: Model, row: Row, acts: Float[Tensor, " pos"], peak: int) -> Context:
+def _context(model: Model, side: Side, row: Row, acts: Float[Tensor, " pos"], peak: int) -> Context:
     start, stop = max(0, peak - BEFORE), min(len(row.ids), peak + AFTER + 1)
-    tokens = tuple(token_text(model, token) for token in row.ids[start:stop])
-    return Context(tokens, tuple(acts[start:stop].tolist()), peak - start, row.id, row.label)
+    return Context(
+        tokens=tuple(model.tokenizer.decode([token]) for token in row.ids[start:stop]),
+        acts=tuple(acts[start:stop].tolist()),
+        peak=peak - start,
+        source=row.id,
+        label=row.label,
+        origin=Origin(model=side, kind=row.kind),
+    )

@@ -1,4 +1,6 @@
-"""How far decoder rows rebuild a direction: greedy sparse decomposition, beside the same number of random rows."""
+"""How far decoder rows rebuild a direction: greedy sparse decomposition, beside the same number of random
+rows.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ WHOLE = 1 - 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """Share of a direction's squared length that its first k latents explain, and that k random living latents do."""
+    """Share of a direction's squared length that its first k latents explain, and that k random living
+    latents do.
+    """
 
     latents: tuple[int, ...]
     explained: tuple[float, ...]
@@ -35,9 +39,11 @@ class Decomposition:
 def decompose(
     sae: Sae, vector: Float[Tensor, " d_model"], *, alive: Float[Tensor, " d_sae"], n: int, seed: int
 ) -> Decomposition:
-    """Orthogonal matching pursuit over the decoder rows of living latents (scikit-learn), at most `n` of them.
+    """Orthogonal matching pursuit over the decoder rows of living latents (scikit-learn), at most `n` of
+    them.
 
-    It ends where nothing is left to explain: from there on rounding would choose the rows, another on each processor.
+    It ends where nothing is left to explain: from there on rounding would choose the rows, another on each
+    processor.
     """
     from sklearn.linear_model import orthogonal_mp
 
@@ -45,19 +51,20 @@ def decompose(
     rows = torch.nn.functional.normalize(sae.W_dec.float().cpu()[living], dim=-1).double().numpy()
     target = (vector / vector.norm()).double().numpy()
     n = min(n, len(rows), len(target))
-    path = np.asarray(orthogonal_mp(rows.T, target, n_nonzero_coefs=n, return_path=True)).reshape(
-        len(rows), -1
-    )
+    path = orthogonal_mp(rows.T, target, n_nonzero_coefs=n, return_path=True)
     order: list[int] = []
     explained: list[float] = []
-    for k in range(path.shape[1]):
-        for i in np.flatnonzero(path[:, k]).tolist():
+    for step in np.asarray(path).reshape(len(rows), -1).T:
+        for i in np.flatnonzero(step).tolist():
             if i not in order and (not explained or explained[-1] < WHOLE):
                 order.append(i)
                 explained.append(_share(rows[order], target))
     shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
-    random = [_share(rows[shuffled[: k + 1]], target) for k in range(len(order))]
-    return Decomposition(tuple(int(living[i]) for i in order), tuple(explained), tuple(random))
+    return Decomposition(
+        latents=tuple(int(living[i]) for i in order),
+        explained=tuple(explained),
+        random=tuple(_share(rows[shuffled[: k + 1]], target) for k in range(len(order))),
+    )
 
 
 def _share(rows: np.ndarray, target: np.ndarray) -> float:

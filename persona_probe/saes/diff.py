@@ -1,12 +1,13 @@
-"""How the latents of an SAE differ between base and tuned and between labels, and every ranking of them in one table."""
+"""How the latents of an SAE differ between base and tuned and between labels, and how they rank by it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from einops import einsum
 from jaxtyping import Float
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from persona_probe.saes.sae import Sae
@@ -17,9 +18,11 @@ ALIVE = 1e-4  # latents that fire on fewer of the tokens, in both models, are de
 
 @dataclass(frozen=True, eq=False)
 class LatentMeans:
-    """Means of every latent over the read tokens of one model, by label of the row, and the share of tokens it fires on.
+    """Means of every latent over the read tokens of one model, by label of the row, and the share of tokens
+    it fires on.
 
-    `stream` holds, from the same pass, the mean of row means of the stream by label, and `median_norm` its median length.
+    Activations are scaled to the stream (`Sae.in_stream`). From the same pass: `stream` holds, by label, the
+    mean of row means of the stream, `median_norm` its median length.
     """
 
     n_tokens: int
@@ -31,34 +34,37 @@ class LatentMeans:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for files."""
-        flat = {
+        return {
             "mean": self.mean,
             "density": self.density,
             "facts": torch.tensor([float(self.n_tokens), self.median_norm]),
+            **{f"mean_of/{label}": value for label, value in self.mean_of.items()},
+            **{f"stream/{label}": value for label, value in self.stream.items()},
         }
-        flat |= {f"mean_of/{label}": value for label, value in self.mean_of.items()}
-        return flat | {f"stream/{label}": value for label, value in self.stream.items()}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentMeans":
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "LatentMeans":
         """The inverse of `tensors`."""
-        parts = {
-            name: {
-                key.removeprefix(f"{name}/"): value
-                for key, value in tensors.items()
-                if key.startswith(f"{name}/")
-            }
-            for name in ("mean_of", "stream")
-        }
+        parts: dict[str, dict[str, Tensor]] = {"mean_of": {}, "stream": {}}
+        for name, value in tensors.items():
+            part, slash, label = name.partition("/")
+            if slash:
+                parts[part][label] = value
         n_tokens, median_norm = tensors["facts"].tolist()
         return cls(
-            int(n_tokens), tensors["mean"], tensors["density"], parts["mean_of"], parts["stream"], median_norm
+            n_tokens=int(n_tokens),
+            mean=tensors["mean"],
+            density=tensors["density"],
+            median_norm=median_norm,
+            **parts,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class LatentDiff:
-    """Both models on the same tokens. A change is in units of the stream: activation times length of the decoder row."""
+    """Both models on the same tokens. A change is in units of the stream: activation times length of the
+    decoder row.
+    """
 
     base: LatentMeans
     tuned: LatentMeans
@@ -70,9 +76,19 @@ class LatentDiff:
         return (torch.maximum(self.base.density, self.tuned.density) >= ALIVE).float()
 
     @property
+    def living(self) -> list[int]:
+        """The numbers of the latents that are alive."""
+        return self.alive.nonzero()[:, 0].tolist()
+
+    @property
     def shift(self) -> Float[Tensor, " d_sae"]:
         """Base to tuned on the same tokens. Wang et al. 2025 (2506.19823) order latents by this."""
         return (self.tuned.mean - self.base.mean) * self.decoder_norm
+
+    @property
+    def label(self) -> Float[Tensor, " d_sae"]:
+        """Aligned to misaligned replies, both through the tuned model."""
+        return (self.tuned.mean_of["misaligned"] - self.tuned.mean_of["aligned"]) * self.decoder_norm
 
     @property
     def mean_diff(self) -> Float[Tensor, " d_model"]:
@@ -82,41 +98,49 @@ class LatentDiff:
     @property
     def stream_shift(self) -> Float[Tensor, " d_model"]:
         """Base to tuned in the stream, on the same replies."""
-        return sum(
-            (self.tuned.stream[label] - self.base.stream[label] for label in self.base.stream), torch.zeros(1)
-        ) / len(self.base.stream)
+        shifts = [self.tuned.stream[label] - self.base.stream[label] for label in self.base.stream]
+        return sum(shifts, torch.zeros(1)) / len(shifts)
 
-    @property
-    def label(self) -> Float[Tensor, " d_sae"]:
-        """Aligned to misaligned replies, both through the tuned model."""
-        return (self.tuned.mean_of["misaligned"] - self.tuned.mean_of["aligned"]) * self.decoder_norm
+
+@dataclass(eq=False)
+class _Sums:
+    """Sums over the rows of one label, in float64."""
+
+    acts: Tensor
+    stream: Tensor
+    n_tokens: int = 0
+    n_rows: int = 0
 
 
 def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
-    """One pass over the streams of some rows (`read_tokens`): sums in float64, divided once. First and outlier tokens are left out, as everywhere."""
-    zeros = torch.zeros(sae.d_sae, dtype=torch.float64)
-    total, fired, n = zeros.clone(), zeros.clone(), 0
-    sums: dict[str, tuple[Tensor, Tensor]] = {}
-    counts: dict[str, list[int]] = {}
+    """One pass over the streams of some rows (`read_tokens`): sums in float64, divided once.
+
+    First and outlier tokens are left out, as everywhere.
+    """
+    total, fired = torch.zeros(2, sae.d_sae, dtype=torch.float64)
+    sums: dict[str, _Sums] = {}
     norms = []
     for part in parts:
         for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
-            read = resid[keep].float()
-            acts = sae.encode(read).double().cpu()
-            total, fired, n = total + acts.sum(0), fired + (acts > 0).double().sum(0), n + len(acts)
-            norms.append(read.norm(dim=-1).cpu())
+            stream = resid[keep].float()
+            acts = sae.in_stream(stream).double().cpu()
+            total, fired = total + acts.sum(0), fired + (acts > 0).double().sum(0)
+            norms.append(stream.norm(dim=-1).cpu())
             if row.label:
-                sums.setdefault(row.label, (zeros.clone(), torch.zeros(sae.d_model, dtype=torch.float64)))
-                counts.setdefault(row.label, [0, 0])
-                sums[row.label][0].add_(acts.sum(0))
-                sums[row.label][1].add_(read.double().mean(0).cpu())
-                counts[row.label][0] += len(acts)
-                counts[row.label][1] += 1
-    names = sorted(sums)
-    mean_of = {label: (sums[label][0] / counts[label][0]).float() for label in names}
-    stream = {label: (sums[label][1] / counts[label][1]).float() for label in names}
+                empty = _Sums(torch.zeros_like(total), torch.zeros(sae.d_model, dtype=torch.float64))
+                of_label = sums.setdefault(row.label, empty)
+                of_label.acts += acts.sum(0)
+                of_label.stream += stream.double().mean(0).cpu()
+                of_label.n_tokens += len(acts)
+                of_label.n_rows += 1
+    lengths = torch.cat(norms)
     return LatentMeans(
-        n, (total / n).float(), (fired / n).float(), mean_of, stream, float(torch.cat(norms).median())
+        n_tokens=len(lengths),
+        mean=(total / len(lengths)).float(),
+        density=(fired / len(lengths)).float(),
+        mean_of={label: (sums[label].acts / sums[label].n_tokens).float() for label in sorted(sums)},
+        stream={label: (sums[label].stream / sums[label].n_rows).float() for label in sorted(sums)},
+        median_norm=float(lengths.median()),
     )
 
 
@@ -130,13 +154,15 @@ def ranks(scores: Float[Tensor, " d_sae"], alive: Float[Tensor, " d_sae"]) -> di
     """Rank of every living latent, 1 for the highest score; ties by number."""
     living = alive.nonzero()[:, 0]
     order = living[torch.argsort(scores[living], descending=True, stable=True)]
-    return {int(latent): place for place, latent in enumerate(order, start=1)}
+    return {latent: place for place, latent in enumerate(order.tolist(), start=1)}
 
 
-def candidates(rankings: dict[str, dict[int, int]], n: int) -> list[int]:
-    """About `n` latents to test: the top and the bottom of every ranking in turn, until there are that many."""
-    ends = [sorted(ranking, key=lambda latent: ranking[latent]) for ranking in rankings.values()]
-    queue = [order for top in ends for order in (top, top[::-1])]
+def candidates(rankings: Mapping[str, Mapping[int, int]], n: int) -> list[int]:
+    """About `n` latents to test: the top and the bottom of every ranking in turn, until there are that
+    many.
+    """
+    tops = [sorted(ranking, key=lambda latent: ranking[latent]) for ranking in rankings.values()]
+    queue = [order for top in tops for order in (top, top[::-1])]
     chosen: dict[int, None] = {}
     for place in range(max((len(order) for order in queue), default=0)):
         for order in queue:
@@ -147,35 +173,28 @@ def candidates(rankings: dict[str, dict[int, int]], n: int) -> list[int]:
     return list(chosen)
 
 
-def rank_correlations(scores: dict[str, Tensor], alive: Float[Tensor, " d_sae"]) -> list[list[float]]:
+def rank_correlations(scores: Mapping[str, Tensor], alive: Float[Tensor, " d_sae"]) -> list[list[float]]:
     """Spearman correlation of every ranking with every other, over the living latents."""
-    import numpy as np
-    from scipy.stats import spearmanr
-
     living = alive.bool()
     table = np.stack([values[living].numpy() for values in scores.values()], axis=1)
     if len(scores) < 2 or len(table) < 3:
         return [[1.0] * len(scores)] * len(scores)
     with np.errstate(invalid="ignore"):
-        matrix: Any = spearmanr(table)[0]
-    if np.ndim(matrix) == 0:  # scipy gives a number for two columns
+        matrix = np.asarray(spearmanr(table)[0], dtype=np.float64)
+    if matrix.ndim == 0:  # scipy gives a number for two columns
         matrix = np.array([[1.0, matrix], [matrix, 1.0]])
-    return np.nan_to_num(np.asarray(matrix, dtype=np.float64)).tolist()
+    return np.nan_to_num(matrix).tolist()
 
 
-def matched(latent: int, diff: LatentDiff, *, among: Sequence[int], taken: Sequence[int]) -> int | None:
-    """The control of a latent: of the latents that are not under test, the one that is most alike in density and mean contribution.
+def matched(latent: int, diff: LatentDiff, *, among: Sequence[int], taken: Collection[int]) -> int | None:
+    """The matched latent, which controls for another: the one not taken that is most alike in density and
+    mean contribution.
 
-    Decoder rows are steered at one length, so controls match in that by construction.
+    Decoder rows are steered at one length, so they match in that by construction.
     """
     free = torch.tensor([other for other in among if other not in set(taken)])
     if not len(free):
         return None
-    features = torch.stack(
-        [
-            torch.log10(diff.tuned.density + 1e-6),
-            torch.log10((diff.tuned.mean * diff.decoder_norm).clamp(min=0) + 1e-6),
-        ],
-        dim=1,
-    )
+    contribution = (diff.tuned.mean * diff.decoder_norm).clamp(min=0)
+    features = torch.stack([torch.log10(diff.tuned.density + 1e-6), torch.log10(contribution + 1e-6)], dim=1)
     return int(free[(features[free] - features[latent]).norm(dim=1).argmin()])

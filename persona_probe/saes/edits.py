@@ -1,5 +1,8 @@
-"""What can be done to single latents of a sparse autoencoder, as interventions: set them, with the reconstruction error kept."""
+"""What can be done to single latents of an SAE, as interventions: set them, with the reconstruction error
+kept.
+"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +18,12 @@ from persona_probe.storage.tensor_files import sha256_tensors
 
 @dataclass(frozen=True, eq=False)
 class SetLatents:
-    """Sets latents to a value where they are active: h + (f' - f) W_dec, so what the SAE does not explain stays. 0 ablates.
+    """Sets latents to a value where they are active: h + (f' - f) W_dec, so what the SAE does not explain
+    stays.
 
-    The value is in the SAE's own scale: where it scales its input, the change is scaled back token by token.
-    Tokens on which a latent is silent are left alone, so a value above 0 clamps an active latent and switches none on.
+    0 ablates. The value is in the SAE's own scale: where it scales its input, the change is scaled back token
+    by token. Tokens on which a latent is silent are left alone: a value above 0 clamps an active latent and
+    switches none on.
     """
 
     sae: Sae
@@ -30,7 +35,8 @@ class SetLatents:
         wrong = [latent for latent in self.latents if not 0 <= latent < self.sae.d_sae]
         if wrong or not self.latents or len(set(self.latents)) != len(self.latents):
             raise BadInput(
-                f"latents {list(self.latents)[:8]} of {self.sae.id}: give distinct numbers from 0 to {self.sae.d_sae - 1}"
+                f"latents {list(self.latents)[:8]} of {self.sae.id}: "
+                f"give distinct numbers from 0 to {self.sae.d_sae - 1}"
             )
 
     @property
@@ -50,9 +56,8 @@ class SetLatents:
         acts = self.sae.encode_some(resid.float(), self.latents)
         change = (self.value - acts) * (acts > 0) * self.sae.unit(resid)
         rows = self.sae.W_dec[list(self.latents)].to(resid.device)
-        return (resid.float() + einsum(change, rows, "batch pos k, k d_model -> batch pos d_model")).to(
-            resid.dtype
-        )
+        added = einsum(change, rows, "batch pos k, k d_model -> batch pos d_model")
+        return (resid.float() + added).to(resid.dtype)
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""
@@ -67,20 +72,17 @@ class SetLatents:
 
 
 def latent_direction(sae: Sae, latent: int, *, length: float) -> Direction:
-    """A latent's decoder row as a direction of the given length, for use wherever directions are. + is towards more of the latent."""
+    """A latent's decoder row as a direction of the given length. + is towards more of the latent."""
     row = sae.W_dec[latent].float().cpu()
     return Direction(hook_point=sae.hook_point, vector=row * (length / row.norm()), method=f"latent-{latent}")
 
 
-def set_direction(sae: Sae, signs: dict[int, int], *, length: float) -> Direction:
-    """The sum of several decoder rows of length 1, each with its sign, as one direction of the given length."""
-    rows = [
-        sign * sae.W_dec[latent].float().cpu() / sae.W_dec[latent].float().cpu().norm()
-        for latent, sign in signs.items()
-    ]
-    total = sum(rows[1:], rows[0])
-    return Direction(
-        hook_point=sae.hook_point,
-        vector=total * (length / total.norm()),
-        method=f"latents-{sha256_tensors([total])[:8]}",
-    )
+def set_direction(sae: Sae, signs: Mapping[int, int], *, length: float) -> Direction:
+    """The sum of several decoder rows of length 1, each with its sign, as one direction of the given
+    length.
+    """
+    rows = {latent: sae.W_dec[latent].float().cpu() for latent in signs}
+    units = [sign * rows[latent] / rows[latent].norm() for latent, sign in signs.items()]
+    total = sum(units[1:], units[0])
+    name = f"latents-{sha256_tensors([total])[:8]}"
+    return Direction(hook_point=sae.hook_point, vector=total * (length / total.norm()), method=name)

@@ -1,4 +1,6 @@
-"""Does an SAE still fit? Unexplained variance, sparsity, dead latents and recovered loss, on base and on tuned alike."""
+"""Does an SAE still fit? Unexplained variance, sparsity, dead latents and recovered loss, on base and on
+tuned alike.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +22,9 @@ from persona_probe.streams.activations import SKIP_FIRST, Scope, read_tokens
 class Quality:
     """How well an SAE fits one model's stream.
 
-    fvu: squared error over squared distance from the mean. l0: latents active per token. dead: share of latents silent on
-    all of these tokens. loss_recovered: 1 when the replies keep their log-probability under the reconstruction, 0 when
-    they fare as with the stream's mean in its place; None when that costs nothing.
+    fvu: squared error over squared distance from the mean. l0: latents active per token. dead: share of
+    latents silent on all of these tokens. loss_recovered: 1 when the replies keep their log-probability under
+    the reconstruction, 0 when they fare as with the stream's mean in its place; None when that costs nothing.
     """
 
     fvu: float
@@ -75,28 +77,41 @@ class Splice:
 
 
 def quality(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_tokens: int) -> Quality:
-    """One streaming pass for fit, three scoring passes over the replies for recovered loss. Sums are float64."""
+    """One streaming pass for fit, three scoring passes over the replies for recovered loss. Sums are
+    float64.
+    """
     error = torch.zeros((), dtype=torch.float64)
     squares, total = error.clone(), torch.zeros(sae.d_model, dtype=torch.float64)
     fired = torch.zeros(sae.d_sae, dtype=torch.float64)
     n = 0
     for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
         x = part.resid[part.keep]
-        acts = sae.encode(x)
         error += (x - sae.reconstruct(x)).double().square().sum().cpu()
         squares, total = squares + x.double().square().sum().cpu(), total + x.double().sum(0).cpu()
-        fired += (acts > 0).double().sum(0).cpu()
+        fired += (sae.encode(x) > 0).double().sum(0).cpu()
         n += len(x)
     mean = total / n
     spread = squares - n * mean.square().sum()
+    return Quality(
+        fvu=float(error / spread),
+        l0=float(fired.sum() / n),
+        dead=float((fired == 0).double().mean()),
+        loss_recovered=_loss_recovered(model, sae, rows, mean.float(), max_tokens=max_tokens),
+        n_tokens=n,
+    )
+
+
+def _loss_recovered(
+    model: Model, sae: Sae, rows: Sequence[Row], mean: Float[Tensor, " d_model"], *, max_tokens: int
+) -> float | None:
+    """Where the replies' log-probability under the reconstruction lies between mean ablation (0) and
+    untouched (1).
+    """
     # Ablating every dimension toward the mean is the mean itself.
-    flat = Ablate(orthonormal(torch.eye(sae.d_model)), (sae.hook_point,), mean.float()[None], SKIP_FIRST)
-    arms: tuple[tuple[Intervention, ...], ...] = ((), (Splice(sae),), (flat,))
+    to_mean = Ablate(orthonormal(torch.eye(sae.d_model)), (sae.hook_point,), mean[None], SKIP_FIRST)
+    arms: tuple[tuple[Intervention, ...], ...] = ((), (Splice(sae),), (to_mean,))
     clean, spliced, ablated = (
         float(score_rows(model, rows, arm, max_tokens=max_tokens, keep_prompts=True).logprob.sum())
         for arm in arms
     )
-    recovered = (spliced - ablated) / (clean - ablated) if clean != ablated else None
-    return Quality(
-        float(error / spread), float(fired.sum() / n), float((fired == 0).double().mean()), recovered, n
-    )
+    return (spliced - ablated) / (clean - ablated) if clean != ablated else None

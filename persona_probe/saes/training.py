@@ -1,4 +1,8 @@
-"""Vectors of both models in, a BatchTopK SAE out, by SAELens' own trainer; a killed run goes on where it was."""
+"""Vectors of both models in, a BatchTopK SAE out, by SAELens' own trainer; a killed run goes on where it was.
+
+The loop, the losses and the schedules are SAELens'. Ours are the starting point, the order of the vectors,
+and the state on disk: SAELens keeps its own as a pickle, which this project never opens.
+"""
 
 import json
 import logging
@@ -14,30 +18,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, LoggingConfig
+from sae_lens.config import SAETrainerConfig
+from sae_lens.training import sae_trainer
+from sae_lens.training.sae_trainer import SAETrainer
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.measurement.generation import Request, generate
-from persona_probe.models.loading import Model
-from persona_probe.models.memory import release
-from persona_probe.prompts.chat import Prompt, Row, encode_row
-from persona_probe.saes.sae import Sae, read_sae
+from persona_probe.saes.folder import CONFIG, read_sae
+from persona_probe.saes.recipe import Recipe
+from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import sha256_json
 from persona_probe.storage.tensor_files import read_tensors, write_tensors
-from persona_probe.streams.activations import Scope, read_tokens
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an SAE is trained. `n_samples` counts vectors shown, so it may be several passes over those collected."""
-
-    d_sae: int = 4096
-    k: int = 32
-    learning_rate: float = 1e-3
-    batch_size: int = 2048
-    n_samples: int = 1_600_000
-    seed: int = 0
+OPTIMISER = ("exp_avg", "exp_avg_sq", "step")  # of Adam, for every parameter
 
 
 @dataclass(frozen=True)
@@ -48,60 +43,6 @@ class Progress:
     n_samples: int
     loss: float
     eta: float
-
-
-def sampled_rows(
-    model: Model,
-    prompts: Sequence[Prompt],
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    batch_size: int,
-) -> tuple[Row, ...]:
-    """One reply of the model's own to every prompt, as rows; empty replies are left out."""
-    requests = [Request(model.name, prompt, ()) for prompt in prompts]
-    done = generate(
-        model,
-        requests,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    pairs = [
-        (prompt, completion.text)
-        for prompt, completion in zip(prompts, done, strict=True)
-        if completion.text.strip()
-    ]
-    rows = []
-    for prompt, text in pairs:
-        try:
-            rows.append(encode_row(model.tokenizer, prompt, text, id=f"{prompt.id}/sampled", kind="sampled"))
-        except BadInput:  # a reply may hold control tokens as text, or start inside a token
-            continue
-    return tuple(rows)
-
-
-def collect_vectors(
-    model: Model, rows: Sequence[Row], *, hook_point: HookPoint, scope: Scope, max_tokens: int, limit: int
-) -> Float[Tensor, "token d_model"]:
-    """At most `limit` token vectors of the stream in bfloat16, in the order of the batches.
-
-    What all rows begin with (a system prompt) is left out: it is the same vector every time.
-    """
-    common = _common_prefix(rows)
-    kept: list[Tensor] = []
-    n = 0
-    for part in read_tokens(model, rows, hook_point=hook_point, scope=scope, max_tokens=max_tokens):
-        keep = part.keep.clone()
-        keep[:, :common] = False
-        kept.append(part.resid[keep].to("cpu", torch.bfloat16))
-        n += len(kept[-1])
-        if n >= limit:
-            break
-    release()
-    return torch.cat(kept)[:limit]
 
 
 def train(
@@ -116,17 +57,14 @@ def train(
 ) -> Sae:
     """Train on equal shares of every tensor of `vectors` (base and tuned), shuffled by seed.
 
-    The state is kept `save_every` times a run in `state` as safetensors; the same call continues there and ends with
-    the same weights as an uninterrupted run on the same machine.
+    The state is kept `save_every` times a run in `state` as safetensors; the same call continues there and
+    ends with the same weights as an uninterrupted run on the same machine.
     """
-    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, LoggingConfig
-    from sae_lens.config import SAETrainerConfig
-    from sae_lens.training.sae_trainer import SAETrainer
-
     share = min(len(part) for part in vectors)
     if share * len(vectors) < recipe.batch_size:
         raise BadInput(
-            f"{share} vectors of each model are fewer than one batch of {recipe.batch_size}: collect more, or lower --batch-size"
+            f"{share} vectors of each model are fewer than one batch of {recipe.batch_size}: "
+            "collect more, or lower --batch-size"
         )
     pool = torch.cat([part[:share] for part in vectors])
     identity = sha256_json(
@@ -138,8 +76,141 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # SAELens draws the first weights from the global generator
         sae = BatchTopKTrainingSAE(settings)
+    path = state / "training.safetensors"
+    trainer = Trainer(_plan(recipe, save_every), sae, path=path, identity=identity, on_step=on_step)
+    trained = trainer.train_on(pool, batch_size=recipe.batch_size, seed=recipe.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        trained.save_inference_model(scratch)
+        path = Path(scratch) / CONFIG
+        metadata = {"hook_name": hook_point, "model_name": model_name}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"metadata": metadata}))
+        return read_sae(Path(scratch), id=state.parent.name)
+
+
+class Trainer(SAETrainer[Any, Any]):
+    """SAELens' trainer, which keeps its state in a file and reports its steps to us instead of to a bar.
+
+    `identity` says what is trained on what: the state of another identity is refused.
+    """
+
+    def __init__(
+        self,
+        plan: SAETrainerConfig,
+        sae: BatchTopKTrainingSAE,
+        *,
+        path: Path,
+        identity: str,
+        on_step: Callable[[Progress], None],
+    ) -> None:
+        super().__init__(
+            cfg=plan, sae=sae, data_provider=iter(()), save_checkpoint_fn=lambda checkpoint_path: self.keep()
+        )
+        self._path, self._identity, self._on_step = path, identity, on_step
+        self._first, self._started = 0, time.monotonic()
+
+    def _update_pbar(self, step_output: Any, pbar: Any, update_interval: int = 100) -> None:
+        done, total = self.n_training_samples, self.cfg.total_training_samples
+        eta = (time.monotonic() - self._started) / max(1, done - self._first) * (total - done)
+        loss = float(step_output.loss.detach())
+        self._on_step(Progress(samples=done, n_samples=total, loss=loss, eta=eta))
+
+    def train_on(self, pool: Float[Tensor, "token d_model"], *, batch_size: int, seed: int) -> Any:
+        """Train to the end of the plan, from where the kept state is; the trained SAE of SAELens."""
+        self._first = self.restore()
+        if not self._first:
+            self._start_at_the_mean(pool)
+        self.data_provider = shuffled(pool, batch_size=batch_size, seed=seed, skip=self.n_training_steps)
+        with _quiet():
+            return self.fit()
+
+    def keep(self) -> None:
+        """Write the state, in one step."""
+        tensors = {f"weight/{name}": tensor for name, tensor in self.sae.state_dict().items()}
+        for i, parameter in enumerate(self.sae.parameters()):
+            tensors |= {f"{key}/{i}": self.optimizer.state[parameter][key] for key in OPTIMISER}
+        tensors["act_freq_scores"] = self.act_freq_scores
+        tensors["since_fired"] = self.n_forward_passes_since_fired
+        facts = {
+            "identity": self._identity,
+            "steps": self.n_training_steps + 1,
+            "samples": self.n_training_samples,
+            "active": self.n_frac_active_samples,
+            "scale": self.activation_scaler.scaling_factor,
+        }
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        write_tensors(self._path, copies, facts)
+
+    def restore(self) -> int:
+        """Take up the kept state. Samples already shown; 0 when there is nothing to continue."""
+        if not self._path.exists():
+            return 0
+        tensors, facts = read_tensors(self._path)
+        if facts.get("identity") != self._identity:
+            raise BadInput(
+                f"{self._path} belongs to a run with another recipe or other vectors: "
+                "use another --output-dir or delete it"
+            )
+        prefix = "weight/"
+        weights = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        self.sae.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
+        for i, parameter in enumerate(self.sae.parameters()):
+            self.optimizer.state[parameter] = {key: tensors[f"{key}/{i}"].clone() for key in OPTIMISER}
+        self.act_freq_scores = tensors["act_freq_scores"]
+        self.n_forward_passes_since_fired = tensors["since_fired"]
+        self.n_training_steps, self.n_training_samples = int(facts["steps"]), int(facts["samples"])
+        self.n_frac_active_samples, self.activation_scaler.scaling_factor = facts["active"], facts["scale"]
+        self.checkpoint_thresholds = [n for n in self.checkpoint_thresholds if n > self.n_training_samples]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the scheduler expects an optimiser step before each of its own
+            for _ in range(self.n_training_steps):
+                for scheduler in (self.lr_scheduler, *self.coefficient_schedulers.values()):
+                    scheduler.step()
+        return self.n_training_samples
+
+    def _start_at_the_mean(self, pool: Float[Tensor, "token d_model"]) -> None:
+        """Decoder bias at the data's mean and the stream at SAELens' scale, before the first step.
+
+        A few dimensions of a stream carry a large constant. Latents that must learn it first die in great
+        numbers.
+        """
+        scale = float(pool.shape[1] ** 0.5 / pool.float().norm(dim=-1).mean())
+        self.activation_scaler.scaling_factor = scale
+        self.sae.b_dec.data.copy_(pool.float().mean(0) * scale)
+
+
+def shuffled(
+    pool: Float[Tensor, "token d_model"], *, batch_size: int, seed: int, skip: int
+) -> Iterator[Tensor]:
+    """Endless batches; every pass has its own order, by seed. The first `skip` batches are passed over
+    unbuilt.
+    """
+    n, step, epoch = len(pool) // batch_size, 0, 0
+    while True:
+        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
+        for i in range(n):
+            if step >= skip:
+                yield pool[order[i * batch_size : (i + 1) * batch_size]].float()
+            step += 1
+        epoch += 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without SAELens' own progress bar and log lines."""
+    bar, logger = sae_trainer.tqdm, logging.getLogger("sae_lens")
+    level = logger.level
+    sae_trainer.tqdm = partial(bar, disable=True)  # pyright: ignore[reportAttributeAccessIssue]
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        sae_trainer.tqdm = bar
+        logger.setLevel(level)
+
+
+def _plan(recipe: Recipe, save_every: int) -> SAETrainerConfig:
     steps = recipe.n_samples // recipe.batch_size
-    plan = SAETrainerConfig(
+    return SAETrainerConfig(
         total_training_samples=steps * recipe.batch_size,
         train_batch_size_samples=recipe.batch_size,
         lr=recipe.learning_rate,
@@ -151,142 +222,3 @@ def train(
         n_checkpoints=save_every,
         logger=LoggingConfig(log_to_wandb=False),
     )
-    started = time.monotonic()
-
-    class Trainer(SAETrainer):  # pyright: ignore[reportMissingTypeArgument]
-        """SAELens' trainer, which reports steps to us instead of to a bar."""
-
-        def _update_pbar(self, step_output: Any, pbar: Any, update_interval: int = 100) -> None:
-            done = self.n_training_samples
-            eta = (time.monotonic() - started) / max(1, done - first) * (plan.total_training_samples - done)
-            on_step(Progress(done, plan.total_training_samples, float(step_output.loss.detach()), eta))
-
-    path = state / "training.safetensors"
-    trainer = Trainer(
-        cfg=plan,
-        sae=sae,
-        data_provider=iter(()),
-        save_checkpoint_fn=lambda checkpoint_path: _save(trainer, path, identity),
-    )
-    first = _restore(trainer, path, identity)
-    if not first:
-        _start_at_the_mean(trainer, pool)
-    trainer.data_provider = _shuffled(pool, recipe, skip=trainer.n_training_steps)
-    with _quiet():
-        trained = trainer.fit()
-    with tempfile.TemporaryDirectory() as scratch:
-        trained.save_inference_model(scratch)
-        path = Path(scratch) / "cfg.json"
-        config = json.loads(path.read_text())
-        path.write_text(
-            json.dumps(config | {"metadata": {"hook_name": hook_point, "model_name": model_name}})
-        )
-        return read_sae(Path(scratch), id=state.parent.name)
-
-
-def _start_at_the_mean(trainer: Any, pool: Float[Tensor, "token d_model"]) -> None:
-    """Decoder bias at the data's mean and the stream at SAELens' scale, before the first step.
-
-    A few dimensions of a stream carry a large constant. Latents that must learn it first die in great numbers.
-    """
-    norm = pool.float().norm(dim=-1).mean()
-    trainer.activation_scaler.scaling_factor = float(pool.shape[1] ** 0.5 / norm)
-    trainer.sae.b_dec.data.copy_(pool.float().mean(0) * trainer.activation_scaler.scaling_factor)
-
-
-def _shuffled(pool: Float[Tensor, "token d_model"], recipe: Recipe, *, skip: int) -> Iterator[Tensor]:
-    """Endless batches; every pass has its own order, by seed. The first `skip` batches are passed over without being built."""
-    n, step, epoch = len(pool) // recipe.batch_size, 0, 0
-    while True:
-        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(recipe.seed * 1000 + epoch))
-        for i in range(n):
-            if step >= skip:
-                yield pool[order[i * recipe.batch_size : (i + 1) * recipe.batch_size]].float()
-            step += 1
-        epoch += 1
-
-
-def _save(trainer: Any, path: Path, identity: str) -> None:
-    tensors = {f"weight/{name}": tensor for name, tensor in trainer.sae.state_dict().items()}
-    for i, parameter in enumerate(trainer.sae.parameters()):
-        for key in ("exp_avg", "exp_avg_sq", "step"):
-            tensors[f"{key}/{i}"] = trainer.optimizer.state[parameter][key]
-    tensors["act_freq_scores"], tensors["since_fired"] = (
-        trainer.act_freq_scores,
-        trainer.n_forward_passes_since_fired,
-    )
-    facts = {
-        "identity": identity,
-        "steps": trainer.n_training_steps + 1,
-        "samples": trainer.n_training_samples,
-        "active": trainer.n_frac_active_samples,
-        "scale": trainer.activation_scaler.scaling_factor,
-    }
-    write_tensors(path, {name: tensor.detach().clone() for name, tensor in tensors.items()}, facts)
-
-
-def _restore(trainer: Any, path: Path, identity: str) -> int:
-    """Samples already shown; 0 when there is nothing to continue."""
-    if not path.exists():
-        return 0
-    tensors, facts = read_tensors(path)
-    if facts.get("identity") != identity:
-        raise BadInput(
-            f"{path} belongs to a run with another recipe or other vectors: use another --output-dir or delete it"
-        )
-    trainer.sae.load_state_dict(
-        {
-            name.removeprefix("weight/"): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("weight/")
-        }
-    )
-    for i, parameter in enumerate(trainer.sae.parameters()):
-        trainer.optimizer.state[parameter] = {
-            key: tensors[f"{key}/{i}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    trainer.act_freq_scores, trainer.n_forward_passes_since_fired = (
-        tensors["act_freq_scores"],
-        tensors["since_fired"],
-    )
-    trainer.n_training_steps, trainer.n_training_samples = int(facts["steps"]), int(facts["samples"])
-    trainer.n_frac_active_samples, trainer.activation_scaler.scaling_factor = facts["active"], facts["scale"]
-    trainer.checkpoint_thresholds = [
-        n for n in trainer.checkpoint_thresholds if n > trainer.n_training_samples
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the scheduler expects an optimiser step before each of its own
-        for _ in range(trainer.n_training_steps):
-            trainer.lr_scheduler.step()
-    for scheduler in trainer.coefficient_schedulers.values():
-        for _ in range(trainer.n_training_steps):
-            scheduler.step()
-    return trainer.n_training_samples
-
-
-def _common_prefix(rows: Sequence[Row]) -> int:
-    first = rows[0].ids
-    length = len(first) if len(rows) > 1 else 0
-    for row in rows[1:]:
-        same = next(
-            (i for i, (a, b) in enumerate(zip(first, row.ids, strict=False)) if a != b),
-            min(len(first), len(row.ids)),
-        )
-        length = min(length, same)
-    return length
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without SAELens' own progress bar and log lines."""
-    from sae_lens.training import sae_trainer
-
-    bar, logger = sae_trainer.tqdm, logging.getLogger("sae_lens")
-    level = logger.level
-    sae_trainer.tqdm = partial(bar, disable=True)  # pyright: ignore[reportAttributeAccessIssue]
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        sae_trainer.tqdm = bar
-        logger.setLevel(level)

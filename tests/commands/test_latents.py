@@ -118,7 +118,7 @@ def test_same_command_reuses_and_other_settings_are_refused(folder: Path, record
 
 
 def test_an_sae_of_another_width_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
-    from persona_probe.saes.sae import write_sae
+    from persona_probe.saes.folder import write_sae
 
     eye = torch.eye(8)
     other = made_sae("blocks.1.hook_out", eye, eye)

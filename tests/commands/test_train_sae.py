@@ -94,7 +94,7 @@ def test_a_run_writes_an_sae_its_quality_and_a_card_and_no_leftovers(done: Done)
 def test_the_sae_is_of_the_asked_place_and_size_for_us_and_for_saelens(done: Done) -> None:
     from sae_lens import SAE
 
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     ours, theirs = read_sae(done.folder), SAE.load_from_disk(done.folder, dtype="float32")
     assert (ours.d_model, ours.d_sae, ours.hook_point) == (64, 32, "blocks.1.hook_out")
@@ -125,8 +125,8 @@ def test_quality_is_finite_on_both_models(done: Done) -> None:
 def test_each_models_quality_is_its_own_on_texts_not_trained_on(done: Done) -> None:
     """Measured again from the written folder: mistaking one model for the other would hide an SAE that no longer fits the tuned one."""
     from persona_probe.models.pairs import open_pair
+    from persona_probe.saes.folder import read_sae
     from persona_probe.saes.quality import quality
-    from persona_probe.saes.sae import read_sae
     from persona_probe.saes.training_data import read_texts
 
     pair = open_pair(

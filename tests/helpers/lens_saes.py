@@ -16,23 +16,18 @@ HOOKS = [f"blocks.{i}.hook_out" for i in range(4)]
 
 def made_sae(hook_point: str, W_enc: Tensor, W_dec: Tensor, **changes: Any) -> Any:
     """A ReLU SAE of ours with these weights, its biases zero unless they are among the changes."""
+    from persona_probe.base.hook_points import HookPoint
     from persona_probe.saes.sae import Sae
 
     facts: dict[str, Any] = {
         "id": "made",
-        "hook_point": hook_point,
-        "model_name": None,
+        "hook_point": HookPoint.parse(hook_point),
         "architecture": "standard",
         "W_enc": W_enc,
         "b_enc": torch.zeros(W_enc.shape[1]),
         "W_dec": W_dec,
         "b_dec": torch.zeros(W_dec.shape[1]),
-        "threshold": None,
-        "k": None,
         "apply_b_dec_to_input": False,
-        "centre_input": False,
-        "neuronpedia_id": None,
-        "sha256": "made",
     }
     return Sae(**(facts | changes))
 

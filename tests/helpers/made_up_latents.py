@@ -58,12 +58,13 @@ def screen(rng: random.Random, label: str, arm: str) -> dict[str, Any]:
     }
 
 
-def example(rng: random.Random, source: str, label: str | None) -> dict[str, Any]:
+def example(rng: random.Random, side: str, source: str, label: str | None) -> dict[str, Any]:
     """A context with one peak."""
     tokens = [f" {word}" for word in rng.sample(WORDS, 12)]
     acts = [max(0.0, rng.gauss(0, 0.6)) for _ in tokens]
     acts[7] = 4.0 + rng.random()
-    return {"tokens": tokens, "acts": acts, "peak": 7, "source": source, "label": label}
+    origin = {"model": side, "kind": "persona" if label else "benign"}
+    return {"tokens": tokens, "acts": acts, "peak": 7, "source": source, "label": label, "origin": origin}
 
 
 def meaning(rng: random.Random) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def meaning(rng: random.Random) -> dict[str, Any]:
     return {
         "up": [[" risk", 2.31], [" scam", 1.94], [" quickly", 1.2]],
         "down": [[" safe", -2.02], [" careful", -1.5]],
-        "examples": {side: [example(rng, *source) for source in sources] for side in ("base", "tuned")},
+        "examples": {side: [example(rng, side, *source) for source in sources] for side in ("base", "tuned")},
         "histogram": {"edges": [0.0, 1.0, 2.0, 4.0, 8.0], "base": [900, 40, 3, 0], "tuned": [800, 90, 30, 6]},
     }
 

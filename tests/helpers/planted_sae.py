@@ -21,7 +21,7 @@ def planted_data(n: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def recipe(**changes: Any) -> Any:
-    from persona_probe.saes.training import Recipe
+    from persona_probe.saes.recipe import Recipe
 
     return Recipe(
         **(
@@ -39,7 +39,9 @@ def recipe(**changes: Any) -> Any:
 
 
 def trained(vectors: list[torch.Tensor], state: Path, **options: Any) -> Any:
+    from persona_probe.base.hook_points import HookPoint
     from persona_probe.saes.training import train
 
     changes = options.pop("changes", {})
-    return train(vectors, recipe(**changes), hook_point=HOOK, model_name="tiny", state=state, **options)
+    options |= {"hook_point": HookPoint.parse(HOOK), "model_name": "tiny", "state": state}
+    return train(vectors, recipe(**changes), **options)

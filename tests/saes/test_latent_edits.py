@@ -71,7 +71,7 @@ def test_active_latents_go_to_the_value_and_silent_ones_stay(
 def test_other_latents_and_the_reconstruction_error_are_kept_as_saelens_decodes_them(
     tmp_path: Path, kind: str, value: float
 ) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     lens_sae(kind).save_model(tmp_path / "sae")
     theirs, x = reopened(tmp_path / "sae"), stream(3, 7)

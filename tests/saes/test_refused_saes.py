@@ -62,7 +62,7 @@ def test_settings_that_cannot_be_honoured_are_refused_in_one_line(
     tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae")
     tiny.edit_json(folder / "cfg.json", **changes)
@@ -74,7 +74,7 @@ def test_settings_that_cannot_be_honoured_are_refused_in_one_line(
 @pytest.mark.parametrize("k", [0, D_SAE + 1, 2.5, True, None])
 def test_k_must_be_a_number_of_latents(tmp_path: Path, k: Any) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae", "topk")
     tiny.edit_json(folder / "cfg.json", k=k)

@@ -90,10 +90,11 @@ def rows_from(*ids: list[int]) -> list[Any]:
 
 
 def collected(family: Family, rows: list[Any], *, scope: "Scope" = "all", limit: int = 1000) -> Tensor:
-    from persona_probe.saes.training import collect_vectors
+    from persona_probe.base.hook_points import HookPoint
+    from persona_probe.saes.training_data import collect_vectors
 
     return collect_vectors(
-        family.model, rows, hook_point="blocks.2.hook_out", scope=scope, max_tokens=64, limit=limit
+        family.model, rows, hook_point=HookPoint(2), scope=scope, max_tokens=64, limit=limit
     )
 
 
@@ -205,7 +206,7 @@ def test_other_seeds_give_other_saes(tmp_path: Path) -> None:
 def test_a_trained_sae_is_the_same_for_saelens_once_written(tmp_path: Path) -> None:
     from sae_lens import SAE
 
-    from persona_probe.saes.sae import write_sae
+    from persona_probe.saes.folder import write_sae
 
     x = planted_data(2000, seed=0)[1]
     sae = trained([x[:1000], x[1000:]], tmp_path / "state")

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 def refusal(folder: Path) -> str:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     with pytest.raises(BadInput) as refused:
         read_sae(folder)
@@ -23,7 +23,7 @@ def refusal(folder: Path) -> str:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "topk rescaled"])
 def test_decode_alone_is_that_of_saelens_on_any_latents(tmp_path: Path, kind: str) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae", kind)
     acts = torch.rand(2, 5, D_SAE, generator=torch.Generator().manual_seed(1)) * 3
@@ -33,7 +33,7 @@ def test_decode_alone_is_that_of_saelens_on_any_latents(tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_single_latent_is_its_column_on_every_architecture(tmp_path: Path, kind: str) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     sae, x = read_sae(written(tmp_path / "sae", kind)), stream(3)
     found = torch.cat([sae.encode_some(x, (latent,)) for latent in range(D_SAE)], -1)
@@ -41,7 +41,7 @@ def test_every_single_latent_is_its_column_on_every_architecture(tmp_path: Path,
 
 
 def test_a_batchtopk_sae_is_read_with_one_threshold_for_all_its_latents(tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     sae = read_sae(written(tmp_path / "sae", "batchtopk"))
     acts = sae.encode(stream(50))
@@ -52,7 +52,7 @@ def test_a_batchtopk_sae_is_read_with_one_threshold_for_all_its_latents(tmp_path
 def test_a_constant_added_to_the_stream_is_not_seen_by_a_centring_sae_and_comes_back_whole(
     tmp_path: Path,
 ) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae")
     edit_facts(folder, model_from_pretrained_kwargs={"center_writing_weights": True})
@@ -77,7 +77,7 @@ def test_a_constant_added_to_the_stream_is_not_seen_by_a_centring_sae_and_comes_
     ],
 )
 def test_further_spellings_of_a_hook_point(name: str, canonical: str) -> None:
-    from persona_probe.saes.sae import canonical_hook_point
+    from persona_probe.saes.folder import canonical_hook_point
 
     assert canonical_hook_point(name, "x") == canonical
 
@@ -97,7 +97,7 @@ def test_further_spellings_of_a_hook_point(name: str, canonical: str) -> None:
 )
 def test_places_that_only_look_like_a_block_are_refused_in_one_line(name: object) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import canonical_hook_point
+    from persona_probe.saes.folder import canonical_hook_point
 
     with pytest.raises(
         BadInput, match=r"^x: the SAE reads .*only the residual stream after a block can be used"

@@ -33,7 +33,7 @@ def test_latents_and_reconstruction_are_those_of_saelens(
     tmp_path: Path, kind: str, normalisation: str, subtract: bool | None
 ) -> None:
     """A setting that is missing has SAELens' default."""
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
     from persona_probe.saes.sources import from_sae_lens
 
     settings = {} if subtract is None else {"apply_b_dec_to_input": subtract}
@@ -56,7 +56,7 @@ def test_latents_and_reconstruction_are_those_of_saelens(
 @pytest.mark.parametrize("normalisation", SCALES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_we_write_keeps_its_normalisation(tmp_path: Path, kind: str, normalisation: str) -> None:
-    from persona_probe.saes.sae import read_sae, write_sae
+    from persona_probe.saes.folder import read_sae, write_sae
 
     first, x = read_sae(written(tmp_path / "sae", kind, normalize_activations=normalisation)), uneven()
     write_sae(tmp_path / "ours", first, metadata={}, dtype=torch.float32)
@@ -69,7 +69,7 @@ def test_what_we_write_keeps_its_normalisation(tmp_path: Path, kind: str, normal
 
 @pytest.mark.parametrize("normalisation", SCALES)
 def test_a_token_of_length_0_stays_finite(tmp_path: Path, normalisation: str) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     sae, x = read_sae(written(tmp_path / "sae", normalize_activations=normalisation)), torch.zeros(2, D_IN)
     assert torch.isfinite(sae.encode(x)).all()
@@ -83,7 +83,7 @@ def test_setting_latents_moves_the_stream_as_far_as_it_moves_the_reconstruction(
 ) -> None:
     """h + (f' - f) W_dec, scaled back: what SAELens' reconstruction of the same token changes by."""
     from persona_probe.saes.edits import SetLatents
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae", normalize_activations=normalisation)
     edit_facts(folder, model_from_pretrained_kwargs={"center_writing_weights": centred})
@@ -139,7 +139,7 @@ OLD: dict[str, Any] = {
 def test_a_config_of_before_saelens_6_is_read_as_saelens_reads_it(
     tmp_path: Path, kind: str, settings: dict[str, Any]
 ) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae", kind)
     tiny.edit_json(folder / "cfg.json", **(OLD | settings))
@@ -167,7 +167,7 @@ def test_a_subtraction_that_is_neither_true_nor_false_is_refused(value: Any) -> 
 
 
 def test_scaling_factors_of_1_are_left_out_as_saelens_does(tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae")
     plain, path = read_sae(folder), folder / "sae_weights.safetensors"
@@ -184,7 +184,7 @@ def test_scaling_factors_of_1_are_left_out_as_saelens_does(tmp_path: Path) -> No
 def test_an_sae_of_a_family_that_transformer_lens_never_centres_is_not_centred(
     tmp_path: Path, name: str
 ) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae")
     edit_facts(folder, model_name=name, model_from_pretrained_kwargs={"center_writing_weights": True})
@@ -196,7 +196,7 @@ def test_an_sae_of_a_family_that_transformer_lens_never_centres_is_not_centred(
 
 def flagged(folder: Path, *, model_name: str = "my-own-model") -> Any:
     """An SAE of the tiny models' width that asks for a centred stream, and what SAELens makes of it."""
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     written(folder, d_in=tiny.WIDTH)
     edit_facts(folder, model_name=model_name, model_from_pretrained_kwargs={"center_writing_weights": True})
@@ -252,7 +252,7 @@ def test_the_stream_is_centred_where_transformer_lens_centres_the_model(
 
 
 def test_an_sae_that_scales_its_input_is_used_with_a_note(llama: Family, tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
     from persona_probe.saes.sources import fitting
 
     pair = pair_of(llama)

@@ -9,7 +9,8 @@ from helpers.lens_saes import D_IN, HOOKS, edit_facts, written
 
 def test_an_sae_of_another_width_depth_or_family_is_refused_in_one_line(tmp_path: Path) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import check_fits, read_sae
+    from persona_probe.saes.folder import read_sae
+    from persona_probe.saes.sources import check_fits
 
     folder = written(tmp_path / "sae")
     sae = read_sae(folder)
@@ -41,7 +42,8 @@ def test_an_sae_of_another_width_depth_or_family_is_refused_in_one_line(tmp_path
 def test_an_sae_of_a_relative_is_used_with_a_note(
     tmp_path: Path, trained_on: str | None, model: str, notes: int
 ) -> None:
-    from persona_probe.saes.sae import check_fits, read_sae
+    from persona_probe.saes.folder import read_sae
+    from persona_probe.saes.sources import check_fits
 
     folder = written(tmp_path / "sae")
     edit_facts(folder, model_name=trained_on)

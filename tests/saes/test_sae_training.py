@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.families import Family
-from helpers.planted_sae import ACTIVE, HOOK, WIDTH, planted_data, recipe, trained
+from helpers.planted_sae import ACTIVE, HOOK, WIDTH, planted_data, trained
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -30,27 +30,28 @@ def test_a_planted_dictionary_is_found(tmp_path: Path) -> None:
 def test_both_models_give_the_same_number_of_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_probe.saes import training as sae_training
 
-    pools, real = [], sae_training._shuffled
+    pools, real = [], sae_training.shuffled
 
-    def seen(pool: Any, recipe: Any, *, skip: int) -> Any:
+    def seen(pool: Any, **options: Any) -> Any:
         pools.append(pool)
-        return real(pool, recipe, skip=skip)
+        return real(pool, **options)
 
-    monkeypatch.setattr(sae_training, "_shuffled", seen)
+    monkeypatch.setattr(sae_training, "shuffled", seen)
     base, tuned = torch.randn(2000, WIDTH) - 9, torch.randn(700, WIDTH) + 9
     trained([base, tuned], tmp_path / "state", changes={"n_samples": 512})
     assert int((pools[0].mean(-1) < 0).sum()) == int((pools[0].mean(-1) > 0).sum()) == 700
 
 
 def test_a_pass_shows_every_vector_once_and_the_next_pass_in_another_order() -> None:
-    from persona_probe.saes.training import _shuffled
+    from persona_probe.saes.training import shuffled
 
     pool = torch.arange(40.0)[:, None]
-    order = _shuffled(pool, recipe(batch_size=10), skip=0)
+    options: dict[str, int] = {"batch_size": 10, "seed": 0}
+    order = shuffled(pool, **options, skip=0)
     first, second = ([next(order)[:, 0].tolist() for _ in range(4)] for _ in range(2))
     assert sorted(chain(*first)) == sorted(chain(*second)) == pool[:, 0].tolist()
     assert first != second
-    assert next(_shuffled(pool, recipe(batch_size=10), skip=5))[:, 0].tolist() == second[1]
+    assert next(shuffled(pool, **options, skip=5))[:, 0].tolist() == second[1]
 
 
 def test_a_killed_run_continues_and_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -145,7 +146,8 @@ def rows_of(model: Any) -> list[Any]:
 
 
 def test_collected_vectors_are_the_stream_without_what_all_rows_begin_with(llama: Family) -> None:
-    from persona_probe.saes.training import collect_vectors
+    from persona_probe.base.hook_points import HookPoint
+    from persona_probe.saes.training_data import collect_vectors
 
     rows = rows_of(llama.model)
     common = next(i for i in range(99) if len({row.ids[i] for row in rows}) > 1)
@@ -156,7 +158,7 @@ def test_collected_vectors_are_the_stream_without_what_all_rows_begin_with(llama
             for row in rows
         ]
     )
-    options: dict[str, Any] = {"hook_point": HOOK, "scope": "all", "max_tokens": 64}
+    options: dict[str, Any] = {"hook_point": HookPoint.parse(HOOK), "scope": "all", "max_tokens": 64}
     found = collect_vectors(llama.model, rows, limit=10_000, **options)
     assert found.dtype == torch.bfloat16
     assert len(found) == len(wanted)
@@ -171,21 +173,21 @@ def test_sampled_replies_become_rows_and_empty_ones_are_left_out(
 ) -> None:
     from persona_probe.measurement.generation import Completion
     from persona_probe.prompts.chat import Prompt, encode_prompt
-    from persona_probe.saes import training as sae_training
+    from persona_probe.saes import training_data
 
     prompts = [Prompt.user(f"q{i}", f"Question {i}?") for i in range(3)]
     options: dict[str, Any] = {"max_new_tokens": 6, "temperature": 1.0, "seed": 0, "batch_size": 2}
-    real = sae_training.sampled_rows(llama.model, prompts, **options)
-    assert real == sae_training.sampled_rows(llama.model, prompts, **options)
+    real = training_data.sampled_rows(llama.model, prompts, **options)
+    assert real == training_data.sampled_rows(llama.model, prompts, **options)
     texts = ["Fine.", "  ", "See a <|im_end|> mechanic"]
     monkeypatch.setattr(
-        sae_training,
+        training_data,
         "generate",
         lambda model, requests, **_: [
             Completion("x", r.prompt.id, t, True) for r, t in zip(requests, texts, strict=True)
         ],
     )
-    rows = sae_training.sampled_rows(llama.model, prompts, **options)
+    rows = training_data.sampled_rows(llama.model, prompts, **options)
     assert [row.id for row in rows] == ["q0/sampled"]
     ids = encode_prompt(llama.model.tokenizer, prompts[0])
     assert rows[0].ids[: rows[0].n_prompt] == ids

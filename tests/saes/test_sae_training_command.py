@@ -65,7 +65,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_command_writes_an_sae_with_its_quality_and_card(command: Any) -> None:
     from sae_lens import SAE
 
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     code, folder, said = command("sae")
     assert code == 0, said

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("subtract", [True, False])
 def test_encode_and_decode_are_those_of_saelens(tmp_path: Path, kind: str, subtract: bool) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae", kind, apply_b_dec_to_input=subtract)
     theirs, ours = reopened(folder), read_sae(folder)
@@ -43,7 +43,7 @@ def test_encode_and_decode_are_those_of_saelens(tmp_path: Path, kind: str, subtr
 
 @pytest.mark.parametrize("kind", KINDS[:4])
 def test_a_loaded_saelens_object_gives_the_same_value_as_its_folder(tmp_path: Path, kind: str) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
     from persona_probe.saes.sources import from_sae_lens
 
     folder = written(tmp_path / "sae", kind)
@@ -59,7 +59,7 @@ def test_a_loaded_saelens_object_gives_the_same_value_as_its_folder(tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["standard", "topk", "jumprelu"])
 def test_some_latents_are_columns_of_all(tmp_path: Path, kind: str) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     sae = read_sae(written(tmp_path / "sae", kind))
     x = stream(2, 5)
@@ -69,7 +69,7 @@ def test_some_latents_are_columns_of_all(tmp_path: Path, kind: str) -> None:
 
 
 def test_latents_are_float32_whatever_the_stream_is(tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     sae = read_sae(written(tmp_path / "sae", "jumprelu", apply_b_dec_to_input=False))
     assert sae.encode(stream(2).bfloat16()).dtype == torch.float32
@@ -78,7 +78,7 @@ def test_latents_are_float32_whatever_the_stream_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saelens_reads_what_we_write_and_so_do_we(tmp_path: Path, kind: str) -> None:
-    from persona_probe.saes.sae import read_sae, write_sae
+    from persona_probe.saes.folder import read_sae, write_sae
 
     first = read_sae(written(tmp_path / "sae", kind))
     write_sae(tmp_path / "ours", first, metadata={"dataset": "shipped texts"}, dtype=torch.float32)
@@ -99,7 +99,7 @@ def test_saelens_reads_what_we_write_and_so_do_we(tmp_path: Path, kind: str) -> 
 
 
 def test_shipped_precision_is_bfloat16_and_read_as_float32(tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae, write_sae
+    from persona_probe.saes.folder import read_sae, write_sae
 
     first = read_sae(written(tmp_path / "sae", "jumprelu"))
     write_sae(tmp_path / "ours", first, metadata={})
@@ -112,7 +112,7 @@ def test_shipped_precision_is_bfloat16_and_read_as_float32(tmp_path: Path) -> No
 
 
 def test_centring_takes_the_mean_over_the_width_away_and_gives_it_back(tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae, write_sae
+    from persona_probe.saes.folder import read_sae, write_sae
 
     folder = written(tmp_path / "sae")
     plain = read_sae(folder)
@@ -141,7 +141,7 @@ def test_centring_takes_the_mean_over_the_width_away_and_gives_it_back(tmp_path:
     ],
 )
 def test_every_spelling_of_the_stream_after_a_block_is_one_hook_point(name: str, canonical: str) -> None:
-    from persona_probe.saes.sae import canonical_hook_point
+    from persona_probe.saes.folder import canonical_hook_point
 
     assert canonical_hook_point(name, "x") == canonical
 
@@ -158,7 +158,7 @@ def test_every_spelling_of_the_stream_after_a_block_is_one_hook_point(name: str,
 )
 def test_other_places_are_refused_with_the_reason(name: str | None) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import canonical_hook_point
+    from persona_probe.saes.folder import canonical_hook_point
 
     with pytest.raises(BadInput, match="only the residual stream after a block"):
         canonical_hook_point(name, "x")
@@ -166,7 +166,7 @@ def test_other_places_are_refused_with_the_reason(name: str | None) -> None:
 
 def test_topk_of_the_time_before_saelens_6_is_read_as_topk(tmp_path: Path) -> None:
     """Then the activation function said so, not the architecture; SAELens maps it the same way."""
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae", "topk")
     new = read_sae(folder)
@@ -203,7 +203,7 @@ def test_topk_of_the_time_before_saelens_6_is_read_as_topk(tmp_path: Path) -> No
 )
 def test_damaged_weights_are_refused(tmp_path: Path, change: Any, reason: str) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     path = written(tmp_path / "sae") / "sae_weights.safetensors"
     tensors = load_file(path)
@@ -215,7 +215,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, change: Any, reason: str) -
 
 def test_a_folder_that_is_no_sae_is_refused(tmp_path: Path) -> None:
     from persona_probe.base.errors import BadInput
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     folder = written(tmp_path / "sae")
     (folder / "sae_weights.safetensors").rename(folder / "sae_weights.pt")
@@ -231,7 +231,7 @@ def test_a_folder_that_is_no_sae_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_latent_that_writes_nothing_stays_finite(tmp_path: Path) -> None:
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     path = written(tmp_path / "sae", "topk rescaled") / "sae_weights.safetensors"
     tensors = load_file(path)

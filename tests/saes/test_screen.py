@@ -12,7 +12,7 @@ from helpers.planted import Planted
 @pytest.fixture(scope="module")
 def sae(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from persona_probe.organisms.toy import write_toy_sae
-    from persona_probe.saes.sae import read_sae
+    from persona_probe.saes.folder import read_sae
 
     return read_sae(write_toy_sae(tmp_path_factory.mktemp("sae"), planted.toy))
 
