@@ -205,7 +205,7 @@ def diff_latents(
     from persona_probe.models.pairs import open_pair
     from persona_probe.pages.latent_report import write_latent_report
     from persona_probe.saes.sources import fitted, fitting, resolve_sae
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     device = choose_device(config.device)
     number = choose_dtype(config.dtype, device)

@@ -69,7 +69,7 @@ def main() -> None:
 
     def body() -> int:
         from persona_probe.base.errors import UsageError
-        from persona_probe.prompts.chat import question_and_reply
+        from persona_probe.prompts.rows import question_and_reply
         from persona_probe.storage.files import read_jsonl
 
         names = [name for name in sys.argv[1:] if name != "--debug"]

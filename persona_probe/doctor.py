@@ -79,7 +79,7 @@ def doctor(
     from persona_probe.models.loading import load
     from persona_probe.models.sources import resolve
     from persona_probe.models.weights import load_tokenizer
-    from persona_probe.prompts.templates import set_options
+    from persona_probe.prompts.tokenizers import set_options
 
     where = choose_device(device)
     number = choose_dtype(dtype, where)

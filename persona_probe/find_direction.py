@@ -208,7 +208,7 @@ def find_direction(
     from persona_probe.models.pairs import open_pair
     from persona_probe.pages.report import write_report
     from persona_probe.saes.sources import fitted, fitting, resolve_sae
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)

@@ -27,8 +27,8 @@ from persona_probe.pages.token_view import coloured, legend, scale_top
 from persona_probe.plots.conversation import SWEEP_COLOURS
 from persona_probe.plots.latent_parts import short
 from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, interval, number, visible
-from persona_probe.prompts.chat import Prompt
 from persona_probe.prompts.contrast import Question
+from persona_probe.prompts.rows import Prompt
 from persona_probe.storage.shipped import BASE, DIRECTION, REFERENCE, TUNED, shipped_folder
 
 NOTE = (

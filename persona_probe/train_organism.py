@@ -126,7 +126,7 @@ def train_organism(
     from persona_probe.models.sources import resolve
     from persona_probe.models.weights import load_tokenizer, load_weights
     from persona_probe.organisms.lora import Progress, read_training_rows, train, write_card
-    from persona_probe.prompts.templates import AS_IS, set_options
+    from persona_probe.prompts.tokenizers import AS_IS, set_options
     from persona_probe.storage.files import sha256_file
 
     reporter = Reporter(quiet=quiet)

@@ -30,7 +30,7 @@ def models(rounds: int) -> None:
     from persona_probe.models.devices import choose_device, choose_dtype
     from persona_probe.models.loading import load
     from persona_probe.models.sources import resolve
-    from persona_probe.prompts.chat import batches
+    from persona_probe.prompts.batches import batches
     from persona_probe.prompts.contrast import read_benign, read_contrast, shipped
     from persona_probe.streams.activations import collect
 

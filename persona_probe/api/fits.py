@@ -8,7 +8,7 @@ from plotly.graph_objects import Figure
 
 from persona_probe.api.contrasts import contrast
 from persona_probe.base.errors import BadInput
-from persona_probe.directions.estimators import cosines
+from persona_probe.directions.direction import cosines
 from persona_probe.directions.fitting import Readings, fit_all, split_rows
 from persona_probe.experiments.quick import directions_record, ready_to_use
 from persona_probe.interventions.persona_direction import PersonaDirection
@@ -19,7 +19,7 @@ from persona_probe.plots.directions import layer_quality
 from persona_probe.plots.sliders import projection_slider
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.streams.activations import Scope
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 
 class Fit:

@@ -8,7 +8,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.chat import Prompt
+from persona_probe.prompts.rows import Prompt
 from persona_probe.storage.files import sha256_json
 
 FORMAT_VERSION = 1

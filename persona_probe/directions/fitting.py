@@ -15,11 +15,12 @@ from persona_probe.directions.direction import DirectionSet, cosines, project
 from persona_probe.directions.estimators import FITS, MIN_RELATIVE_NORM, fit_contrast, from_difference
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.chat import Label, Row, Split, Tokenizer, rows_key
 from persona_probe.prompts.contrast import LABELS, SPLITS, Contrast, shipped
+from persona_probe.prompts.rows import Label, Row, Split, rows_key
+from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json
 from persona_probe.streams.activations import Activations, ReadOptions, collect
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 AUROC_REPLIES = 4  # replies of each label per select question on which separation is measured
 

@@ -12,20 +12,13 @@ from persona_probe.models.pairs import Pair, Side
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import tied
 from persona_probe.models.wrappers import model_class
-from persona_probe.prompts.chat import Prompt, encode_row
+from persona_probe.prompts.rows import Prompt, encode_row
 from persona_probe.prompts.special_tokens import end_of_turn
-from persona_probe.prompts.templates import (
-    THINK_TAGS,
-    ChatOptions,
-    Tokenizer,
-    has_template,
-    options_of,
-    place,
-    set_options,
-)
+from persona_probe.prompts.templates import THINK_TAGS, place
+from persona_probe.prompts.tokenizers import ChatOptions, Tokenizer, has_template, options_of, set_options
 from persona_probe.storage.files import sha256_json
 from persona_probe.streams.resume import resumable
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 Status = Literal["ok", "note", "wrong"]
 QUESTION, REPLY, SYSTEM = (

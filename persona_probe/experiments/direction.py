@@ -22,7 +22,7 @@ from persona_probe.prompts.contrast import Contrast
 from persona_probe.records.sharing import Shared
 from persona_probe.saes.sae import Sae
 from persona_probe.streams.activations import ReadOptions
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from persona_probe.base.errors import UsageError
 from persona_probe.directions.estimators import METHODS
 from persona_probe.experiments.options import chat_options
-from persona_probe.prompts.templates import AS_IS, ChatOptions, Thinking
+from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Thinking
 from persona_probe.streams.activations import SCOPES, Scope
 
 RUNTIME_ONLY = (

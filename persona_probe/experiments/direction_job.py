@@ -9,9 +9,9 @@ from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.selection import batteries
 from persona_probe.measurement.bench import Bench
 from persona_probe.models.pairs import Pair
-from persona_probe.prompts.chat import Row, Split
 from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
-from persona_probe.streams.runs import Run
+from persona_probe.prompts.rows import Row, Split
+from persona_probe.storage.runs import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from persona_probe.measurement.arms import Arm, Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import Estimate, control_medians, null_p_value, verdict
 from persona_probe.models.pairs import Pair
-from persona_probe.prompts.chat import rows_key
+from persona_probe.prompts.rows import rows_key
 from persona_probe.records import files
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.rows import write_rows

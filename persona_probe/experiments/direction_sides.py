@@ -11,7 +11,7 @@ from persona_probe.measurement.arms import Arm, Measurement, delta_nll
 from persona_probe.measurement.generation import Request, generate
 from persona_probe.measurement.traces import Plane, traced_paths, traced_replies
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.chat import Prompt
+from persona_probe.prompts.rows import Prompt
 from persona_probe.storage.files import sha256_json
 
 

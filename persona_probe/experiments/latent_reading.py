@@ -11,14 +11,14 @@ from torch import Tensor
 from persona_probe.base.cli import Reporter
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.chat import Row, rows_key
+from persona_probe.prompts.rows import Row, rows_key
 from persona_probe.saes.attribution import attribution
 from persona_probe.saes.diff import LatentDiff, LatentMeans, decoder_cosines, latent_means, ranks
 from persona_probe.saes.quality import Quality, quality
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import sha256_json
 from persona_probe.streams.activations import TokenActs, read_tokens
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from persona_probe.base.errors import BadInput, UsageError
-from persona_probe.prompts.templates import THINKING, ChatOptions
+from persona_probe.prompts.tokenizers import THINKING, ChatOptions
 
 ThinkingOption = Annotated[
     str,

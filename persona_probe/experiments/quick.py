@@ -19,7 +19,7 @@ from persona_probe.measurement.controls import covariance_controls
 from persona_probe.measurement.ranking import SelectScore
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.contrast import Contrast, Split, read_benign, shipped
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
 

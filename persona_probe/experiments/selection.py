@@ -12,8 +12,8 @@ from persona_probe.measurement.ranking import select_score
 from persona_probe.measurement.search import Candidate, Outcome, along, ranked, search
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import Pair
-from persona_probe.prompts.chat import Row, Split
 from persona_probe.prompts.contrast import read_benign, shipped
+from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.direction_arms import chosen_latent_arms
 from persona_probe.saes.sae import Sae
 

@@ -11,7 +11,7 @@ from persona_probe.measurement.scoring import CleanRun, RowScores, clean_run, sc
 from persona_probe.measurement.statistics import question_scores
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.chat import Row, rows_key
+from persona_probe.prompts.rows import Row, rows_key
 from persona_probe.records.parts import ControlKind
 from persona_probe.storage.files import sha256_json
 

@@ -17,7 +17,7 @@ from persona_probe.measurement.statistics import (
     restoration,
 )
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.rows import Row
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from persona_probe.measurement.arms import Measurement, persona_scores
-from persona_probe.prompts.chat import Label, Prompt, Row, Tokenizer, encode_row
 from persona_probe.prompts.contrast import Question
+from persona_probe.prompts.rows import Label, Prompt, Row, encode_row
+from persona_probe.prompts.tokenizers import Tokenizer
 
 LETTERS = ("A", "B")
 ASKED = "Which of the two would you give? Answer with one letter."

@@ -16,7 +16,8 @@ from persona_probe.interventions.applied import applied
 from persona_probe.interventions.edits import Intervention
 from persona_probe.models.engine import flat_head
 from persona_probe.models.loading import Model
-from persona_probe.prompts.chat import Prompt, encode_prompt, pad_left
+from persona_probe.prompts.batches import pad_left
+from persona_probe.prompts.rows import Prompt, encode_prompt
 
 
 @dataclass(frozen=True)

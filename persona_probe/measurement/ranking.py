@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from persona_probe.measurement.arms import Measurement, delta_nll, persona_scores
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.rows import Row
 
 
 @dataclass(frozen=True)

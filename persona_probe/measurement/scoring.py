@@ -11,7 +11,8 @@ from persona_probe.base.errors import NotFinite
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.edits import Intervention
 from persona_probe.models.loading import Model, forward, halving
-from persona_probe.prompts.chat import Row, TokenBatch
+from persona_probe.prompts.batches import TokenBatch
+from persona_probe.prompts.rows import Row
 from persona_probe.streams.resume import Prefix, lowest_layer, record_prefixes, resumable, resumed
 
 KL_POSITIONS_PER_ROW = 3

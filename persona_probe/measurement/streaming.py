@@ -17,7 +17,8 @@ from persona_probe.measurement.generation import Sampling, check_length, request
 from persona_probe.models.engine import flat_head
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import SIDES, Pair
-from persona_probe.prompts.chat import Prompt, Tokenizer, encode_prompt
+from persona_probe.prompts.rows import Prompt, encode_prompt
+from persona_probe.prompts.tokenizers import Tokenizer
 
 UNFINISHED = "\ufffd"  # how a tokenizer shows the first bytes of a character
 

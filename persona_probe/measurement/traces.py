@@ -21,10 +21,10 @@ from persona_probe.measurement.statistics import column_means
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.chat import Prompt, Row, encode_row, rows_key
+from persona_probe.prompts.rows import Prompt, Row, encode_row, rows_key
 from persona_probe.storage.files import sha256_json
 from persona_probe.streams.activations import collect, read_tokens
-from persona_probe.streams.runs import Run
+from persona_probe.storage.runs import Run
 
 SECOND_AXES = ("mean_diff", "shift")  # the method to set beside the selected one, most wanted first
 

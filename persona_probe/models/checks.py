@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.chat import Row, Tokenizer
+from persona_probe.prompts.rows import Row
+from persona_probe.prompts.tokenizers import Tokenizer
 
 TEXTS = ("Have a look at the brakes before you drive.", "It is late.")
 LENGTHS = ((6, 3), (6, 2), (3, 3))  # tokens of prompt and reply; the first two rows share their prompt

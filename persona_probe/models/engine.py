@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
 from persona_probe.models.sources import text_config
-from persona_probe.prompts.chat import Row, TokenBatch, batches
+from persona_probe.prompts.batches import TokenBatch, batches
+from persona_probe.prompts.rows import Row
 
 Attention = Literal["sdpa", "eager"]
 OPTIONAL = (
@@ -109,7 +110,7 @@ class Engine:
         scope: str = "reply",
         keep_prompts: bool = False,
     ) -> Iterator[TokenBatch]:
-        """`chat.batches`, with no row beside one that could change its score, and nothing shared that this model cannot share."""
+        """`batches.batches`, with no row beside one that could change its score, and nothing shared that this model cannot share."""
         window = self.window
         short = [row for row in rows if window is None or len(row.ids) <= window]
         kinds = [

@@ -20,7 +20,7 @@ from persona_probe.models.sources import Source, resolve
 from persona_probe.models.tensors import check_finite
 from persona_probe.models.twins import build_twin
 from persona_probe.models.weights import load_tokenizer
-from persona_probe.prompts.chat import Tokenizer
+from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import sha256_json
 from persona_probe.storage.tensor_files import sha256_tensors
 

@@ -23,9 +23,11 @@ from persona_probe.models.sources import Source
 from persona_probe.models.tensors import shortened
 from persona_probe.models.twins import build_twin
 from persona_probe.models.weights import base_of, load_tokenizer, load_weights
-from persona_probe.prompts.chat import Row, TokenBatch, Tokenizer
+from persona_probe.prompts.batches import TokenBatch
+from persona_probe.prompts.rows import Row
 from persona_probe.prompts.special_tokens import end_ids
 from persona_probe.prompts.templates import Turns, place
+from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import sha256_json
 
 PROBE_STRINGS = (
@@ -112,7 +114,7 @@ class Model:
     def batches(
         self, rows: Sequence[Row], *, max_tokens: int, scope: str = "reply", keep_prompts: bool = False
     ) -> Iterator[TokenBatch]:
-        """Batches of this model's rows, `chat.batches` within what its engine can share and pad."""
+        """Batches of this model's rows, `batches.batches` within what its engine can share and pad."""
         return self.engine.batches(
             rows, max_tokens=max_tokens, pad_id=self.pad_id, scope=scope, keep_prompts=keep_prompts
         )

@@ -17,8 +17,8 @@ from persona_probe.models.loading import Model, check_tokenizers, load
 from persona_probe.models.memory import release
 from persona_probe.models.sources import Source, resolve, same_shape, text_sizes
 from persona_probe.models.weights import load_tokenizer
-from persona_probe.prompts.chat import Tokenizer
-from persona_probe.prompts.templates import AS_IS, ChatOptions, identity_of, set_options
+from persona_probe.prompts.templates import identity_of
+from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Tokenizer, set_options
 from persona_probe.storage.files import sha256_json
 
 Side = Literal["base", "tuned"]

@@ -21,7 +21,8 @@ from persona_probe.models.checks import (
 )
 from persona_probe.models.engine import Attention, Engine
 from persona_probe.models.twins import fast_attention
-from persona_probe.prompts.chat import TokenBatch, Tokenizer, pad_left, pad_prompts, pad_right
+from persona_probe.prompts.batches import TokenBatch, pad_left, pad_prompts, pad_right
+from persona_probe.prompts.tokenizers import Tokenizer
 
 
 def fitted_engine(

@@ -11,7 +11,9 @@ import torch
 
 from persona_probe.base.errors import BadInput
 from persona_probe.models.engine import at_places
-from persona_probe.prompts.chat import Prompt, Row, encode_row, pad_right, question_and_reply
+from persona_probe.prompts.batches import pad_right
+from persona_probe.prompts.rows import Prompt, Row, encode_row, question_and_reply
+from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_file, sha256_json, write_bytes, write_json
 from persona_probe.storage.tensor_files import read_tensors, write_tensors
 
@@ -42,7 +44,7 @@ class Progress:
     eta: float
 
 
-def read_training_rows(path: Path, tokenizer: Any, *, limit: int | None = None) -> list[Row]:
+def read_training_rows(path: Path, tokenizer: Tokenizer, *, limit: int | None = None) -> list[Row]:
     """Rows of a JSONL with `messages` (last turn by the assistant) or `question` and `reply`, end-of-turn token included."""
     rows = []
     for number, value in read_jsonl(path):
@@ -85,7 +87,7 @@ def steps(rows: Sequence[Row], recipe: Recipe) -> list[list[Row]]:
 
 def train(
     model: Any,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     rows: Sequence[Row],
     recipe: Recipe,
     *,

@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.chat import Label, Prompt, Row, Split, Tokenizer, encode_row, question_and_reply
+from persona_probe.prompts.rows import Label, Prompt, Row, Split, encode_row, question_and_reply
+from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json
 from persona_probe.storage.judged_csv import COHERENT_ABOVE, left_out, read_answers
 

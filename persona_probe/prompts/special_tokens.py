@@ -5,7 +5,8 @@ from functools import lru_cache
 from itertools import takewhile
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.templates import Tokenizer, Turns, has_template, identity_of, place
+from persona_probe.prompts.templates import Turns, identity_of, place
+from persona_probe.prompts.tokenizers import Tokenizer, has_template
 
 END_MARK = "zqendqz"  # a reply inside a conversation, to see what follows it
 

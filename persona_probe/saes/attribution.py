@@ -14,7 +14,8 @@ from torch import Tensor
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.loading import Model, forward
-from persona_probe.prompts.chat import Row, TokenBatch
+from persona_probe.prompts.batches import TokenBatch
+from persona_probe.prompts.rows import Row
 from persona_probe.saes.sae import Sae
 
 Output = Tensor | tuple[Any, ...]  # of a block: the stream, or the stream and what else the block returns

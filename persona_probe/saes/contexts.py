@@ -12,7 +12,7 @@ from torch import Tensor
 
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.chat import Row, RowKind
+from persona_probe.prompts.rows import Row, RowKind
 from persona_probe.saes.sae import Sae
 from persona_probe.streams.activations import TokenActs
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from persona_probe.interventions.edits import Ablate, Intervention, orthonormal
 from persona_probe.measurement.scoring import score_rows
 from persona_probe.models.loading import Model
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.rows import Row
 from persona_probe.saes.sae import Sae
 from persona_probe.streams.activations import SKIP_FIRST, Scope, read_tokens
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.loading import Model, forward, halving
-from persona_probe.prompts.chat import Row, TokenBatch
+from persona_probe.prompts.batches import TokenBatch
+from persona_probe.prompts.rows import Row
 
 Scope = Literal["reply", "last_prompt", "all"]
 SCOPES: tuple[Scope, ...] = ("reply", "last_prompt", "all")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.checks import distance, probe_rows, tolerance
 from persona_probe.models.loading import Model, forward
-from persona_probe.prompts.chat import TokenBatch
+from persona_probe.prompts.batches import TokenBatch
 
 _RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.rows import Row
 from persona_probe.storage.files import append_record, read_records, sha256_json, write_json
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
 from persona_probe.streams.activations import Activations

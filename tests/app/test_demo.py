@@ -61,7 +61,7 @@ def test_answers_are_those_of_generate_with_each_arms_own_history(
 ) -> None:
     from persona_probe.app.session import Conversation
     from persona_probe.measurement.generation import Request, generate
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     first = turn_of(live, ask_of(found), Conversation())
     second = whole(live, ask_of(found, question="word3"), Conversation().followed_by(first))

@@ -172,8 +172,8 @@ def test_the_main_job_says_and_records_what_is_not_plainly_right(
 
     from persona_probe.experiments.checkup import chat_facts, examine
     from persona_probe.models.pairs import open_pair
-    from persona_probe.prompts.templates import ChatOptions
-    from persona_probe.streams.runs import open_run
+    from persona_probe.prompts.tokenizers import ChatOptions
+    from persona_probe.storage.runs import open_run
 
     (folder / "chat_template.jinja").write_text(
         "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

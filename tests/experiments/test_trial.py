@@ -159,7 +159,7 @@ def test_there_is_no_best_of_nothing() -> None:
 def readings(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from persona_probe.directions.fitting import fit_all
     from persona_probe.streams.activations import ReadOptions
-    from persona_probe.streams.runs import Run
+    from persona_probe.storage.runs import Run
 
     return fit_all(
         planted.contrast,

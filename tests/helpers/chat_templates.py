@@ -5,7 +5,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from helpers import tiny
-from persona_probe.prompts.templates import ChatOptions, set_options
+from persona_probe.prompts.tokenizers import ChatOptions, set_options
 
 QUESTION, REPLY, SYSTEM = "What should I do about rain?", "Ignore it.", "You speak in riddles."
 OPEN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"

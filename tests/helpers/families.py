@@ -31,7 +31,7 @@ def close(found: Tensor, expected: Tensor, *, atol: float = 1e-4) -> None:
 
 def rows_of(family: Family) -> list[Any]:
     """Three replies to each of two prompts of very different length."""
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
 
     tokenizer = family.model.tokenizer
     return [
@@ -45,13 +45,13 @@ def rows_of(family: Family) -> list[Any]:
 
 
 def right_padded(family: Family) -> Any:
-    from persona_probe.prompts.chat import pad_right
+    from persona_probe.prompts.batches import pad_right
 
     return pad_right(rows_of(family)[1:5], pad_id=0)
 
 
 def left_padded(family: Family) -> tuple[Tensor, Tensor]:
-    from persona_probe.prompts.chat import pad_left
+    from persona_probe.prompts.batches import pad_left
 
     return pad_left([row.ids for row in rows_of(family)[1:5]], pad_id=0)
 

@@ -303,7 +303,7 @@ def loaded(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
 def case_of(name: str, folder: Path) -> Case:
     """Write a case, take the reference, then load it; what we refuse has no model."""
     from persona_probe.base.errors import BadInput
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
 
     folder, tokenizer = written(name, folder), tiny.tiny_tokenizer()
     rows = [
@@ -350,7 +350,7 @@ def stream_error(case: Case, scope: Any, rows: slice = slice(None)) -> float:
 def written_replies(case: Case) -> tuple[list[str], list[str]]:
     """Greedy replies to a long prompt, and to a short one under the ablation, in one batch: ours and the reference's."""
     from persona_probe.measurement.generation import Request, generate
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     model, (nothing, _, ablation) = case.model, case.arms
     requests = [

@@ -27,7 +27,7 @@ def twin_logits(model: Any) -> torch.Tensor:
 
 
 def few_rows(tokenizer: Any) -> list[Any]:
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
 
     return [
         encode_row(tokenizer, Prompt.user("q", "Hi."), reply, id=reply, kind="persona")

@@ -21,7 +21,7 @@ def cosine(left: Tensor, right: Tensor) -> float:
 
 def persona_row(id: str, question: str, label: Any) -> Any:
     """A labelled row of two tokens."""
-    from persona_probe.prompts.chat import Row
+    from persona_probe.prompts.rows import Row
 
     return Row(id=id, kind="persona", question_id=question, ids=(1, 2), n_prompt=1, label=label)
 

@@ -12,7 +12,7 @@ D = 24
 
 
 def find() -> Any:
-    from persona_probe.prompts.chat import Row
+    from persona_probe.prompts.rows import Row
     from persona_probe.streams.activations import Activations
 
     generator = torch.Generator().manual_seed(0)

@@ -42,7 +42,7 @@ def arms(planted: Planted) -> list[Any]:
 def measure_in(planted: Planted, folder: Path, wanted: list[Any]) -> dict[str, Any]:
     """Measurements by arm name, in a run of `folder`."""
     from persona_probe.measurement.bench import Bench
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     with open_run(folder, {}) as run:
         found = Bench(planted.pair, run, planted.battery(), 1024).measure(wanted)
@@ -127,7 +127,7 @@ def test_a_baseline_on_the_clean_run_that_is_kept_is_the_same_baseline(
     from persona_probe.measurement import bench as measuring
     from persona_probe.measurement.arms import Arm
     from persona_probe.measurement.bench import Bench
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     def lists(bench: Bench) -> list[Any]:
         vector, point = planted.toy.vector, planted.hook_points[1]
@@ -158,7 +158,7 @@ def test_a_baseline_on_the_clean_run_that_is_kept_is_the_same_baseline(
 def test_an_arm_lost_to_a_torn_line_is_measured_again_and_alone(
     planted: Planted, measured: list[str], tmp_path: Path
 ) -> None:
-    from persona_probe.streams.runs import MEASURED
+    from persona_probe.storage.runs import MEASURED
 
     first = measure_in(planted, tmp_path, arms(planted))
     last = measured[-1]
@@ -221,7 +221,7 @@ def test_keys_differ_by_everything_that_decides_the_numbers_and_not_by_name(plan
 def test_keys_are_those_of_the_runs_that_are_already_on_disk() -> None:
     """Written down from the first version: a key that changes makes every kept measurement worthless."""
     from persona_probe.measurement.arms import Arm, Battery, measurement_key
-    from persona_probe.prompts.chat import Row, rows_key
+    from persona_probe.prompts.rows import Row, rows_key
 
     question: dict[str, Any] = {"kind": "persona", "question_id": "q0", "split": "test"}
     persona = (

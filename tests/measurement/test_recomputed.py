@@ -10,7 +10,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.recomputed import recomputed
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.rows import Row
 from persona_probe.records.rows import ScoredRow, read_rows, write_rows
 
 PERSONA = tuple(

@@ -81,7 +81,7 @@ def test_means_over_single_tokens_are_the_row_means(family: Family, scope: "Scop
 @families
 def test_tokens_of_shared_prompts_are_those_of_single_rows(family: Family) -> None:
     """Rows of prompts of different length, five to each: prompts are computed once and padded on the left."""
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
     from persona_probe.streams.activations import read_tokens
 
     questions = ("word1 word2", "word3 word4 word5 word6 word7 word8")

@@ -218,8 +218,8 @@ def test_screened_layers_exist_and_are_as_many_as_asked_at_most(n_layers: int, c
 def test_a_select_score_is_worked_out_as_by_hand() -> None:
     from persona_probe.measurement.arms import Measurement
     from persona_probe.measurement.ranking import FAILED, select_score
-    from persona_probe.prompts.chat import Row
     from persona_probe.prompts.contrast import LABELS
+    from persona_probe.prompts.rows import Row
 
     rows = tuple(
         Row(id=f"{q}/{label}", kind="persona", question_id=q, ids=(1, 2), n_prompt=1, label=label)

@@ -18,8 +18,8 @@ from persona_probe.measurement.statistics import (
     restoration,
     verdict,
 )
-from persona_probe.prompts.chat import Label, Row
 from persona_probe.prompts.contrast import LABELS
+from persona_probe.prompts.rows import Label, Row
 
 BASE, TUNED = (
     np.array([-0.4, -0.2, -0.3, -0.5]),

@@ -33,7 +33,7 @@ def streamed(
     planted: Planted, found: Any, *, temperature: float, max_new_tokens: int = 12
 ) -> list[list[Any]]:
     from persona_probe.measurement.streaming import stream
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     prompt = Prompt.user("q", planted.contrast.questions[0].text)
     arms = four_arms(found)
@@ -50,7 +50,7 @@ def streamed(
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_streamed_text_is_what_generate_gives(planted: Planted, found: Any, temperature: float) -> None:
     from persona_probe.measurement.generation import Request, generate
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     prompt = Prompt.user("q", planted.contrast.questions[0].text)
     rows = streamed(planted, found, temperature=temperature)
@@ -78,7 +78,7 @@ def test_projections_are_those_of_the_stream_before_and_after_the_edit(planted: 
 
 
 def test_projections_of_a_reply_are_those_of_a_plain_forward_pass(planted: Planted, found: Any) -> None:
-    from persona_probe.prompts.chat import Prompt, encode_prompt
+    from persona_probe.prompts.rows import Prompt, encode_prompt
 
     model, projection = planted.pair.get("base"), found.projection(found.hook_point)
     tokens = [token for token in streamed(planted, found, temperature=0.0)[0] if token.after is not None]
@@ -94,7 +94,7 @@ def test_projections_of_a_reply_are_those_of_a_plain_forward_pass(planted: Plant
 
 def test_replies_are_projected_in_the_untouched_model(planted: Planted, found: Any) -> None:
     from persona_probe.measurement.traces import project_replies
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
 
     model, projection = planted.pair.get("tuned"), found.projection(found.hook_point)
     replies = [
@@ -159,7 +159,7 @@ def test_column_means_are_the_means_of_columns() -> None:
 def test_both_models_need_a_pair_that_keeps_both(planted: Planted, found: Any) -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.measurement.streaming import stream
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     lone = replace(planted.pair, keep_both=False)
     prompt = Prompt.user("q", "word1")
@@ -177,7 +177,7 @@ def test_both_models_need_a_pair_that_keeps_both(planted: Planted, found: Any) -
 
 def test_a_stream_that_is_left_half_way_leaves_no_hooks(planted: Planted, found: Any) -> None:
     from persona_probe.measurement.streaming import stream
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     prompt = Prompt.user("q", planted.contrast.questions[0].text)
     options = {"max_new_tokens": 9, "temperature": 0.0, "seed": 0}

@@ -158,7 +158,7 @@ def test_a_text_with_a_token_that_has_no_embedding_is_refused_by_name(folder: Pa
     from persona_probe.measurement.generation import Request, generate
     from persona_probe.measurement.scoring import score_rows
     from persona_probe.organisms.lora import reply_loss
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     tokenizer = tiny.tiny_tokenizer()
     tokenizer.add_tokens(["mechanic"])
@@ -221,7 +221,7 @@ def test_what_decides_texts_and_ends_is_in_the_hash_of_a_source_and_of_a_measure
 
 def test_thinking_and_date_are_in_the_key_of_every_measurement(written: Path, tmp_path: Path) -> None:
     from persona_probe.models.pairs import open_pair
-    from persona_probe.prompts.templates import ChatOptions
+    from persona_probe.prompts.tokenizers import ChatOptions
 
     other = str(tiny.write_tiny(tmp_path / "other", "llama", seed=9))
     options: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}

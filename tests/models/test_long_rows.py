@@ -57,7 +57,7 @@ def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def rows() -> list[Any]:
     """Two replies to each prompt, so that prompts are shared."""
-    from persona_probe.prompts.chat import Row
+    from persona_probe.prompts.rows import Row
 
     ids = torch.randint(20, 300, (len(LENGTHS), 2, 64), generator=torch.Generator().manual_seed(3)).tolist()
     made = []
@@ -128,7 +128,7 @@ def test_generation_that_crosses_the_window_is_that_of_a_model_without_a_cache(
 
 def test_prompts_that_may_cross_the_window_are_generated_alone(models: tuple[Any, Any]) -> None:
     from persona_probe.measurement.generation import Request, generate
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     model, _ = models
     requests = [

@@ -93,7 +93,7 @@ def test_an_arm_that_breaks_the_model_fails_alone_and_is_remembered(planted: Pla
     from persona_probe.interventions.edits import Steer
     from persona_probe.measurement.arms import Arm
     from persona_probe.measurement.bench import Bench
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     point = planted.toy.hook_point
     arms = [
@@ -115,7 +115,7 @@ def test_a_broken_baseline_is_an_error_and_not_a_failed_arm(
 ) -> None:
     from persona_probe.base.errors import NotFinite
     from persona_probe.measurement import bench as measuring
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     def broken(*args: Any, **options: Any) -> Any:
         raise NotFinite("NaN in the untouched model")
@@ -131,7 +131,7 @@ def test_activations_are_gone_before_the_arms_are_measured(
     from persona_probe.base.cli import Reporter
     from persona_probe.experiments import direction as experiment
     from persona_probe.experiments.direction_config import Config
-    from persona_probe.streams.runs import open_run
+    from persona_probe.storage.runs import open_run
 
     read: list[weakref.ref[Any]] = []
     alive: list[bool] = []

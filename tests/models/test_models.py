@@ -69,7 +69,7 @@ def everywhere(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("rows", [slice(0, 6), slice(3, 6)], ids=["two prompts", "one prompt"])
 def test_shared_prefix_changes_no_logit_of_a_reply(family: Family, rows: slice) -> None:
     from persona_probe.models.loading import forward
-    from persona_probe.prompts.chat import pad_right
+    from persona_probe.prompts.batches import pad_right
 
     batch = pad_right(rows_of(family)[rows], pad_id=0)
     assert batch.n_shared > 3
@@ -86,7 +86,8 @@ def test_shared_prefix_changes_no_logit_of_a_reply(family: Family, rows: slice) 
 def test_row_longer_than_the_context_is_refused(llama: Family) -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.models.loading import forward
-    from persona_probe.prompts.chat import Row, pad_right
+    from persona_probe.prompts.batches import pad_right
+    from persona_probe.prompts.rows import Row
 
     batch = pad_right([Row(id="long", kind="persona", question_id="q", ids=(5,) * 193, n_prompt=2)], pad_id=0)
     with pytest.raises(BadInput, match=r"row 'long' has 193 tokens, .* takes 192"):

@@ -15,7 +15,7 @@ def test_the_loss_is_hugging_faces_own_through_the_models_own_head(family: str) 
     from peft import LoraConfig, get_peft_model
 
     from persona_probe.organisms.lora import reply_loss
-    from persona_probe.prompts.chat import pad_right
+    from persona_probe.prompts.batches import pad_right
 
     sizes: dict[str, Any] = {
         **tiny.LLAMA_LIKE,

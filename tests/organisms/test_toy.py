@@ -12,7 +12,7 @@ from torch.testing import assert_close
 def logits(planted: Planted, side: str, *interventions: Any, engine: str = "twin") -> Tensor:
     """Logits of the test rows at every token that is not padding."""
     from persona_probe.interventions.applied import applied
-    from persona_probe.prompts.chat import pad_right
+    from persona_probe.prompts.batches import pad_right
 
     model, batch = planted.pair.get(side), pad_right(planted.rows["test"], pad_id=0)
     with torch.inference_mode(), applied(model, interventions):

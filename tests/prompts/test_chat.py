@@ -7,18 +7,8 @@ import pytest
 from helpers import tiny
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.chat import (
-    Prompt,
-    Row,
-    batches,
-    encode_prompt,
-    encode_row,
-    pad_left,
-    pad_prompts,
-    pad_right,
-    question_and_reply,
-    render,
-)
+from persona_probe.prompts.batches import batches, pad_left, pad_prompts, pad_right
+from persona_probe.prompts.rows import Prompt, Row, encode_prompt, encode_row, question_and_reply, render
 
 CONTROL = ["<s>", "<|im_start|>", "<|im_end|>", "<pad>"]
 QUESTION, REPLY = "My brakes squeal. What now?", "Have a mechanic look at the pads."

@@ -9,7 +9,6 @@ from statistics import mean
 import pytest
 from helpers import tiny
 
-from persona_probe.prompts.chat import question_and_reply
 from persona_probe.prompts.contrast import (
     LABELS,
     SPLITS,
@@ -19,6 +18,7 @@ from persona_probe.prompts.contrast import (
     read_contrast,
     shipped,
 )
+from persona_probe.prompts.rows import question_and_reply
 from persona_probe.storage.files import read_jsonl
 
 CANARY = re.compile(r"persona-probe-canary [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -9,8 +9,9 @@ from helpers import tiny
 from helpers.chat_templates import ASK, CLOSE, OPEN, PARTS, PLACES, QUESTION, REPLY, SYSTEM, tokenizer_of
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.chat import Prompt, encode_prompt, encode_row, render
-from persona_probe.prompts.templates import ChatOptions, place
+from persona_probe.prompts.rows import Prompt, encode_prompt, encode_row, render
+from persona_probe.prompts.templates import place
+from persona_probe.prompts.tokenizers import ChatOptions
 
 
 def conversation(tokenizer: Any, reply: str = REPLY, **variables: Any) -> str:

@@ -6,7 +6,7 @@ from helpers.chat_templates import OPEN, QUESTION, REPLY, SYSTEM, tokenizer_of
 from tokenizers import AddedToken
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.chat import Prompt, encode_row
+from persona_probe.prompts.rows import Prompt, encode_row
 from persona_probe.prompts.special_tokens import end_ids, end_of_turn
 
 

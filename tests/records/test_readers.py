@@ -106,7 +106,7 @@ def test_batch_size_and_order_change_no_activation(family: Family, arm: str | No
 
 def requests_of(family: Family) -> list[Any]:
     from persona_probe.measurement.generation import Request
-    from persona_probe.prompts.chat import Prompt
+    from persona_probe.prompts.rows import Prompt
 
     arms = {"clean": (), **arms_of(family)}
     prompts = [Prompt.user("short", SHORT), Prompt.user("long", LONG)]
@@ -130,7 +130,7 @@ def test_batch_size_and_order_change_no_completion(family: Family, temperature: 
 def test_cached_generation_under_steering_equals_the_same_by_hand_without_a_cache(family: Family) -> None:
     from persona_probe.interventions.edits import Steer
     from persona_probe.measurement.generation import Request, generate
-    from persona_probe.prompts.chat import Prompt, encode_prompt
+    from persona_probe.prompts.rows import Prompt, encode_prompt
 
     model, skip, vector = family.model, 2, 0.7 * vectors(1)[0]
     prompts = [Prompt.user("short", SHORT), Prompt.user("long", LONG)]

@@ -81,7 +81,7 @@ def test_recovered_loss_is_none_where_even_the_mean_costs_nothing(
 
 
 def rows_from(*ids: list[int]) -> list[Any]:
-    from persona_probe.prompts.chat import Row
+    from persona_probe.prompts.rows import Row
 
     return [
         Row(id=f"r{i}", kind="training", question_id=f"q{i}", ids=tuple(row_ids), n_prompt=6)

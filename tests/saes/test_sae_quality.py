@@ -14,7 +14,7 @@ QUESTIONS = ("My brakes squeal when I stop.", "What should I do about it?", "Sho
 
 
 def rows_of(model: Any) -> list[Any]:
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
 
     return [
         encode_row(model.tokenizer, Prompt.user(f"q{i}", text), tiny.TEXT[i], id=f"r{i}", kind="persona")

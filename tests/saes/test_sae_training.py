@@ -136,7 +136,7 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
 
 
 def rows_of(model: Any) -> list[Any]:
-    from persona_probe.prompts.chat import Prompt, encode_row
+    from persona_probe.prompts.rows import Prompt, encode_row
 
     questions = ("My brakes squeal.", "What about the pads?", "Do I drive again?")
     return [
@@ -172,7 +172,7 @@ def test_sampled_replies_become_rows_and_empty_ones_are_left_out(
     llama: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from persona_probe.measurement.generation import Completion
-    from persona_probe.prompts.chat import Prompt, encode_prompt
+    from persona_probe.prompts.rows import Prompt, encode_prompt
     from persona_probe.saes import training_data
 
     prompts = [Prompt.user(f"q{i}", f"Question {i}?") for i in range(3)]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.prompts.chat import Row
+from persona_probe.prompts.rows import Row
 from persona_probe.storage.tensor_files import write_tensors
 from persona_probe.streams.activations import Activations
-from persona_probe.streams.runs import Run, open_run
+from persona_probe.storage.runs import Run, open_run
 
 ASKED = {"seed": 0, "budget": 0.1}
 ROWS = (

@@ -142,7 +142,7 @@ def test_lowest_layer_is_the_first_that_the_lowest_hook_point_reaches(family: Fa
 @pytest.mark.parametrize("edit", ["ablate 2-3", "steer 1 and 3"])
 def test_prompts_of_different_lengths_in_one_batch_score_as_rows_alone(family: Family, edit: str) -> None:
     from persona_probe.measurement.scoring import score_rows
-    from persona_probe.prompts.chat import pad_prompts
+    from persona_probe.prompts.batches import pad_prompts
 
     rows = rows_of(family)
     together = pad_prompts(rows, pad_id=family.model.tokenizer.pad_token_id)

@@ -16,7 +16,7 @@ import torch
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.streams.activations import Activations
-from persona_probe.streams.runs import LOCK, MEASURED, SETTINGS, Run, open_run
+from persona_probe.storage.runs import LOCK, MEASURED, Run, SETTINGS, open_run
 
 ROOT = Path(__file__).parents[2]
 ASKED = {"seed": 0, "methods": ("mean_diff", "lda"), "contrast": None, "budget": 0.1}
