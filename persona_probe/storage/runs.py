@@ -3,25 +3,28 @@
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.base.hook_points import HookPoint
-from persona_probe.prompts.rows import Row
-from persona_probe.storage.files import append_record, read_records, sha256_json, write_json
-from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
-from persona_probe.streams.activations import Activations
+from persona_probe.storage.files import append_record, read_records, write_json
 
 SETTINGS, LOCK, MEASURED = "settings.json", ".lock", "measured.jsonl"
+RESULTS = (
+    "record.json",
+    "rows.jsonl",
+    "directions.safetensors",
+    "persona_direction.safetensors",
+    "report.html",
+    "latents.json",
+    "latents.html",
+)
 
 
 @dataclass
@@ -44,83 +47,32 @@ class Run:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The value kept under a key, or None."""
-        found = self._values.get(key)
-        if found is not None:
-            self._count(key)
-        return found
+        value = self._values.get(key)
+        if value is not None:
+            self.reuse(key)
+        return value
 
     def keep(self, key: str, value: Mapping[str, Any]) -> dict[str, Any]:
         """Append a value to the run's file (fsynced) and remember it."""
         record = {"key": key, "value": dict(value)}
         append_record(self.path(MEASURED), record)
         self._values[key] = record["value"]
-        self._made.add(key)
+        self.made(key)
         return record["value"]
 
     def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The kept value, or what `make` gives, kept."""
-        found = self.get(key)
-        return self.keep(key, make()) if found is None else found
+        value = self.get(key)
+        return self.keep(key, make()) if value is None else value
 
-    def tensors(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors kept as safetensors under a key; a damaged file, or one of another key, is a miss and is made again."""
-        path = self.path("tensors") / f"{key[:24]}.safetensors"
-        if path.exists():
-            try:
-                kept, facts = read_tensors(path)
-                if facts.get("key") == key and facts.get("sha256") == sha256_tensors(
-                    [kept[name] for name in sorted(kept)]
-                ):
-                    self._count(key)
-                    return kept
-            except BadInput:
-                path.unlink()
-        self._made.add(key)
-        made = {name: tensor.float() for name, tensor in make().items()}
-        write_tensors(
-            path, made, {"key": key, "sha256": sha256_tensors([made[name] for name in sorted(made)])}
-        )
-        return made
-
-    def activations(self, key: str, rows: tuple[Row, ...], make: Callable[[], Activations]) -> Activations:
-        """Activations kept as safetensors under a key; a damaged file is a miss and is made again."""
-        path = self.path("activations") / f"{key[:24]}.safetensors"
-        if path.exists():
-            try:
-                tensors, facts = read_tensors(path)
-                if facts.get("key") == key and facts.get("sha256") == _fingerprint(
-                    facts["hook_points"], tensors
-                ):
-                    self._count(key)
-                    return Activations(
-                        hook_points=tuple(HookPoint.parse(point) for point in facts["hook_points"]),
-                        rows=rows,
-                        means=tensors["means"].float(),
-                        tokens=tensors["tokens"].float(),
-                    )
-            except (BadInput, KeyError):
-                path.unlink()
-        self._made.add(key)
-        made = make()
-        tensors = {
-            "means": made.means,
-            "tokens": made.tokens.to(torch.float16 if made.tokens.abs().max() < 6e4 else torch.float32),
-        }
-        write_tensors(
-            path,
-            tensors,
-            {
-                "key": key,
-                "hook_points": list(made.hook_points),
-                "sha256": _fingerprint(made.hook_points, tensors),
-            },
-        )
-        # As rounded in the file, so that a run that continues computes with the numbers of one that was not interrupted.
-        return replace(made, tokens=tensors["tokens"].float())
-
-    def _count(self, key: str) -> None:
+    def reuse(self, key: str) -> None:
+        """Note that what is kept under a key was used; it counts as reused unless this run made it."""
         if key not in self._made:
             self._reused.add(key)
+
+    def made(self, key: str) -> None:
+        """Note that this run made what is kept under a key."""
+        self._made.add(key)
 
 
 @contextmanager
@@ -156,12 +108,9 @@ def open_run(
             },
         )
         _check_settings(folder, dict(settings), resume=resume, overwrite=overwrite)
-        for leftover in (
-            *folder.glob(".*.tmp"),
-            *folder.glob("activations/.*.tmp"),
-            *folder.glob("tensors/.*.tmp"),
-        ):
-            leftover.unlink()
+        for place in (folder, folder / "activations", folder / "tensors"):
+            for leftover in place.glob(".*.tmp"):
+                leftover.unlink()
         records = read_records(folder / MEASURED)
         yield Run(folder, {record["key"]: record["value"] for record in records})
     finally:
@@ -173,17 +122,7 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     path = folder / SETTINGS
     settings = json.loads(json.dumps(settings))
     if overwrite:
-        for name in (
-            SETTINGS,
-            MEASURED,
-            "record.json",
-            "rows.jsonl",
-            "directions.safetensors",
-            "persona_direction.safetensors",
-            "report.html",
-            "latents.json",
-            "latents.html",
-        ):
+        for name in (SETTINGS, MEASURED, *RESULTS):
             (folder / name).unlink(missing_ok=True)
     if path.exists():
         try:
@@ -204,10 +143,6 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     if resume:
         raise BadInput(f"nothing to resume in {folder}: leave --resume out to start")
     write_json(path, settings)
-
-
-def _fingerprint(hook_points: Sequence[str], tensors: Mapping[str, Tensor]) -> str:
-    return sha256_json([list(hook_points), sha256_tensors([tensors["means"], tensors["tokens"]])])
 
 
 def _owner(path: Path) -> str:

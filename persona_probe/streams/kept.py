@@ -1,0 +1,43 @@
+"""Activations that a run keeps in its folder."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from persona_probe.base.hook_points import HookPoint
+from persona_probe.prompts.rows import Row
+from persona_probe.storage.files import sha256_json
+from persona_probe.storage.kept_tensors import Kept, kept, sha256_of
+from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import Activations
+
+LARGEST_HALF = 6e4  # float16 ends at 65504
+
+
+def kept_activations(
+    run: Run, key: str, rows: tuple[Row, ...], make: Callable[[], Activations]
+) -> Activations:
+    """The activations of `rows` kept under a key; made and kept when there are none, or when their file is damaged.
+
+    Sampled tokens are kept in float16 where it holds them, and are the rounded ones from the start, so that a run that
+    continues computes with the numbers of one that was not interrupted.
+    """
+
+    def made() -> Kept:
+        acts = make()
+        number = torch.float16 if acts.tokens.abs().max() < LARGEST_HALF else torch.float32
+        tensors = {"means": acts.means, "tokens": acts.tokens.to(number)}
+        return tensors, {"hook_points": list(acts.hook_points)}
+
+    tensors, facts = kept(run, "activations", key, made, _fingerprint)
+    return Activations(
+        hook_points=tuple(HookPoint.parse(point) for point in facts["hook_points"]),
+        rows=rows,
+        means=tensors["means"].float(),
+        tokens=tensors["tokens"].float(),
+    )
+
+
+def _fingerprint(tensors: Any, facts: Any) -> str:
+    return sha256_json([list(facts["hook_points"]), sha256_of(tensors)])
