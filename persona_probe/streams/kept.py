@@ -8,8 +8,9 @@ import torch
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.prompts.rows import Row
 from persona_probe.storage.files import sha256_json
-from persona_probe.storage.kept_tensors import Kept, kept, sha256_of
+from persona_probe.storage.kept_tensors import Kept, kept
 from persona_probe.storage.runs import Run
+from persona_probe.storage.tensor_files import sha256_tensors
 from persona_probe.streams.activations import Activations
 
 LARGEST_HALF = 6e4  # float16 ends at 65504
@@ -40,4 +41,4 @@ def kept_activations(
 
 
 def _fingerprint(tensors: Any, facts: Any) -> str:
-    return sha256_json([list(facts["hook_points"]), sha256_of(tensors)])
+    return sha256_json([list(facts["hook_points"]), sha256_tensors([tensors["means"], tensors["tokens"]])])
