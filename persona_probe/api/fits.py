@@ -18,8 +18,8 @@ from persona_probe.models.pairs import Pair
 from persona_probe.plots.directions import layer_quality
 from persona_probe.plots.sliders import projection_slider
 from persona_probe.prompts.contrast import Contrast
-from persona_probe.streams.activations import Scope
 from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import Scope
 
 
 class Fit:

@@ -23,8 +23,8 @@ from persona_probe.pages.report import write_report
 from persona_probe.prompts.tokenizers import options_of
 from persona_probe.saes.sae import Sae
 from persona_probe.saes.sources import fitted, fitting, resolve_sae
-from persona_probe.storage.shipped import SAE
 from persona_probe.storage.runs import Run, open_run
+from persona_probe.storage.shipped import SAE
 
 OF_PAIR = ("base", "tuned", "template", "thinking", "date", "dtype", "device", "device_map", "keep_both")
 ConfigT = TypeVar("ConfigT", bound=Any)

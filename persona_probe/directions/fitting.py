@@ -19,8 +19,8 @@ from persona_probe.prompts.contrast import LABELS, SPLITS, Contrast, shipped
 from persona_probe.prompts.rows import Label, Row, Split, rows_key
 from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json
-from persona_probe.streams.activations import Activations, ReadOptions, collect
 from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import Activations, ReadOptions, collect
 
 AUROC_REPLIES = 4  # replies of each label per select question on which separation is measured
 

@@ -17,8 +17,8 @@ from persona_probe.prompts.special_tokens import end_of_turn
 from persona_probe.prompts.templates import THINK_TAGS, place
 from persona_probe.prompts.tokenizers import ChatOptions, Tokenizer, has_template, options_of, set_options
 from persona_probe.storage.files import sha256_json
-from persona_probe.streams.resume import resumable
 from persona_probe.storage.runs import Run
+from persona_probe.streams.resume import resumable
 
 Status = Literal["ok", "note", "wrong"]
 QUESTION, REPLY, SYSTEM = (

@@ -21,8 +21,8 @@ from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.records.sharing import Shared
 from persona_probe.saes.sae import Sae
-from persona_probe.streams.activations import ReadOptions
 from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import ReadOptions
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ from persona_probe.saes.diff import LatentDiff, LatentMeans, decoder_cosines, la
 from persona_probe.saes.quality import Quality, quality
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import sha256_json
-from persona_probe.streams.activations import TokenActs, read_tokens
+from persona_probe.storage.kept_tensors import kept_tensors
 from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import TokenActs, read_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Reading:
 def means_of(job: LatentJob, side: Side) -> LatentMeans:
     """Means of every latent of one side over the find rows."""
     key = job.key("latent means", side, job.find, job.config.scope)
-    tensors = job.run.tensors(key, lambda: latent_means(job.streams(side), job.sae).tensors())
+    tensors = kept_tensors(job.run, key, lambda: latent_means(job.streams(side), job.sae).tensors())
     return LatentMeans.from_tensors(tensors)
 
 
@@ -104,7 +105,7 @@ def reading_of(job: LatentJob, means: dict[Side, LatentMeans], fit: dict[Side, Q
         "label": diff.label,
         "cosine with mean_diff": decoder_cosines(job.sae, diff.mean_diff),
         "cosine with shift": decoder_cosines(job.sae, diff.stream_shift),
-        "attribution": job.run.tensors(job.key("attribution", "tuned", rows, config.skip_first), made)[
+        "attribution": kept_tensors(job.run, job.key("attribution", "tuned", rows, config.skip_first), made)[
             "scores"
         ],
     }

@@ -21,8 +21,8 @@ from persona_probe.measurement.arms import Battery, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.rows import Row, Split
 from persona_probe.prompts.contrast import Contrast, read_benign, read_contrast, shipped
+from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.contexts import Firing, firing, logit_lens
 from persona_probe.saes.decomposition import Decomposition, decompose
 from persona_probe.saes.diff import LatentMeans

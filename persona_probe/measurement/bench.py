@@ -16,8 +16,8 @@ from persona_probe.measurement.arms import (
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.streams.resume import lowest_layer
 from persona_probe.storage.runs import Run
+from persona_probe.streams.resume import lowest_layer
 
 PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
 

@@ -23,8 +23,8 @@ from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.rows import Prompt, Row, encode_row, rows_key
 from persona_probe.storage.files import sha256_json
-from persona_probe.streams.activations import collect, read_tokens
 from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import collect, read_tokens
 
 SECOND_AXES = ("mean_diff", "shift")  # the method to set beside the selected one, most wanted first
 

@@ -158,8 +158,8 @@ def test_there_is_no_best_of_nothing() -> None:
 @pytest.fixture(scope="module")
 def readings(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from persona_probe.directions.fitting import fit_all
-    from persona_probe.streams.activations import ReadOptions
     from persona_probe.storage.runs import Run
+    from persona_probe.streams.activations import ReadOptions
 
     return fit_all(
         planted.contrast,

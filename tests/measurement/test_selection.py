@@ -257,8 +257,8 @@ def test_a_failed_arm_ranks_below_the_worst_that_was_measured() -> None:
 def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_reported(
     planted: Planted, tmp_path: Path
 ) -> None:
-    from persona_probe.experiments.direction import batteries
     from persona_probe.experiments.direction_config import Config
+    from persona_probe.experiments.selection import batteries
 
     config = Config(
         base="",

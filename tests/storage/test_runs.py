@@ -15,8 +15,9 @@ import torch
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
+from persona_probe.storage.kept_tensors import kept_tensors
+from persona_probe.storage.runs import LOCK, MEASURED, SETTINGS, Run, open_run
 from persona_probe.streams.activations import Activations
-from persona_probe.storage.runs import LOCK, MEASURED, Run, SETTINGS, open_run
 
 ROOT = Path(__file__).parents[2]
 ASKED = {"seed": 0, "methods": ("mean_diff", "lda"), "contrast": None, "budget": 0.1}
@@ -186,7 +187,7 @@ def test_what_an_earlier_run_left_is_counted_once_and_what_this_run_made_is_not(
     def use(run: Run, keys: str) -> int:
         for key in keys * 2:
             run.once(key, lambda: {})
-            run.tensors(f"{key} of tensors", lambda: {"x": torch.ones(2)})
+            kept_tensors(run, f"{key} of tensors", lambda: {"x": torch.ones(2)})
             run.activations(
                 f"{key} of activations",
                 (),

@@ -8,9 +8,10 @@ import torch
 
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.prompts.rows import Row
+from persona_probe.storage.kept_tensors import kept_tensors
+from persona_probe.storage.runs import Run, open_run
 from persona_probe.storage.tensor_files import write_tensors
 from persona_probe.streams.activations import Activations
-from persona_probe.storage.runs import Run, open_run
 
 ASKED = {"seed": 0, "budget": 0.1}
 ROWS = (
@@ -115,13 +116,13 @@ def test_tensors_are_made_once_and_again_when_their_file_is_damaged(tmp_path: Pa
         return {"b": torch.tensor([1.5, 2.5]), "a": torch.tensor([3.0])}
 
     with open_run(tmp_path, ASKED) as run:
-        first = run.tensors("k" * 30, make)
-        assert torch.equal(run.tensors("k" * 30, make)["b"], first["b"])
+        first = kept_tensors(run, "k" * 30, make)
+        assert torch.equal(kept_tensors(run, "k" * 30, make)["b"], first["b"])
         assert made == [1]
         path = next((tmp_path / "tensors").glob("*.safetensors"))
         path.write_bytes(path.read_bytes()[:-4])
-        assert torch.equal(run.tensors("k" * 30, make)["a"], first["a"])
+        assert torch.equal(kept_tensors(run, "k" * 30, make)["a"], first["a"])
         assert made == [1, 1]
         # The same beginning of a name is not the same key.
-        run.tensors("k" * 30 + "x", make)
+        kept_tensors(run, "k" * 30 + "x", make)
         assert made == [1, 1, 1]
