@@ -1,5 +1,7 @@
 """HTML as a browser would see it, and the strings of a figure."""
 
+import base64
+import hashlib
 from html.parser import HTMLParser
 from typing import Any
 
@@ -63,6 +65,18 @@ class Page(HTMLParser):
     def text(self) -> str:
         """All visible text, spaces made single."""
         return " ".join(" ".join(self.texts).split())
+
+
+def policy_names_exactly_the_scripts(page: Page) -> None:
+    """The page's policy allows the scripts in it by their hashes, and nothing else."""
+    kinds = [a.get("content") or "" for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    directives = {part.split()[0]: part.split()[1:] for part in kinds[0].split(";")}
+    code = [text.encode() for attributes, text in page.scripts if "type" not in attributes]
+    hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in code}
+    assert hashes
+    assert directives["default-src"] == ["'none'"]
+    assert set(directives["script-src"]) == hashes
+    assert not any("http" in source or source == "*" for sources in directives.values() for source in sources)
 
 
 def strings(value: Any) -> list[str]:
