@@ -21,6 +21,7 @@ from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json
 from persona_probe.storage.runs import Run
 from persona_probe.streams.activations import Activations, ReadOptions, collect
+from persona_probe.streams.kept import kept_activations
 
 AUROC_REPLIES = 4  # replies of each label per select question on which separation is measured
 
@@ -173,7 +174,7 @@ def read(pair: Pair, run: Run, side: Side, rows: tuple[Row, ...], options: ReadO
         trim()
         return acts
 
-    return run.activations(key, rows, make)
+    return kept_activations(run, key, rows, make)
 
 
 def fit_all(

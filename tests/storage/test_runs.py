@@ -18,6 +18,7 @@ from persona_probe.base.hook_points import HookPoint
 from persona_probe.storage.kept_tensors import kept_tensors
 from persona_probe.storage.runs import LOCK, MEASURED, SETTINGS, Run, open_run
 from persona_probe.streams.activations import Activations
+from persona_probe.streams.kept import kept_activations
 
 ROOT = Path(__file__).parents[2]
 ASKED = {"seed": 0, "methods": ("mean_diff", "lda"), "contrast": None, "budget": 0.1}
@@ -31,7 +32,7 @@ def child(folder: Path, body: str) -> subprocess.Popen[str]:
     """A process that holds the folder's lock, does `body` with `run`, and says so; then waits to be
     killed."""
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.streams.runs import open_run\nwith"
+        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.storage.runs import open_run\nwith"
         f" open_run(Path({str(folder)!r}), {{'seed': 0}}) as run:\n    print('open', flush=True)\n   "
         f" {body}\n    time.sleep(600)\n"
     )
@@ -188,7 +189,8 @@ def test_what_an_earlier_run_left_is_counted_once_and_what_this_run_made_is_not(
         for key in keys * 2:
             run.once(key, lambda: {})
             kept_tensors(run, f"{key} of tensors", lambda: {"x": torch.ones(2)})
-            run.activations(
+            kept_activations(
+                run,
                 f"{key} of activations",
                 (),
                 lambda: Activations(

@@ -12,6 +12,7 @@ from persona_probe.storage.kept_tensors import kept_tensors
 from persona_probe.storage.runs import Run, open_run
 from persona_probe.storage.tensor_files import write_tensors
 from persona_probe.streams.activations import Activations
+from persona_probe.streams.kept import kept_activations
 
 ASKED = {"seed": 0, "budget": 0.1}
 ROWS = (
@@ -42,7 +43,7 @@ def read(run: Run, made: list[int], scale: float = 1.0) -> Activations:
         made.append(1)
         return activations(scale)
 
-    return run.activations(KEY, ROWS, make)
+    return kept_activations(run, KEY, ROWS, make)
 
 
 def same(left: Activations, right: Activations) -> bool:
