@@ -19,7 +19,7 @@ from persona_probe.plots.directions import layer_quality
 from persona_probe.plots.sliders import projection_slider
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.storage.runs import Run
-from persona_probe.streams.activations import Scope
+from persona_probe.streams.activations import ReadOptions, Scope
 
 
 class Fit:
@@ -111,8 +111,7 @@ def fit(
             pair,
             Run(Path(folder)),
             methods=methods,
-            scope=scope,
-            max_tokens=max_tokens,
+            options=ReadOptions(scope, max_tokens),
             seed=seed,
         )
     return Fit(readings, seed=seed)
