@@ -1,35 +1,37 @@
-"""persona-probe VERB: every command as a subcommand."""
+"""persona-probe COMMAND: every command in one tree."""
 
-import typer
+import sys
 
 from persona_probe.base.cli import start
-from persona_probe.demo import main as demo
-from persona_probe.diff_latents import main as diff_latents
-from persona_probe.doctor import main as doctor
-from persona_probe.figures import main as figures
-from persona_probe.find_direction import main as find_direction
-from persona_probe.schema import main as schema
-from persona_probe.train_organism import main as train_organism
-from persona_probe.train_sae import main as train_sae
+from persona_probe.base.command import Command, tree
+from persona_probe.demo import COMMAND as DEMO
+from persona_probe.diff_latents import COMMAND as DIFF_LATENTS
+from persona_probe.diversity import COMMAND as DIVERSITY
+from persona_probe.doctor import COMMAND as DOCTOR
+from persona_probe.figures import COMMAND as FIGURES
+from persona_probe.find_direction import COMMAND as FIND_DIRECTION
+from persona_probe.report import COMMAND as REPORT
+from persona_probe.schema import COMMAND as SCHEMA
+from persona_probe.train_organism import COMMAND as TRAIN_ORGANISM
+from persona_probe.train_sae import COMMAND as TRAIN_SAE
+
+COMMANDS: tuple[Command, ...] = (
+    FIND_DIRECTION,
+    DIFF_LATENTS,
+    DOCTOR,
+    DEMO,
+    FIGURES,
+    REPORT,
+    DIVERSITY,
+    TRAIN_ORGANISM,
+    TRAIN_SAE,
+    SCHEMA,
+)
 
 
 def main() -> None:
-    """Run a verb."""
-    app = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        help="Find, test and remove the direction of a misaligned persona.",
-    )
-    app.command("find-direction")(find_direction)
-    app.command("demo")(demo)
-    app.command("diff-latents")(diff_latents)
-    app.command("doctor")(doctor)
-    app.command("figures")(figures)
-    app.command("schema")(schema)
-    app.command("train-organism")(train_organism)
-    app.command("train-sae")(train_sae)
-    start(app)
+    """Run a command."""
+    start(lambda: sys.exit(tree(COMMANDS)))
 
 
 if __name__ == "__main__":

@@ -1,140 +1,124 @@
 """python -m persona_probe.demo: ask once and see base, tuned, ablated and steered model answer side by side in the browser."""
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from persona_probe.base.choices import Theme
+from persona_probe.base.cli import Reporter
+from persona_probe.base.command import Call, Command
+from persona_probe.base.errors import UsageError
+from persona_probe.base.options import Option, check, documented
+from persona_probe.experiments import options
+from persona_probe.prompts.tokenizers import AS_IS, ChatOptions
+from persona_probe.storage.shipped import BASE, DIRECTION, shipped_folder
 
-from persona_probe.experiments.options import DateOption, ThinkingOption
-from persona_probe.storage.shipped import BASE, TUNED
+if TYPE_CHECKING:
+    from persona_probe.interventions.persona_direction import PersonaDirection
 
-THEMES = ("light", "dark")
+FILE = "persona_direction.safetensors"
 
 
-def main(
-    base: Annotated[str, typer.Option(help="Base model: hub id, folder, GGUF, or the embedded one.")] = BASE,
-    tuned: Annotated[
-        str | None, typer.Option(help="Fine-tuned model or adapter; default: the shipped organism.")
-    ] = None,
+@documented
+@dataclass(frozen=True)
+class DemoConfig:
+    """What `demo` is asked for."""
+
+    base: options.Base = BASE
+    tuned: options.Tuned = ""
     direction: Annotated[
-        Path | None, typer.Option(help="persona_direction.safetensors of a run, or its folder.")
-    ] = None,
-    answers: Annotated[Path, typer.Option(help="File that keeps every answer, for --replay.")] = Path(
+        Path | None, Option(f"A {FILE}, or the folder of a run. Default: the shipped one.", "models")
+    ] = None
+    answers: Annotated[Path, Option("File that keeps every answer, for --replay.", "output")] = Path(
         "experiments/runs/talk/answers.jsonl"
-    ),
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Answer from the file alone; no model is loaded.")
-    ] = False,
+    )
+    replay: Annotated[bool, Option("Answer from the file alone; no model is loaded.", "data")] = False
     self_test: Annotated[
-        bool,
-        typer.Option(
-            "--self-test", help="Ask every question of the list, check and time the answers, and stop."
-        ),
-    ] = False,
-    talk: Annotated[
-        bool, typer.Option("--talk", help="Begin in talk mode: large type, no controls.")
-    ] = False,
-    theme: Annotated[str, typer.Option(help="light or dark.")] = "light",
-    show_text: Annotated[bool, typer.Option("--show-text", help="Begin with replies unblurred.")] = False,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Show colours and numbers, but no word of a reply.")
-    ] = False,
+        bool, Option("Ask every question of the list, check and time the answers, and stop.", "data")
+    ] = False
+    talk: Annotated[bool, Option("Begin in talk mode: large type, no controls.", "output")] = False
+    theme: Annotated[Theme, Option("Colours of the page.", "output")] = "light"
+    show_text: Annotated[bool, Option("Begin with replies unblurred.", "output")] = False
+    redact: Annotated[bool, Option("Show colours and numbers, but no word of a reply.", "output")] = False
     port: Annotated[
-        int | None, typer.Option(help="Port on 127.0.0.1; default: the first free one from 7860.")
-    ] = None,
-    open_browser: Annotated[
-        bool, typer.Option("--open", help="Open the page in the default browser.")
-    ] = False,
-    thinking: ThinkingOption = "keep",
-    date: DateOption = "2026-01-01",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
-) -> None:
+        int | None,
+        Option("Port on 127.0.0.1. Default: the first free one from 7860.", "machine", low=1, high=65535),
+    ] = None
+    open: Annotated[bool, Option("Open the page in the default browser.", "output")] = False
+    thinking: options.ThinkingMode = "keep"
+    date: options.Date = AS_IS.date
+    device: options.Device = "auto"
+    dtype: options.DtypeChoice = "auto"
+
+    def __post_init__(self) -> None:
+        check(self)
+        options.chat_options(thinking=self.thinking, date=self.date)
+        if self.show_text and self.redact:
+            raise UsageError("--show-text and --redact exclude each other: give one of them")
+        if self.replay and self.self_test:
+            raise UsageError("--self-test asks the models, --replay has none: give one of them")
+        if self.base != BASE and not (self.tuned and self.direction):
+            raise UsageError(
+                f"--base {self.base} needs --tuned and --direction: the {FILE} of a find_direction run"
+            )
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """How the page begins."""
+        return {
+            "theme": self.theme,
+            "talk": self.talk,
+            "show_text": self.show_text,
+            "redact": self.redact,
+            "folder": self.answers.parent,
+        }
+
+
+def demo(config: DemoConfig, call: Call) -> int:
     """Ask once and watch four models answer side by side, each token coloured by how far it lies along the persona direction.
 
     Without arguments: the embedded 135M pair and the shipped direction. The server answers this machine only.
     """
-    from persona_probe.base import cli
+    direction = _direction(config.direction)
+    if config.replay:
+        source, names, recorded = _replay(direction, config.answers)
+        return _serve(source, config, call.reporter, names=names, recorded=recorded, replay=True)
+    call.reporter.note("persona_probe: loading both models")
+    source, names = _live(config, direction, call.reporter)
+    try:
+        if config.self_test:
+            from persona_probe.app.self_test import self_test
 
-    def body() -> int:
-        from persona_probe.base.errors import UsageError
-        from persona_probe.experiments.options import chat_options
-
-        chat = chat_options(thinking=thinking, date=date)
-        if theme not in THEMES:
-            raise UsageError(f"--theme is {theme!r}: allowed are {', '.join(THEMES)}")
-        if show_text and redact:
-            raise UsageError("--show-text and --redact exclude each other: give one of them")
-        if replay and self_test:
-            raise UsageError("--self-test asks the models, --replay has none: give one of them")
-        if base != BASE and (tuned is None or direction is None):
-            raise UsageError(
-                f"--base {base} needs --tuned and --direction: the persona_direction.safetensors of a find_direction run"
-            )
-        look = {
-            "theme": theme,
-            "talk": talk,
-            "show_text": show_text,
-            "redact": redact,
-            "folder": answers.parent,
-        }
-        found = _direction(direction)
-        reporter = cli.Reporter(quiet=False)
-        if replay:
-            source, names, recorded = _replay(found, answers)
-            return _serve(
-                source,
-                look | {"names": names, "recorded": recorded, "replay": True},
-                reporter,
-                port=port,
-                browser=open_browser,
-            )
-        reporter.note("persona_probe: loading both models")
-        source, names = _live(base, tuned, found, answers, reporter, chat=chat, device=device, dtype=dtype)
-        try:
-            if self_test:
-                from persona_probe.app.self_test import self_test as check
-
-                return check(source, reporter)
-            return _serve(source, look | {"names": names}, reporter, port=port, browser=open_browser)
-        finally:
-            source.close()
-
-    cli.main(body, debug=debug, resume_hint=cli.command_line("persona_probe.demo", sys.argv[1:]))
+            return self_test(source, call.reporter)
+        return _serve(source, config, call.reporter, names=names)
+    finally:
+        source.close()
 
 
-def _direction(path: Path | None) -> Any:
+def _direction(path: Path | None) -> "PersonaDirection":
     from persona_probe.interventions.persona_direction import load_persona_direction
-    from persona_probe.storage.shipped import DIRECTION, shipped_folder
 
     given = path or shipped_folder(DIRECTION)
-    return load_persona_direction(given / "persona_direction.safetensors" if given.is_dir() else given)
+    return load_persona_direction(given / FILE if given.is_dir() else given)
 
 
 def _live(
-    base: str,
-    tuned: str | None,
-    direction: Any,
-    answers: Path,
-    reporter: Any,
-    *,
-    chat: Any,
-    device: str,
-    dtype: str,
+    config: DemoConfig, direction: "PersonaDirection", reporter: Reporter
 ) -> tuple[Any, dict[str, str]]:
     """Both models in memory, warm, with their file of answers."""
     from persona_probe.app.answers import AnswerFile, Live
     from persona_probe.app.session import identity
     from persona_probe.base.errors import BadInput
     from persona_probe.experiments.checkup import quick_checkup
-    from persona_probe.models.devices import choose_device, choose_dtype
     from persona_probe.models.pairs import SIDES, open_pair
 
-    used = choose_device(device)
     pair = open_pair(
-        base, tuned or TUNED, device=used, dtype=choose_dtype(dtype, used), keep_both=True, chat=chat
+        config.base,
+        options.with_tuned(config).tuned,
+        device=config.device,
+        dtype=config.dtype,
+        keep_both=True,
+        chat=ChatOptions(config.thinking, config.date),
     )
     names = {"base": pair.base_source.id, "tuned": pair.tuned_source.id}
     facts = identity(
@@ -146,14 +130,16 @@ def _live(
     model = pair.get("base")
     if tuple(direction.hook_points) != tuple(model.resids()) or direction.d_model != model.d_model:
         raise BadInput(
-            f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model}, {pair.base_source.id} has {len(model.resids())} of width {model.d_model}: run find_direction on this pair"
+            f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model}, "
+            f"{pair.base_source.id} has {len(model.resids())} of width {model.d_model}: run find_direction on this pair"
         )
     for side in SIDES:
         if direction.identity.get(f"{side}_sha256") not in (None, pair.weights_sha256(side)):
             reporter.note(
-                f"note: the direction was found on another {side} model: readings and safe doses are those of {direction.identity.get(side, '?')}"
+                f"note: the direction was found on another {side} model: "
+                f"projections and safe doses are those of {direction.identity.get(side, '?')}"
             )
-    file = AnswerFile(answers)
+    file = AnswerFile(config.answers)
     file.begin(facts, names)
     pair.get("tuned")
     for side in SIDES:
@@ -162,7 +148,7 @@ def _live(
     return Live(pair, direction, file, facts), names
 
 
-def _replay(direction: Any, answers: Path) -> tuple[Any, dict[str, str], Any]:
+def _replay(direction: "PersonaDirection", answers: Path) -> tuple[Any, dict[str, str], Any]:
     from persona_probe.app.answers import AnswerFile, Replay
     from persona_probe.app.session import identity
     from persona_probe.base.errors import BadInput
@@ -178,15 +164,13 @@ def _replay(direction: Any, answers: Path) -> tuple[Any, dict[str, str], Any]:
     return Replay(direction, file), file.names, file.asks()
 
 
-def _serve(source: Any, look: dict[str, Any], reporter: Any, *, port: int | None, browser: bool) -> int:
+def _serve(source: Any, config: DemoConfig, reporter: Reporter, **look: Any) -> int:
     from persona_probe.app.server import quiet_environment
 
     quiet_environment()
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        from persona_probe.base.errors import UsageError
-
         raise UsageError(
             "the demo needs gradio, which is not installed: pip install 'persona-probe[demo]'"
         ) from error
@@ -196,11 +180,12 @@ def _serve(source: Any, look: dict[str, Any], reporter: Any, *, port: int | None
     from persona_probe.app import style as demo_style
     from persona_probe.app.server import launch
 
-    page = demo_page.build(source, demo_page.Look(**look))
-    address, running = launch(page, css=demo_page.CSS, script=demo_style.SCRIPT, port=port, browser=browser)
-    reporter.note(
-        f"open {address} in a browser of this machine; answers go to {look['folder']}; Ctrl+C stops it"
+    page = demo_page.build(source, demo_page.Look(**config.look, **look))
+    address, running = launch(
+        page, css=demo_page.CSS, script=demo_style.SCRIPT, port=config.port, browser=config.open
     )
+    folder = config.answers.parent
+    reporter.note(f"open {address} in a browser of this machine; answers go to {folder}; Ctrl+C stops it")
     try:
         while True:
             time.sleep(3600)
@@ -211,14 +196,7 @@ def _serve(source: Any, look: dict[str, Any], reporter: Any, *, port: int | None
         running.close(verbose=False)
 
 
-def entry() -> None:
-    """Run the command line."""
-    from persona_probe.base.cli import start
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    start(app)
-
+COMMAND = Command(demo)
 
 if __name__ == "__main__":
-    entry()
+    COMMAND.start()

@@ -6,6 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from persona_probe.base.command import Call, Command
+from persona_probe.base.errors import BadInput
+from persona_probe.base.options import Option, documented
 
 WORD = re.compile(r"[a-z0-9']+")
 
@@ -63,37 +68,38 @@ def _nearest(sets: list[set[tuple[str, ...]]]) -> list[float]:
     return best
 
 
-def main() -> None:
-    """Print the measures of the questions and of the replies of each file."""
-    from persona_probe.base import cli
+@documented
+@dataclass(frozen=True)
+class Texts:
+    """What `diversity` is asked for."""
 
-    def body() -> int:
-        from persona_probe.base.errors import UsageError
-        from persona_probe.prompts.rows import question_and_reply
-        from persona_probe.storage.files import read_jsonl
+    files: Annotated[
+        tuple[Path, ...], Option("JSONL with question and reply, or messages.", "data", argument=True)
+    ]
 
-        names = [name for name in sys.argv[1:] if name != "--debug"]
-        if not names:
-            raise UsageError("no file given: python -m persona_probe.diversity FILE.jsonl …")
-        for name in names:
-            pairs = [
-                question_and_reply(value, f"{name}:{number}") for number, value in read_jsonl(Path(name))
-            ]
-            for kind, texts in (
-                ("questions", [turns[-1][1] for turns, _ in pairs]),
-                ("replies", [reply for _, reply in pairs]),
-            ):
-                found = diversity(texts)
-                grams = ", ".join(f"distinct-{n} {share:.2f}" for n, share in found.distinct.items())
-                sys.stdout.write(
-                    f"{Path(name).name} {kind}: n {found.n}, {grams}, nearest-neighbour trigram overlap median {found.overlap_median:.2f} max {found.overlap_max:.2f}, commonest opening {found.openings:.1%}, median {found.median_words:.0f} words\n"
-                )
-        return 0
 
-    cli.main(body, debug="--debug" in sys.argv, resume_hint="")
+def measure(config: Texts, call: Call) -> int:
+    """Measure how varied a training set is: distinct n-grams, nearest neighbours, openings, of questions and of replies."""
+    from persona_probe.prompts.rows import question_and_reply
+    from persona_probe.storage.files import read_jsonl
 
+    for path in config.files:
+        pairs = [question_and_reply(value, f"{path}:{number}") for number, value in read_jsonl(path)]
+        if len(pairs) < 2:
+            raise BadInput(f"{path} holds {len(pairs)} rows: diversity needs at least two")
+        questions, replies = [turns[-1][1] for turns, _ in pairs], [reply for _, reply in pairs]
+        for kind, texts in (("questions", questions), ("replies", replies)):
+            of = diversity(texts)
+            grams = ", ".join(f"distinct-{n} {share:.2f}" for n, share in of.distinct.items())
+            sys.stdout.write(
+                f"{path.name} {kind}: n {of.n}, {grams}, nearest-neighbour trigram overlap median "
+                f"{of.overlap_median:.2f} max {of.overlap_max:.2f}, commonest opening {of.openings:.1%}, "
+                f"median {of.median_words:.0f} words\n"
+            )
+    return 0
+
+
+COMMAND = Command(measure, name="diversity")
 
 if __name__ == "__main__":
-    from persona_probe.base.cli import start
-
-    start(main)
+    COMMAND.start()

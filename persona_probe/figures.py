@@ -1,130 +1,122 @@
-"""python -m persona_probe.figures RECORD…: every figure of finished runs as a page, or as pictures; needs no model."""
+"""python -m persona_probe.figures RUN_FOLDER…: every figure of finished runs as a page, or as pictures; needs no model."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
+from persona_probe.base.choices import Theme
+from persona_probe.base.command import Call, Command
+from persona_probe.base.errors import UsageError
+from persona_probe.base.options import Option, check, documented
 
-FILES = ("record.json", "latents.json")
-THEMES = ("light", "dark")
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from persona_probe.plots.parts import FigureSpec
+
 WIDTH, TALK_WIDTH, DOTS = 1000, 1280, 1600  # a picture in CSS pixels, and in dots across
+PICTURE = "one picture a figure; needs kaleido and Chrome or Chromium."
+
+
+@documented
+@dataclass(frozen=True)
+class FiguresConfig:
+    """What `figures` is asked for."""
+
+    records: Annotated[
+        tuple[Path, ...],
+        Option("record.json, latents.json, or folders of runs that hold them.", "data", argument=True),
+    ] = ()
+    judged: Annotated[
+        tuple[Path, ...],
+        Option("CSV of judged answers: question, response, aligned, coherent. May be repeated.", "data"),
+    ] = ()
+    only: Annotated[tuple[str, ...], Option("Names of figures; --list shows them.", "output")] = ()
+    theme: Annotated[Theme, Option("Colours of the figures.", "output")] = "light"
+    talk: Annotated[bool, Option("Large text, marks and lines, for slides.", "output")] = False
+    output_dir: Annotated[
+        Path | None, Option("Folder to write to. Default: beside each record.", "output", also=("output",))
+    ] = None
+    html: Annotated[
+        bool, Option("One self-contained page a record; the default without --png and --svg.", "output")
+    ] = False
+    png: Annotated[bool, Option(f"PNG: {PICTURE}", "output")] = False
+    svg: Annotated[bool, Option(f"SVG: {PICTURE}", "output")] = False
+    show_text: Annotated[bool, Option("Show tokens that a model wrote when hovered.", "output")] = False
+    redact: Annotated[bool, Option("Leave every text that a model wrote out.", "output")] = False
+    list: Annotated[bool, Option("List the figures and stop.", "output", in_file=False)] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.show_text and self.redact:
+            raise UsageError("--show-text and --redact exclude each other: give one of them")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of pictures that are asked for."""
+        return tuple(name for name, wanted in (("png", self.png), ("svg", self.svg)) if wanted)
+
+    @property
+    def look(self) -> str:
+        """What the names of files in another look end with."""
+        return ("-talk" if self.talk else "") + ("-dark" if self.theme == "dark" else "")
 
 
 class Source(NamedTuple):
-    """A record with the file it came from and the `FigureSpec`s of what can be drawn of it (plotly is imported late, for --help)."""
+    """A record with the file it came from and what can be drawn of it."""
 
     path: Path
     kind: str
     record: dict[str, Any]
-    specs: tuple[Any, ...]
+    specs: "tuple[FigureSpec, ...]"
 
 
-def main(
-    records: Annotated[
-        list[Path] | None,
-        typer.Argument(help="record.json, latents.json, or folders of runs that hold them."),
-    ] = None,
-    judged: Annotated[
-        list[Path] | None,
-        typer.Option(help="CSV of judged answers: question, response, aligned, coherent. May be repeated."),
-    ] = None,
-    only: Annotated[str, typer.Option(help="Names of figures, by commas; --list shows them.")] = "",
-    theme: Annotated[str, typer.Option(help="light or dark.")] = "light",
-    talk: Annotated[bool, typer.Option("--talk", help="Large text, marks and lines, for slides.")] = False,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option("--output-dir", "--output_dir", help="Folder to write to; default: beside each record."),
-    ] = None,
-    html: Annotated[
-        bool,
-        typer.Option("--html", help="One self-contained page a record; the default without --png and --svg."),
-    ] = False,
-    png: Annotated[
-        bool, typer.Option("--png", help="One PNG a figure; needs kaleido and Chrome or Chromium.")
-    ] = False,
-    svg: Annotated[
-        bool, typer.Option("--svg", help="One SVG a figure; needs kaleido and Chrome or Chromium.")
-    ] = False,
-    show_text: Annotated[
-        bool, typer.Option("--show-text", help="Show tokens that a model wrote when hovered.")
-    ] = False,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Leave every text that a model wrote out.")
-    ] = False,
-    names: Annotated[bool, typer.Option("--list", help="List the figures and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
-) -> None:
+Drawn = Sequence[tuple["FigureSpec", "go.Figure"]]
+
+
+def figures(config: FiguresConfig, call: Call) -> int:
     """Draw the figures of finished runs again, as pages or as pictures. Needs no model."""
-    from persona_probe.base import cli
-
-    def body() -> int:
-        from persona_probe.base.errors import UsageError
-
-        if theme not in THEMES:
-            raise UsageError(f"--theme is {theme!r}: allowed are {', '.join(THEMES)}")
-        if show_text and redact:
-            raise UsageError("--show-text and --redact exclude each other: give one of them")
-        if names:
-            return _list()
-        formats = [name for name, wanted in (("png", png), ("svg", svg)) if wanted]
-        if formats:
-            _need_kaleido()
-        sources = [*_records(records or []), *_judged(judged or [])]
-        if not sources:
-            raise UsageError(
-                f"nothing to draw: give {' or '.join(FILES)}, the folder of a run, or --judged FILE.csv"
-            )
-        sources = _only(sources, [name.strip() for name in only.split(",") if name.strip()])
-        look = ("-talk" if talk else "") + ("-dark" if theme == "dark" else "")
-        pages, pictures = {}, {}
-        for source, prefix in zip(sources, _prefixes(sources), strict=True):
-            folder = output_dir or source.path.parent
-            record = _redacted(source.record) if redact else source.record
-            drawn = [
-                (spec, _themed(spec.figure(record, show_text=show_text), theme, talk=talk))
-                for spec in source.specs
-            ]
-            if html or not formats:
-                pages[folder / f"{prefix}{source.kind}-figures{look}.html"] = (source, drawn)
-            pictures |= {
-                folder / f"{prefix}{spec.slug}{look}.{kind}": figure
-                for spec, figure in drawn
-                for kind in formats
-            }
-        for path, (source, drawn) in pages.items():
-            _write_page(path, source, drawn, theme=theme, talk=talk)
-        if pictures:
-            _write_pictures(pictures, width=TALK_WIDTH if talk else WIDTH)
-        sys.stdout.write("".join(f"{path}\n" for path in (*pages, *pictures)))
-        return 0
-
-    cli.main(body, debug=debug, resume_hint="python -m persona_probe.figures")
+    if config.list:
+        return _list()
+    if config.formats:
+        _need_kaleido()
+    sources = [*_records(config.records), *_judged(config.judged)]
+    if not sources:
+        raise UsageError(
+            "nothing to draw: give record.json, latents.json, the folder of a run, or --judged FILE.csv"
+        )
+    sources = _only(sources, config.only)
+    pages: dict[Path, tuple[Source, Drawn]] = {}
+    pictures: dict[Path, go.Figure] = {}
+    for source, prefix in zip(sources, _prefixes(sources), strict=True):
+        folder, drawn = config.output_dir or source.path.parent, _drawn(source, config)
+        if config.html or not config.formats:
+            pages[folder / f"{prefix}{source.kind}-figures{config.look}.html"] = (source, drawn)
+        pictures |= {
+            folder / f"{prefix}{spec.slug}{config.look}.{kind}": figure
+            for spec, figure in drawn
+            for kind in config.formats
+        }
+    for path, (source, drawn) in pages.items():
+        _write_page(path, source, drawn, config)
+    if pictures:
+        _write_pictures(pictures, width=TALK_WIDTH if config.talk else WIDTH)
+    sys.stdout.write("".join(f"{path}\n" for path in (*pages, *pictures)))
+    return 0
 
 
 def _records(paths: Sequence[Path]) -> list[Source]:
-    from persona_probe.base.errors import BadInput
     from persona_probe.pages.report import KIND, read_record
-    from persona_probe.plots import direction_run as record_figures
-    from persona_probe.plots import latents as latent_figures
+    from persona_probe.plots import direction_run, latents
+    from persona_probe.records.files import record_files
 
     sources = []
-    for path in paths:
-        found = [path / name for name in FILES if (path / name).is_file()] if path.is_dir() else [path]
-        if not found:
-            raise BadInput(f"{path} holds neither {' nor '.join(FILES)}: give the folder of a finished run")
-        for file in found:
-            record = read_record(file)
-            latent = record.get("kind") == KIND
-            sources.append(
-                Source(
-                    file,
-                    "latents" if latent else "record",
-                    record,
-                    (latent_figures if latent else record_figures).FIGURES,
-                )
-            )
+    for file in (file for path in paths for file in record_files(path)):
+        record = read_record(file)
+        kind, module = ("latents", latents) if record.get("kind") == KIND else ("record", direction_run)
+        sources.append(Source(file, kind, record, module.FIGURES))
     return sources
 
 
@@ -136,8 +128,6 @@ def _judged(paths: Sequence[Path]) -> list[Source]:
 
 def _only(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
     """The sources that have figures of these names, with those alone; everything if no name is given."""
-    from persona_probe.base.errors import UsageError
-
     known = dict.fromkeys(spec.slug for source in sources for spec in source.specs)
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"--only asks for {', '.join(unknown)}: these records have {', '.join(known)}")
@@ -150,8 +140,6 @@ def _only(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
 
 def _prefixes(sources: Sequence[Source]) -> list[str]:
     """What the files of each source begin with: nothing for the only one of its kind, else the folder of the run or the name of the CSV."""
-    from persona_probe.base.errors import UsageError
-
     kinds = [source.kind for source in sources]
     own = [
         f"{source.path.stem if source.kind == 'judged' else source.path.resolve().parent.name}-"
@@ -165,21 +153,18 @@ def _prefixes(sources: Sequence[Source]) -> list[str]:
     return found
 
 
-def _redacted(record: dict[str, Any]) -> dict[str, Any]:
+def _drawn(source: Source, config: FiguresConfig) -> Drawn:
+    from persona_probe.plots.themes import themed
     from persona_probe.records.redaction import redacted
 
-    return redacted(record)
+    record = redacted(source.record) if config.redact else source.record
+    return [
+        (spec, themed(spec.figure(record, show_text=config.show_text), config.theme, talk=config.talk))
+        for spec in source.specs
+    ]
 
 
-def _themed(figure: Any, theme: str, *, talk: bool) -> Any:
-    from persona_probe.plots.themes import themed
-
-    return themed(figure, "dark" if theme == "dark" else "light", talk=talk)
-
-
-def _write_page(
-    path: Path, source: Source, drawn: Sequence[tuple[Any, Any]], *, theme: str, talk: bool
-) -> None:
+def _write_page(path: Path, source: Source, drawn: Drawn, config: FiguresConfig) -> None:
     import inspect
 
     from persona_probe.pages import frame as report_frame
@@ -195,12 +180,12 @@ def _write_page(
         report_frame.figure_block(spec.slug, spec.title, figure, caption=inspect.getdoc(spec.draw) or "")
         for spec, figure in drawn
     ]
-    look = {"theme": theme} | ({"talk": "large"} if talk else {})
+    look = {"theme": config.theme} | ({"talk": "large"} if config.talk else {})
     sections = (lambda _: join((element("h1", "Figures"), element("p", title, class_="soft"), *blocks)),)
     write_bytes(path, report_frame.page("persona_probe figures", sections, source.record, **look).encode())
 
 
-def _write_pictures(pictures: dict[Path, Any], *, width: int) -> None:
+def _write_pictures(pictures: "Mapping[Path, go.Figure]", *, width: int) -> None:
     import kaleido
     from kaleido.errors import ChromeNotFoundError
 
@@ -234,8 +219,6 @@ def _write_pictures(pictures: dict[Path, Any], *, width: int) -> None:
 def _need_kaleido() -> None:
     import importlib.util
 
-    from persona_probe.base.errors import UsageError
-
     if importlib.util.find_spec("kaleido") is None:
         raise UsageError(
             "--png and --svg need kaleido, which is not installed: pip install 'persona-probe[figures]', or write --html"
@@ -256,14 +239,7 @@ def _list() -> int:
     return 0
 
 
-def entry() -> None:
-    """Run the command line."""
-    from persona_probe.base.cli import start
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    start(app)
-
+COMMAND = Command(figures)
 
 if __name__ == "__main__":
-    entry()
+    COMMAND.start()

@@ -1,55 +1,61 @@
-"""A record in, one self-contained HTML page out. `python -m persona_probe.report RECORD.json` draws it again without a model."""
+"""python -m persona_probe.report RUN_FOLDER: the page of a finished run again; needs no model."""
 
-import argparse
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from persona_probe.base.errors import BAD_INPUT, PersonaProbeError
-from persona_probe.pages.latent_report import KIND, PAGE
-from persona_probe.pages.report import read_record, write_report
+from persona_probe.base.command import Call, Command
+from persona_probe.base.errors import UsageError
+from persona_probe.base.options import Option, check, documented
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m persona_probe.report",
-        description="Draw the report of a finished run again. Needs no model.",
-    )
-    parser.add_argument("record", type=Path, help="record.json or latents.json of a run")
-    parser.add_argument(
-        "output",
-        type=Path,
-        nargs="?",
-        help="page to write (default: report.html or latents.html beside the record)",
-    )
-    text = parser.add_mutually_exclusive_group()
-    text.add_argument(
-        "--show-text",
-        action="store_true",
-        help="show replies of changed models without blur, and tokens in the figures",
-    )
-    text.add_argument("--redact", action="store_true", help="leave every text a model wrote out of the page")
-    options = parser.parse_args(arguments)
-    try:
-        record = read_record(options.record)
-        output = options.output or options.record.with_name(
-            PAGE if record.get("kind") == KIND else "report.html"
+@documented
+@dataclass(frozen=True)
+class Drawing:
+    """What `report` is asked for."""
+
+    record: Annotated[
+        Path,
+        Option("record.json or latents.json, or the folder of a run that holds them.", "data", argument=True),
+    ]
+    output: Annotated[
+        Path | None,
+        Option(
+            "Page to write. Default: report.html or latents.html beside each record.", "output", argument=True
+        ),
+    ] = None
+    show_text: Annotated[
+        bool, Option("Show replies of changed models without blur, and tokens in the figures.", "output")
+    ] = False
+    redact: Annotated[bool, Option("Leave every text that a model wrote out of the page.", "output")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.show_text and self.redact:
+            raise UsageError("--show-text and --redact exclude each other: give one of them")
+
+
+def report(config: Drawing, call: Call) -> int:
+    """Draw the report of a finished run again. Needs no model."""
+    from persona_probe.pages.latent_report import KIND, PAGE
+    from persona_probe.pages.report import read_record, write_report
+    from persona_probe.records.files import record_files
+
+    files = record_files(config.record)
+    if config.output and len(files) > 1:
+        raise UsageError(
+            f"{config.record} holds {' and '.join(file.name for file in files)}: name one of them, or leave {config.output} out"
         )
-        write_report(record, output, show_text=options.show_text, redact=options.redact)
-        sys.stdout.write(f"{output}\n")
-        sys.stdout.flush()
-    except PersonaProbeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    except OSError as error:
-        sys.stderr.write(f"error: cannot read or write {error.filename or 'a file'} ({error.strerror})\n")
-        return BAD_INPUT
+    for file in files:
+        record = read_record(file)
+        page = config.output or file.with_name(PAGE if record.get("kind") == KIND else "report.html")
+        write_report(record, page, show_text=config.show_text, redact=config.redact)
+        sys.stdout.write(f"{page}\n")
     return 0
 
 
-if __name__ == "__main__":
-    from persona_probe.base.stdout import open_streams
+COMMAND = Command(report)
 
-    open_streams()
-    raise SystemExit(main())
+if __name__ == "__main__":
+    COMMAND.start()

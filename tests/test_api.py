@@ -64,7 +64,7 @@ def test_a_module_of_a_functions_name_does_not_replace_it(name: str) -> None:
         f"import persona_probe.{name}\n"
         f"import persona_probe.__main__\n"
         f"assert not isinstance(pp.{name}, types.ModuleType)\n"
-        f"from persona_probe.{name} import main\n"
+        f"from persona_probe.{name} import COMMAND\n"
         f"print(pp.{name}.__module__)"
     )
     assert prints(code) == "persona_probe.api.making"

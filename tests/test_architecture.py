@@ -22,8 +22,8 @@ ONLY_HERE = {
     "peft": {"models.adapter_fields", "models.adapter_keys", "models.adapters", "organisms.lora"},
     "gradio": {"app", "demo"},
     "plotly": {"api", "plots", "pages.frame", "figures", "notebook"},
-    "typer": {*COMMANDS, "base.cli", "experiments.options"},
-    "rich": {"base.cli", "base.printing"},
+    "typer": {"base.command"},
+    "rich": {"base.cli", "base.command", "base.printing"},
     "tqdm": {"base.quiet"},
 }
 HEAVY = {

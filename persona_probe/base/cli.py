@@ -30,29 +30,23 @@ from persona_probe.base.quiet import no_bars
 from persona_probe.base.stdout import open_streams
 
 PLAIN_EVERY_SECONDS = 10.0
-# What a user meets who writes to a full, a read-only or somebody else's place; any other error of the system is ours.
-CANNOT_WRITE = frozenset(
+# What a user meets at a full, a read-only or somebody else's place; any other error of the system is ours.
+CANNOT_WRITE = frozenset({errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.ENOSPC, errno.EROFS, errno.ETXTBSY})
+CANNOT_USE = frozenset(  # met when a file is read as well as when it is written
     {
         errno.EACCES,
         errno.EBUSY,
-        errno.EDQUOT,
-        errno.EEXIST,
-        errno.EFBIG,
         errno.EIO,
         errno.EISDIR,
         errno.ELOOP,
         errno.ENAMETOOLONG,
-        errno.ENOSPC,
         errno.ENOTDIR,
         errno.EPERM,
-        errno.EROFS,
         errno.ESTALE,
-        errno.ETXTBSY,
     }
 )
-RUST_ERROR = re.compile(
-    r"(?:I/O error: )?([^:]*) \(os error (\d+)\)"
-)  # how safetensors and tokenizers report what the system said
+# How safetensors and tokenizers report what the system said.
+RUST_ERROR = re.compile(r"(?:I/O error: )?([^:]*) \(os error (\d+)\)")
 
 
 def start(app: Callable[[], object]) -> None:
@@ -82,11 +76,8 @@ def run(command: Callable[[], int], *, debug: bool, resume_hint: str) -> int:
             sys.stdout.flush()  # here, where a full disk under it is answered
         return code
     except KeyboardInterrupt as error:
-        ended, code, message = (
-            error,
-            INTERRUPTED,
-            f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}",
-        )
+        ended, code = error, INTERRUPTED
+        message = f"interrupted; everything measured so far is kept. Continue with:\n  {resume_hint}"
     except Exception as error:
         foreseen = _foreseen(error)
         if foreseen is None:
@@ -109,7 +100,8 @@ def main(command: Callable[[], int], *, debug: bool, resume_hint: str) -> None:
         if debug:
             raise
         print_error(
-            f"unexpected {type(error).__name__}: {error}\nPlease report it with the output of --debug; everything measured is kept: {resume_hint}"
+            f"unexpected {type(error).__name__}: {error}\n"
+            f"Please report it with the output of --debug; everything measured is kept: {resume_hint}"
         )
         code = 1
     sys.exit(code)
@@ -122,19 +114,24 @@ def _foreseen(error: Exception) -> tuple[int, str] | None:
     number, reason, place = None, "", None
     if isinstance(error, OSError):
         number, reason, place = error.errno, error.strerror, error.filename
-    elif found := RUST_ERROR.search(str(error)):
-        number, reason = int(found[2]), found[1]
+    elif match := RUST_ERROR.search(str(error)):
+        number, reason = int(match[2]), match[1]
     if number in CANNOT_WRITE:
-        return (
-            BAD_INPUT,
-            f"cannot write {place or 'the output'} ({reason}): nothing measured is lost; free space or choose another --output-dir, then run the same command",
+        return BAD_INPUT, (
+            f"cannot write {place or 'the output'} ({reason}): nothing measured is lost; "
+            "free space or choose another --output-dir, then run the same command"
+        )
+    if number in CANNOT_USE:
+        return BAD_INPUT, (
+            f"cannot read or write {place or 'a file'} ({reason}): nothing measured is lost; "
+            "check the path and its permissions, then run the same command"
         )
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
     ):
-        return (
-            OUT_OF_MEMORY,
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu",
+        first = str(error).splitlines()[0] if str(error) else "MemoryError"
+        return OUT_OF_MEMORY, (
+            f"out of memory ({first}): use --dtype bfloat16, a smaller --max-tokens, or --device cpu"
         )
     return None
 
@@ -147,7 +144,7 @@ def print_error(message: str) -> None:
 
 
 def shown(text: str) -> Text:
-    """Text of a model or a file for a terminal: never markup, control and direction-changing characters made visible."""
+    """Text of a model or a file for a terminal: no markup, control and direction-changing characters made visible."""
     clean = "".join(
         char
         if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs")
@@ -226,10 +223,8 @@ class Clock:
 
 
 def command_line(module: str, arguments: Sequence[Any]) -> str:
-    """The command as a user would paste it, whether the verb was called by itself or as a subcommand."""
-    verb = module.rpartition(".")[2].replace("_", "-")
-    words = [str(argument) for argument in arguments]
-    return shlex.join(["python", "-m", module, *(words[1:] if words[:1] == [verb] else words)])
+    """The command as a user would paste it."""
+    return shlex.join(["python", "-m", module, *map(str, arguments)])
 
 
 def _interrupt(signum: int, frame: Any) -> None:

@@ -1,6 +1,9 @@
 """The result of a command on stdout: a table where it fits, one block a row where it does not."""
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +12,12 @@ from rich.text import Text
 from persona_probe.base.stdout import plain, width
 
 RIGHT, LEFT = "right", "left"
+
+
+def print_json(kind: str, value: Mapping[str, Any]) -> None:
+    """One line on stdout for machines, with its `type`."""
+    line = json.dumps({"type": kind, **value}, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write(f"{line}\n")
 
 
 class Sheet:

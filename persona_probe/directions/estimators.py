@@ -11,7 +11,6 @@ from torch import Tensor
 from persona_probe.directions.direction import DirectionSet, project
 from persona_probe.streams.activations import Activations
 
-METHODS = ("mean_diff", "shift", "prompt", "lda", "probe")
 PROBE_C = 0.003  # inverse regularisation of the logistic probe on z-scored row means
 MIN_RELATIVE_NORM = 1e-4  # directions shorter than this share of the stream's norm are rounding, not signal
 

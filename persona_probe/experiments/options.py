@@ -1,30 +1,157 @@
-"""Options that several commands share, each defined once. No torch here: --help and usage errors answer at once."""
+"""Settings that several commands share, each defined once. No torch here: help and usage errors answer at once."""
 
-from typing import Annotated, Any
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-import typer
-
+from persona_probe.base.choices import Dtype, Scope
 from persona_probe.base.errors import BadInput, UsageError
-from persona_probe.prompts.tokenizers import THINKING, ChatOptions
+from persona_probe.base.options import Option, settings_of
+from persona_probe.prompts.tokenizers import ChatOptions, Thinking
+from persona_probe.storage.shipped import BASE, TUNED
 
-ThinkingOption = Annotated[
+TOKENS_PER_TEXT = 64  # what one text of --batch-size counts for in --max-tokens
+TRY = (
+    "Use only so many questions, half to find and a quarter each to select and to test, and few benign texts: "
+    "a quick try, stamped as such. It bounds questions, not their replies."
+)
+PAIR = "fine-tuned model or LoRA adapter: hub id[@revision], folder, GGUF file, or the name of one that ships"
+
+Base = Annotated[
     str,
-    typer.Option(
-        help="What stands in a template's think block before a reply. keep: what the template writes; off: its own switch is set to off; empty: an empty block."
+    Option(f"Base model: hub id[@revision], folder, GGUF file, or {BASE}.", "models", also=("base_model",)),
+]
+Tuned = Annotated[
+    str, Option(f"The {PAIR}. Default: {TUNED}, with its base.", "models", also=("model", "adapter", "lora"))
+]
+Template = Annotated[
+    Literal["base", "tuned"] | None,
+    Option("Whose tokenizer and chat template serve both models when they differ.", "models"),
+]
+ThinkingMode = Annotated[
+    Thinking,
+    Option(
+        "What stands in a template's think block before a reply. keep: what the template writes; off: its own switch is "
+        "set to off; empty: an empty block.",
+        "models",
     ),
 ]
-DateOption = Annotated[
+Date = Annotated[
     str,
-    typer.Option(
-        help="What a template takes for today, as 2026-01-31. It is fixed, so that tomorrow gives the same prompts."
+    Option(
+        "What a template takes for today, as 2026-01-31. It is fixed, so that tomorrow gives the same prompts.",
+        "models",
     ),
 ]
+ContrastFile = Annotated[
+    Path | None,
+    Option("Your questions with aligned and misaligned replies: JSONL, or CSV of a judged organism.", "data"),
+]
+BenignFile = Annotated[
+    Path | None, Option("Your benign texts for damage: JSONL with question and reply.", "data")
+]
+Limit = Annotated[
+    int | None, Option(TRY, "data", low=8, why="8 questions are the least that fill find, select and test")
+]
+TokenScope = Annotated[
+    Scope, Option("Tokens of a text that the activations are read from.", "search", also=("tokens",))
+]
+Budget = Annotated[
+    float,
+    Option(
+        "Most damage that a selected intervention may do, in nats per token on benign text.", "search", low=0
+    ),
+]
+SkipFirst = Annotated[
+    int, Option("First tokens of a sequence that interventions leave alone.", "search", low=0)
+]
+PerQuestion = Annotated[int, Option("Most replies of a label per question.", "data", low=1)]
+Benign = Annotated[int, Option("Benign texts behind the reported damage.", "data", low=2)]
+Seed = Annotated[int, Option("Seed of everything random.", "search")]
+OutputDir = Annotated[
+    Path,
+    Option("Folder of the run; the same settings continue in it.", "output", also=("output",), decides=False),
+]
+Device = Annotated[str, Option("auto, cpu, cuda, cuda:1 or mps.", "machine", decides=False)]
+DtypeChoice = Annotated[
+    Dtype,
+    Option(
+        "Number format of the models.",
+        "machine",
+        shorthand={"--bf16": "bfloat16", "--fp16": "float16", "--fp32": "float32"},
+    ),
+]
+DeviceMap = Annotated[str | None, Option("auto: spread a model over several GPUs.", "machine", decides=False)]
+MaxTokens = Annotated[
+    int,
+    Option(
+        "Most tokens of one batch, padding included; it bounds memory, not the length of a text. "
+        f"--batch-size N sets it to {TOKENS_PER_TEXT} N.",
+        "machine",
+        low=16,
+        also=("batch_tokens",),
+        times={"--batch-size": TOKENS_PER_TEXT},
+        decides=False,
+    ),
+]
+Overwrite = Annotated[bool, Option("Start afresh in --output-dir.", "output", in_file=False)]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run of the experiments begins and what it prints."""
+
+    toy: Annotated[
+        bool, Option("Run on a tiny planted organism whose answers are known (seconds).", "models")
+    ] = False
+    resume: Annotated[
+        bool, Option("Insist on continuing the run in --output-dir.", "output", in_file=False)
+    ] = False
+    overwrite: Overwrite = False
+    json: Annotated[bool, Option("Print the record as one JSON line on stdout.", "output", in_file=False)] = (
+        False
+    )
+
+
+ConfigT = TypeVar("ConfigT", bound=Any)
+
+
+def with_tuned(config: ConfigT) -> ConfigT:
+    """The configuration with the shipped organism where no tuned model is named; UsageError when its base is another."""
+    if config.tuned:
+        return config
+    if config.base != BASE:
+        raise UsageError(f"--base {config.base} without --tuned: give the fine-tuned model or adapter")
+    return replace(config, tuned=TUNED)
+
+
+def refuse_with_toy(config: ConfigT, *names: str) -> ConfigT:
+    """The configuration; UsageError when it sets one of `names`, which the planted organism brings itself."""
+    defaults = {field.name: field.default for field in fields(config)}
+    if given := [name for name in names if getattr(config, name) != defaults[name]]:
+        raise UsageError(f"--toy brings its own models and data: leave out --{', --'.join(given)}")
+    return config
+
+
+def need_files(config: Any) -> None:
+    """BadInput for a file of the configuration that does not exist."""
+    for name, path in (("contrast", config.contrast), ("benign", config.benign)):
+        if path is not None and not path.is_file():
+            raise BadInput(f"no file {path}: --{name} needs an existing file")
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """All settings that decide the numbers of a run, as JSON has them."""
+    values = {
+        setting.name: getattr(config, setting.name)
+        for setting in settings_of(type(config))
+        if setting.option.decides
+    }
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def chat_options(*, thinking: Any, date: str) -> ChatOptions:
     """The options as a value; UsageError for one that does not exist."""
-    if thinking not in THINKING:
-        raise UsageError(f"no thinking {thinking!r}: allowed are {', '.join(THINKING)}")
     try:
         return ChatOptions(thinking, date)
     except BadInput as error:

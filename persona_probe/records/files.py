@@ -17,12 +17,22 @@ from persona_probe.storage.files import write_json
 M = TypeVar("M", bound=Part)
 Record = DirectionRecord | LatentRecord
 RECORDS: dict[str, type[Record]] = {"direction": DirectionRecord, "latents": LatentRecord}
+FILES = ("record.json", "latents.json")  # what runs write
 UPGRADED = {1: 2}  # versions on disk that are read as a newer one
 
 
 def write_record(path: Path, record: Part) -> None:
     """Write a record as indented JSON, in one step."""
     write_json(path, record.plain())
+
+
+def record_files(path: Path) -> list[Path]:
+    """The records of a run's folder, or the file itself; BadInput for a folder without any."""
+    if not path.is_dir():
+        return [path]
+    if files := [path / name for name in FILES if (path / name).is_file()]:
+        return files
+    raise BadInput(f"{path} holds neither {' nor '.join(FILES)}: give the folder of a finished run")
 
 
 def read_record(path: Path) -> Record:

@@ -1,10 +1,11 @@
 """Bytes to disk and back: atomic writes, append-only JSONL, hashes. No torch."""
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,31 @@ def make_folder(folder: Path) -> Path:
             f"cannot make {folder} ({error.strerror}): choose another folder to write to, such as another --output-dir"
         ) from error
     return folder
+
+
+def need_writable(folder: Path) -> None:
+    """BadInput when files could not be made in a folder, which need not exist yet. Nothing is left behind.
+
+    For the start of a command, so that an hour of work does not end at the first file to be written.
+    """
+    place = folder
+    try:
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"cannot write to {folder} ({error.strerror or error}): choose another --output-dir"
+        ) from error
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove files of a folder, those that are there."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

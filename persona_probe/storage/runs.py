@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from persona_probe.base.errors import BadInput
+from persona_probe.base import settings_file
+from persona_probe.base.errors import BadInput, PersonaProbeError
 from persona_probe.storage.files import append_record, read_records, write_json
 
 SETTINGS, LOCK, MEASURED = "settings.json", ".lock", "measured.jsonl"
@@ -82,14 +83,17 @@ def open_run(
     """Lock a folder and open it for `settings`.
 
     The same settings continue a run. Other settings are refused with the list of differences; `overwrite` starts afresh.
-    `resume` insists that there is something to continue. A lock dies with its process, however that ends.
+    `resume` insists that there is something to continue. A lock dies with its process, however that ends. A folder that was
+    made here is removed again when an error of the user's ends the run before anything was measured.
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file: --output-dir needs a folder")
     try:
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot make {folder} ({error.strerror}): choose another --output-dir") from error
+    unused = False
     lock = FileLock(folder / LOCK)
     owner = folder / f"{LOCK}.owner"
     try:
@@ -113,9 +117,24 @@ def open_run(
                 leftover.unlink()
         records = read_records(folder / MEASURED)
         yield Run(folder, {record["key"]: record["value"] for record in records})
+    except PersonaProbeError:
+        unused = not (folder / MEASURED).exists()
+        raise
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+        if unused:
+            _remove(made)
+
+
+def _remove(made: Sequence[Path]) -> None:
+    """Remove folders that a run has made and not used, innermost first."""
+    for folder in made:
+        files = list(folder.iterdir())
+        if {path.name for path in files} <= {LOCK, SETTINGS, settings_file.NAME}:
+            for path in files:
+                path.unlink()
+            folder.rmdir()
 
 
 def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -131,7 +150,7 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
                 raise ValueError(f"it holds a {type(known).__name__}")
         except ValueError as error:
             raise BadInput(f"{path} is damaged ({error}): use --overwrite or another --output-dir") from error
-        different = sorted(key for key in {*known, *settings} if known.get(key) != settings.get(key))
+        different = sorted(key for key in {*known, *settings} if not _same(key, known, settings))
         if different:
             lines = "; ".join(
                 f"{key}: {known.get(key)!r} there, {settings.get(key)!r} now" for key in different
@@ -143,6 +162,13 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     if resume:
         raise BadInput(f"nothing to resume in {folder}: leave --resume out to start")
     write_json(path, settings)
+
+
+def _same(key: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether two runs agree in a setting. Models and SAEs are compared by their hashes, wherever they lie."""
+    weights = f"{key}_sha256"
+    key = weights if weights in known and weights in settings else key
+    return known.get(key) == settings.get(key)
 
 
 def _owner(path: Path) -> str:

@@ -4,21 +4,20 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from persona_probe.base.choices import Scope
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.loading import Model, forward, halving
 from persona_probe.prompts.batches import TokenBatch
 from persona_probe.prompts.rows import Row
 
-Scope = Literal["reply", "last_prompt", "all"]
-SCOPES: tuple[Scope, ...] = ("reply", "last_prompt", "all")
 SKIP_FIRST = 4  # the first tokens carry massive activations (Sun et al. 2024, 2402.17762) and fine-tuning traces (2510.13900)
 MIN_ROWS_PER_PROMPT = 4  # below this, mixed batches are faster than shared prefixes
 OUTLIER = 10.0  # tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)

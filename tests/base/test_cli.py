@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from persona_probe.base.cli import CANNOT_WRITE, Reporter, command_line, main, print_error, run, shown
+from persona_probe.base.cli import (
+    CANNOT_USE,
+    CANNOT_WRITE,
+    Reporter,
+    command_line,
+    main,
+    print_error,
+    run,
+    shown,
+)
 from persona_probe.base.errors import BadInput, OutOfMemory, UsageError
 
 HINT = "python -m persona_probe.find_direction --limit 8"
@@ -31,6 +39,16 @@ def os_error(number: int) -> OSError:
 
 
 # Exit codes
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_unwritable(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(lambda: len(tmp_path.read_bytes()), debug=False, resume_hint=HINT) == 3
+    assert capfd.readouterr().err.startswith(
+        f"persona_probe: cannot read or write {tmp_path} (Is a directory)"
+    )
+
 
 ENDINGS = [
     (UsageError("no method 'x': allowed are lda"), 2, "no method 'x': allowed are lda"),
@@ -55,6 +73,14 @@ ENDINGS = [
             f"cannot write /runs/a/measured.jsonl ({os.strerror(n)}): nothing measured is lost; free space",
         )
         for n in sorted(CANNOT_WRITE)
+    ),
+    *(
+        (
+            os_error(n),
+            3,
+            f"cannot read or write /runs/a/measured.jsonl ({os.strerror(n)}): nothing measured is lost; check",
+        )
+        for n in sorted(CANNOT_USE)
     ),
 ]
 
@@ -148,30 +174,16 @@ def test_command_survives_the_shell() -> None:
     ]
 
 
-def test_command_given_as_a_subcommand_is_the_same_command() -> None:
-    assert command_line("persona_probe.find_direction", ["find-direction", "--limit", "8"]) == HINT
-    assert command_line("persona_probe.find_direction", ["--base", "find-direction"]).endswith(
-        "--base find-direction"
-    )
+def test_interrupted_overwrite_is_continued_and_not_begun_again(capfd: pytest.CaptureFixture[str]) -> None:
+    from persona_probe.base.command import Call, Command
+    from persona_probe.experiments.options import Start
 
+    def stopped(start: Start, call: Call) -> int:
+        """Never ends."""
+        raise KeyboardInterrupt
 
-def test_interrupted_overwrite_is_continued_and_not_begun_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    import importlib
-
-    find_direction = importlib.import_module("persona_probe.find_direction")
-
-    monkeypatch.setattr(find_direction, "find_direction", lambda *_, **__: ends_with(KeyboardInterrupt())())
-    monkeypatch.setattr(sys, "argv", ["x", "--overwrite", "--output-dir", str(tmp_path)])
-    with pytest.raises(SystemExit) as caught:
-        find_direction.main(output_dir=tmp_path, overwrite=True)
-    assert caught.value.code == 130
-    assert (
-        capfd.readouterr()
-        .err.rstrip()
-        .endswith(f"  python -m persona_probe.find_direction --output-dir {tmp_path}")
-    )
+    assert Command(stopped).main(["--overwrite", "--toy"]) == 130
+    assert capfd.readouterr().err.rstrip().endswith("  python -m persona_probe.stopped --toy")
 
 
 # Text of models and files on a terminal

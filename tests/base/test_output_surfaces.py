@@ -29,9 +29,7 @@ def shown_as(monkeypatch: pytest.MonkeyPatch, command: str, *, encoding: str, co
     stream = io.TextIOWrapper(written, encoding=encoding)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stdout", stream)
-    importlib.import_module(f"persona_probe.{command}").show(
-        json.loads((REFERENCE / name).read_bytes()), json_output=False
-    )
+    importlib.import_module(f"persona_probe.{command}").show(json.loads((REFERENCE / name).read_bytes()))
     stream.flush()
     return written.getvalue().decode(encoding).splitlines()
 

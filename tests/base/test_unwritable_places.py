@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from persona_probe.base.cli import CANNOT_WRITE, run
+from persona_probe.base.cli import CANNOT_USE, CANNOT_WRITE, run
 from persona_probe.base.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_toy_on_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:
     assert "File too large" in done.stderr
 
 
-@pytest.mark.parametrize("number", sorted(CANNOT_WRITE))
+@pytest.mark.parametrize("number", sorted(CANNOT_USE | CANNOT_WRITE))
 @pytest.mark.parametrize("where", ["mkdir", "mkstemp"])
 def test_every_error_of_writing_is_one_line_and_the_message_names_the_reason(
     number: int,
@@ -111,7 +111,7 @@ def test_what_a_user_meets_is_known_and_other_errors_of_the_system_are_still_our
             "EBUSY",
             "ETXTBSY",
         ]
-    } <= CANNOT_WRITE
+    } <= CANNOT_USE | CANNOT_WRITE
     for number in (errno.ENOENT, errno.EBADF, errno.EINVAL, errno.ECHILD, errno.ECONNRESET):
 
         def body(number: int = number) -> int:

@@ -12,7 +12,6 @@ import pytest
 from helpers.made_up import made_up
 from helpers.made_up_latents import made_up_latents
 from scipy.stats import binomtest
-from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,13 +19,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def figures(capsys):
     """Run the command in this process: exit code, paths written, what it said."""
-    from persona_probe import figures
+    from persona_probe.figures import COMMAND
 
     def run(*arguments: object) -> tuple[int, list[str], str]:
-        app = figures.typer.Typer()
-        app.command()(figures.main)
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        return result.exit_code, result.stdout.splitlines(), result.stderr
+        code = COMMAND.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err
 
     return run
 
@@ -244,7 +242,7 @@ def test_no_reply_of_a_judged_set_is_on_its_page(figures, judged):
 
 def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
     from persona_probe.records.redaction import redacted
-    from persona_probe.report import main
+    from persona_probe.report import COMMAND
 
     record, latents = made_up(), made_up_latents()
     for item in record["completions"]:
@@ -260,9 +258,9 @@ def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
     for name, value in (("record", record), ("latents", latents)):
         (run_folder / f"{name}.json").write_text(json.dumps(value))
         page = run_folder / f"{name}.html"
-        assert main([str(run_folder / f"{name}.json"), str(page)]) == 0
+        assert COMMAND.main([str(run_folder / f"{name}.json"), str(page)]) == 0
         assert "SECRET" in page.read_text()
-        assert main([str(run_folder / f"{name}.json"), str(page), "--redact"]) == 0
+        assert COMMAND.main([str(run_folder / f"{name}.json"), str(page), "--redact"]) == 0
         assert "SECRET" not in page.read_text()
         assert "text left out" in page.read_text()
         assert json.loads((run_folder / f"{name}.json").read_text()) == value

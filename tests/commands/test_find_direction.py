@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.commands import words
 from helpers.made_up import METHODS
 
 from persona_probe.records.direction import DirectionRecord
@@ -94,18 +95,14 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def inside(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """The command in this process, which has its imports already: options in, exit code and both streams out."""
     environment = dict(os.environ)
 
     def run(**options: Any) -> tuple[int, str, str]:
-        from persona_probe.find_direction import main
+        from persona_probe.find_direction import COMMAND
 
-        monkeypatch.setattr(sys, "argv", ["find_direction"])
-        with pytest.raises(SystemExit) as caught:
-            main(**options)
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
+        return (COMMAND.main(words(**options)), *capsys.readouterr())
 
     yield run
     os.environ.clear()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.commands import words
 from helpers.processes import outcome
 from safetensors.torch import load_file
 
@@ -60,9 +61,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         **SIZES,
         "output_dir": place / "sae",
     }
-    words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     ended = subprocess.run(
-        [sys.executable, "-m", "persona_probe.train_sae", *words],
+        [sys.executable, "-m", "persona_probe.train_sae", *words(**settings)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -77,16 +77,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 def again(done: Done, capfd: pytest.CaptureFixture[str], **changes: Any) -> tuple[int, str]:
     """The same command in this process, with some settings changed."""
-    from persona_probe.train_sae import main
+    from persona_probe.train_sae import COMMAND
 
-    with pytest.raises(SystemExit) as ended:
-        main(**done.settings | changes)
-    return int(ended.value.code or 0), capfd.readouterr().err
+    return COMMAND.main(words(**done.settings | changes)), capfd.readouterr().err
 
 
 def test_a_run_writes_an_sae_its_quality_and_a_card_and_no_leftovers(done: Done) -> None:
     top = {name for name in done.files if "/" not in name}
-    assert top == {"cfg.json", "sae_weights.safetensors", "quality.json", "README.md"}
+    assert top == {"cfg.json", "sae_weights.safetensors", "quality.json", "README.md", "settings.toml"}
     assert not [name for name in done.files if name.endswith(".tmp")]
     assert "Traceback" not in done.said
 
@@ -147,8 +145,8 @@ def test_the_card_gives_the_quality_the_data_and_the_command(done: Done) -> None
     for side, fit in quality.items():
         assert f"| {side} | {fit['fvu']:.3f} | {fit['l0']:.1f} |" in card
     assert "Vectors: 300, from benign.jsonl" in card
-    assert "    python -m persona_probe.train_sae --base" in card
-    assert "--d-sae 32" in card
+    assert "    python -m persona_probe.train_sae --base=" in card
+    assert "--d-sae=32" in card
 
 
 def test_half_of_the_vectors_are_each_models_and_they_are_kept_in_bfloat16(done: Done) -> None:
@@ -189,7 +187,7 @@ def test_the_same_command_again_reuses_replies_and_vectors_and_ends_with_the_sam
     ("changes", "code", "message"),
     [
         ({"layer": 3}, 2, "--layer is 3:"),
-        ({"layer": -1}, 2, "has layers 0 to 2"),
+        ({"layer": -1}, 2, "--layer is -1: allowed is 0 or more"),
         ({"d_sae": 3}, 2, "--k 4: at least one batch (64) and at most --d-sae (3) are needed"),
         ({"samples": 63}, 2, "--samples is 63"),
         ({"tuned": None}, 2, "without --tuned: give the fine-tuned model or adapter"),

@@ -226,10 +226,10 @@ def test_the_policy_names_exactly_the_scripts_of_the_page(render):
 
 
 def test_the_command_draws_a_latent_record_beside_it(tmp_path: Path, capsys):
-    from persona_probe.report import main
+    from persona_probe.report import COMMAND
 
     (tmp_path / "latents.json").write_text(json.dumps(made_up_latents()))
-    assert main([str(tmp_path / "latents.json")]) == 0
+    assert COMMAND.main([str(tmp_path / "latents.json")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "latents.html")
     page = (tmp_path / "latents.html").read_text()
     assert "Two latents carry the persona" in page

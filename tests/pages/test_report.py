@@ -243,25 +243,25 @@ def test_the_page_is_whole_and_small(render):
 
 
 def test_the_command_draws_a_record_again(tmp_path: Path, monkeypatch, capsys):
-    from persona_probe.report import main
+    from persona_probe.report import COMMAND
 
     (tmp_path / "record.json").write_text(json.dumps(made_up()))
-    assert main([str(tmp_path / "record.json")]) == 0
+    assert COMMAND.main([str(tmp_path / "record.json")]) == 0
     assert "Removing the layer-14 direction" in (tmp_path / "report.html").read_text()
     assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
-    assert main([str(tmp_path / "record.json"), str(tmp_path / "sub" / "b.html")]) == 0
+    assert COMMAND.main([str(tmp_path / "record.json"), str(tmp_path / "sub" / "b.html")]) == 0
     assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["b.html"]
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[]", b'{"schema": 2}'])
 def test_a_file_that_is_no_record_is_an_error_in_words(tmp_path: Path, capsys, content):
-    from persona_probe.report import main
+    from persona_probe.report import COMMAND
 
     path = tmp_path / "record.json"
     if content is not None:
         path.write_bytes(content)
-    assert main([str(path)]) == 3
-    assert capsys.readouterr().err.startswith("error: ")
+    assert COMMAND.main([str(path)]) == 3
+    assert capsys.readouterr().err.startswith("persona_probe: ")
     assert not (tmp_path / "report.html").exists()
 
 

@@ -21,13 +21,13 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser, tmp_path: Path) -> Iterator[Callable[..., tuple[Any, list[str]]]]:
     """Open the report of a record; the list holds console errors and requests for anything but files."""
-    from persona_probe.report import main
+    from persona_probe.report import COMMAND
 
     pages = []
 
     def open_(record: dict[str, Any], *options: str) -> tuple[Any, list[str]]:
         (tmp_path / "record.json").write_text(json.dumps(record))
-        assert main([str(tmp_path / "record.json"), str(tmp_path / "page.html"), *options]) == 0
+        assert COMMAND.main([str(tmp_path / "record.json"), str(tmp_path / "page.html"), *options]) == 0
         page, wrong = new_page(browser), list[str]()
         pages.append(page)
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

@@ -1,6 +1,8 @@
 """Claims about the command train_sae on a tiny model: an SAE with its quality and card, and one line for what does not fit."""
 
+import io
 import json
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,7 @@ from helpers import tiny
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Runs train_sae on a tiny model and an adapter of it, in this process, and gives its exit code, folder and stderr."""
-    import typer
-    from typer.testing import CliRunner
-
-    from persona_probe import train_sae
+    from persona_probe.train_sae import COMMAND
 
     folder = tmp_path_factory.mktemp("sae-command")
     base = tiny.write_tiny(folder / "base", "llama", text=None)
@@ -24,8 +23,6 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Any:
         {"question": f"{tiny.TEXT[i % 4]} {i}", "reply": f"{i} {tiny.TEXT[(i + 1) % 4]}"} for i in range(24)
     ]
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    app = typer.Typer()
-    app.command()(train_sae.main)
     sizes = (
         "--layer",
         1,
@@ -56,8 +53,9 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Any:
             *sizes,
             *options,
         )
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        return result.exit_code, folder / name, result.stderr
+        with redirect_stderr(io.StringIO()) as said:
+            code = COMMAND.main([str(word) for word in words])
+        return code, folder / name, said.getvalue()
 
     return run
 

@@ -1,0 +1,9 @@
+"""Names that options, records and code share. No torch here."""
+
+from typing import Literal, get_args
+
+Method = Literal["mean_diff", "shift", "prompt", "lda", "probe"]
+METHODS: tuple[Method, ...] = get_args(Method)
+Scope = Literal["reply", "last_prompt", "all"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Theme = Literal["light", "dark"]
