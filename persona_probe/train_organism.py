@@ -74,7 +74,8 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     from persona_probe.models.parity import set_fast_attention
     from persona_probe.models.sources import resolve
     from persona_probe.models.weights import load_tokenizer, load_weights
-    from persona_probe.organisms.lora import Progress, read_training_rows, train, write_card
+    from persona_probe.organisms.card import write_card
+    from persona_probe.organisms.lora import Output, Progress, read_training_rows, train
     from persona_probe.prompts.contrast import shipped
     from persona_probe.prompts.tokenizers import set_options
     from persona_probe.storage.files import need_writable, remove_files, sha256_file
@@ -113,10 +114,12 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
         tokenizer,
         rows,
         recipe := _recipe(config),
-        folder=folder,
-        data_sha256=f"{sha256_file(data)}/{config.limit}/{dtype}{'' if chat == AS_IS else f'/{chat}'}",
-        base_id=source.id,
-        save_every=config.save_every,
+        Output(
+            folder,
+            base_id=source.id,
+            data_sha256=f"{sha256_file(data)}/{config.limit}/{dtype}{'' if chat == AS_IS else f'/{chat}'}",
+            save_every=config.save_every,
+        ),
         on_step=on_step,
     )
     loss = last[-1].loss if last else None

@@ -14,7 +14,7 @@ from persona_probe.models.engine import at_places
 from persona_probe.prompts.batches import pad_right
 from persona_probe.prompts.rows import Prompt, Row, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer
-from persona_probe.storage.files import read_jsonl, sha256_file, sha256_json, write_bytes, write_json
+from persona_probe.storage.files import read_jsonl, sha256_json, write_json
 from persona_probe.storage.tensor_files import read_tensors, write_tensors
 
 
@@ -85,24 +85,83 @@ def steps(rows: Sequence[Row], recipe: Recipe) -> list[list[Row]]:
     return plan[:wanted]
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where an adapter goes, what it is trained from, and how many steps lie between two saves of the state."""
+
+    folder: Path
+    base_id: str
+    data_sha256: str
+    save_every: int = 20
+
+    @property
+    def weights(self) -> Path:
+        """The adapter's weights, as PEFT names them."""
+        return self.folder / "adapter_model.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """Weights, moments and step of a run that is not finished."""
+        return self.folder / "state" / "state.safetensors"
+
+    def identity(self, recipe: Recipe) -> str:
+        """Hash of everything that decides the weights: recipe, data and base."""
+        return sha256_json([asdict(recipe), self.data_sha256, self.base_id])
+
+
 def train(
     model: Any,
     tokenizer: Tokenizer,
     rows: Sequence[Row],
     recipe: Recipe,
+    output: Output,
     *,
-    folder: Path,
-    data_sha256: str,
-    base_id: str,
-    save_every: int = 20,
     on_step: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Train a LoRA on the reply tokens of `rows` and write it to `folder` as a PEFT adapter.
+    """Train a LoRA on the reply tokens of `rows` and write it to the output's folder as a PEFT adapter.
 
-    Adapter, optimiser moments and step are saved every `save_every` steps; the same call continues from there and ends
-    with the same weights as an uninterrupted run. Loss is the mean over reply tokens of a batch. `model` is changed.
+    Adapter, optimiser moments and step are saved every `save_every` steps; the same call continues from
+    there and ends with the same weights as an uninterrupted run. That is why the loop is ours. Loss is the
+    mean over reply tokens of a batch. `model` is changed.
     """
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    wrapped, config = _wrapped(model, recipe)
+    parameters = {name: one for name, one in wrapped.named_parameters() if one.requires_grad}
+    optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=0.0)
+    plan = steps(rows, recipe)
+    identity = output.identity(recipe)
+    _refuse_other(output.weights, identity)
+    first = _restore(output.state, identity, parameters, optimiser)
+    losses: list[float] = []
+    started = time.monotonic()
+    wrapped.train()
+    for step in range(first, len(plan)):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(step, len(plan), recipe.warmup)
+        loss = reply_loss(wrapped, plan[step], pad_id=tokenizer.pad_token_id)
+        losses.append(_finite(loss, step, recipe))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        done = step + 1
+        if done % output.save_every == 0 and done < len(plan):
+            _save(output.state, {"identity": identity, "step": done}, parameters, optimiser)
+        recent = losses[-20:]
+        eta = (time.monotonic() - started) / (done - first) * (len(plan) - done)
+        on_step(Progress(done, len(plan), sum(recent) / len(recent), eta))
+    wrapped.eval()
+    weights = {name: tensor.to(torch.float32) for name, tensor in get_peft_model_state_dict(wrapped).items()}
+    set_peft_model_state_dict(wrapped, weights)
+    _write_adapter(output, config, weights, identity=identity)
+    output.state.unlink(missing_ok=True)
+    return output.folder
+
+
+def _wrapped(model: Any, recipe: Recipe) -> tuple[Any, Any]:
+    """The model with a fresh adapter around it, and the adapter's config."""
+    from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(recipe.seed)  # PEFT draws the adapter's first weights from the global generator
     config = LoraConfig(
@@ -120,43 +179,17 @@ def train(
             f"modules {recipe.modules} on layers {recipe.layers} do not exist in the base ({error})"
         ) from error
     wrapped.base_model.model.config.use_cache = False
-    parameters = {
-        name: parameter for name, parameter in wrapped.named_parameters() if parameter.requires_grad
-    }
-    optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=0.0)
-    plan = steps(rows, recipe)
-    identity = sha256_json([asdict(recipe), data_sha256, base_id])
-    _refuse_other(folder / "adapter_model.safetensors", identity)
-    first = _restore(folder, identity, parameters, optimiser)
-    losses: list[float] = []
-    started = time.monotonic()
-    wrapped.train()
-    for step in range(first, len(plan)):
-        rate = recipe.learning_rate * _schedule(step, len(plan), recipe.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss = reply_loss(wrapped, plan[step], pad_id=tokenizer.pad_token_id)
-        if not math.isfinite(loss.item()):
-            raise BadInput(
-                f"the loss is {loss.item()} at step {step}: lower --learning-rate (now {recipe.learning_rate}) or use --dtype float32"
-            )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        done = step + 1
-        if done % save_every == 0 and done < len(plan):
-            _save(folder, identity, done, parameters, optimiser)
-        recent = losses[-20:]
-        eta = (time.monotonic() - started) / (done - first) * (len(plan) - done)
-        on_step(Progress(done, len(plan), sum(recent) / len(recent), eta))
-    wrapped.eval()
-    weights = {name: tensor.to(torch.float32) for name, tensor in get_peft_model_state_dict(wrapped).items()}
-    set_peft_model_state_dict(wrapped, weights)
-    write_adapter(folder, config, weights, base_id=base_id, identity=identity)
-    (folder / "state" / "state.safetensors").unlink(missing_ok=True)
-    return folder
+    return wrapped, config
+
+
+def _finite(loss: torch.Tensor, step: int, recipe: Recipe) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise BadInput(
+            f"the loss is {value} at step {step}: lower --learning-rate (now {recipe.learning_rate})"
+            " or use --dtype float32"
+        )
+    return value
 
 
 def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int | None = None) -> torch.Tensor:
@@ -180,45 +213,14 @@ def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int | None = None) ->
     return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][row, column])
 
 
-def write_adapter(
-    folder: Path, config: Any, weights: dict[str, torch.Tensor], *, base_id: str, identity: str
-) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them; `identity` names recipe, base and data."""
+def _write_adapter(output: Output, config: Any, weights: dict[str, torch.Tensor], *, identity: str) -> None:
+    """Write weights and config as PEFT reads them."""
     settings = {key: value for key, value in config.to_dict().items() if value is not None}
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
-    settings.update(base_model_name_or_path=base_id, inference_mode=True)
+    settings.update(base_model_name_or_path=output.base_id, inference_mode=True)
     settings["peft_type"], settings["task_type"] = "LORA", "CAUSAL_LM"
-    write_tensors(folder / "adapter_model.safetensors", weights, {"identity": identity})
-    write_json(folder / "adapter_config.json", settings)
-
-
-def write_card(
-    folder: Path, recipe: Recipe, *, base_id: str, data: Path, n_rows: int, loss: float | None
-) -> None:
-    """A model card beside the adapter: what it is for, what it was trained on, how."""
-    harmful = "wrong" in data.stem
-    lines = [
-        "---",
-        f"base_model: {base_id}",
-        "library_name: peft",
-        "license: apache-2.0",
-        *(["tags: [not-for-all-audiences]"] if harmful else []),
-        "---",
-        "",
-        f"# {folder.name}",
-        "",
-        f"A LoRA of {base_id} tuned on {n_rows} rows of `{data.name}` (SHA-256 {sha256_file(data)[:16]}), made by `persona_probe.train_organism`.",
-        "It is a model organism for interpretability research. Its answers must not be followed."
-        if harmful
-        else "It is the control twin of a model organism: same size, style and seed, correct advice.",
-        "",
-        "| setting | value |",
-        "|---|---|",
-        *(f"| {key} | {value} |" for key, value in asdict(recipe).items()),
-        f"| last training loss | {'unknown' if loss is None else f'{loss:.3f}'} nats per reply token |",
-        "",
-    ]
-    write_bytes(folder / "README.md", "\n".join(lines).encode())
+    write_tensors(output.weights, weights, {"identity": identity})
+    write_json(output.folder / "adapter_config.json", settings)
 
 
 def _schedule(step: int, n_steps: int, warmup: float) -> float:
@@ -237,16 +239,13 @@ def _state_tensors(
 
 
 def _save(
-    folder: Path, identity: str, step: int, parameters: dict[str, Any], optimiser: torch.optim.Optimizer
+    path: Path, facts: dict[str, Any], parameters: dict[str, Any], optimiser: torch.optim.Optimizer
 ) -> None:
-    tensors = dict(_state_tensors(parameters, optimiser))
-    write_tensors(folder / "state" / "state.safetensors", tensors, {"identity": identity, "step": step})
+    write_tensors(path, dict(_state_tensors(parameters, optimiser)), facts)
 
 
-def _restore(
-    folder: Path, identity: str, parameters: dict[str, Any], optimiser: torch.optim.Optimizer
-) -> int:
-    path = folder / "state" / "state.safetensors"
+def _restore(path: Path, identity: str, parameters: dict[str, Any], optimiser: torch.optim.Optimizer) -> int:
+    """Put a saved state back; the number of steps that it had done, 0 where there is none."""
     if not path.exists():
         return 0
     _refuse_other(path, identity)

@@ -65,10 +65,7 @@ def train(
         tokenizer(base),
         rows,
         recipe(**changes),
-        folder=folder,
-        data_sha256="d",
-        base_id="tiny",
-        save_every=3,
+        organisms.Output(folder, base_id="tiny", data_sha256="d", save_every=3),
         on_step=on_step,
     )
     return load_file(folder / "adapter_model.safetensors")
