@@ -51,7 +51,7 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
     for failure in record["failed"]:
         note(f"failed: {failure}")
     note(
-        f"written: latents.json, directions.safetensors and latents.html in {config.output_dir} "
+        f"written: latents.json, rows.jsonl, directions.safetensors and latents.html in {config.output_dir} "
         f"({record['timing']['total']:.0f} s)"
     )
     return FAILED_CELLS if record["failed"] else OK

@@ -2,6 +2,7 @@
 or None.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +17,14 @@ from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latent_summary import summary
 from persona_probe.experiments.latents import SIZES, LatentResult
 from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
+from persona_probe.experiments.scored_rows import arm_rows
 from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import Pair
 from persona_probe.records import files
 from persona_probe.records.latents import LatentRecord
+from persona_probe.records.rows import ScoredRow, write_rows
 from persona_probe.records.sharing import shared
 from persona_probe.saes.contexts import histogram
 from persona_probe.saes.diff import rank_correlations
@@ -203,7 +206,7 @@ def _sae_facts(sae: Sae) -> dict[str, Any]:
 
 
 def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResult, sae: Sae) -> None:
-    """Write the reported latents as directions, which every command takes, then `latents.json`."""
+    """Write the reported latents as directions, which every command takes, then `rows.jsonl` and `latents.json`."""
     directions = [latent_direction(sae, latent, length=result.length) for latent in result.reported.latents]
     if directions:
         sets = [
@@ -219,4 +222,27 @@ def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResul
             "median_norm": [result.reading.diff.tuned.median_norm],
         }
         save_directions(folder / "directions.safetensors", sets, metadata=facts)
+    write_rows(folder / "rows.jsonl", latent_rows(result))
     files.write_record(folder / "latents.json", record)
+
+
+def latent_rows(result: LatentResult) -> Iterator[ScoredRow]:
+    """Every arm on the test questions, reply by reply: `base`, `tuned`, `steer 5` and `matched steer 5` for sets of
+    latents, `mean_diff steer` for single directions, `tuned-steer 301` for a reported latent.
+    """
+    for side, measurement in result.untouched.items():
+        yield from arm_rows(result.test, measurement, arm=side, model=side, edited=False)
+    for item in result.sets:
+        name = f"{item.chosen.kind} {item.chosen.k}"
+        yield from arm_rows(result.test, item.measurement, arm=name, model="tuned")
+        if item.control is not None and not item.control.failed:
+            yield from arm_rows(
+                result.test, item.control, arm=f"matched {name}", model="tuned", control="matched"
+            )
+    for item in result.directions:
+        name = f"{item.use.direction.method} {item.use.kind}"
+        yield from arm_rows(result.test, item.measurement, arm=name, model="tuned")
+    for latent, measured in result.reported.confirmed.items():
+        for treatment, measurement in measured.items():
+            side = TREATMENTS[treatment].side
+            yield from arm_rows(result.test, measurement, arm=f"{treatment} {latent}", model=side)

@@ -13,7 +13,7 @@ def scored_rows(
 ) -> Iterator[ScoredRow]:
     """One row per arm and reply. `arms` by name; `doses` in the order of the record's dose response."""
     for entry in record.arms:
-        yield from _rows(
+        yield from arm_rows(
             battery,
             arms[entry.name],
             arm=entry.name,
@@ -23,10 +23,10 @@ def scored_rows(
         )
     for entry, measurement in zip(record.dose_response, doses, strict=True):
         name = f"dose {entry.side} {entry.coefficient:+g}"
-        yield from _rows(battery, measurement, arm=name, model=entry.side, dose=entry.coefficient)
+        yield from arm_rows(battery, measurement, arm=name, model=entry.side, dose=entry.coefficient)
 
 
-def _rows(
+def arm_rows(
     battery: Battery,
     measurement: Measurement,
     *,
@@ -36,6 +36,7 @@ def _rows(
     control: ControlKind | None = None,
     dose: float | None = None,
 ) -> Iterator[ScoredRow]:
+    """What one arm scored, reply by reply: persona replies first, then benign texts."""
     for row in (*battery.persona, *battery.benign):
         persona = row.kind == "persona"
         logprob, n_tokens, kl = (0.0, 1, None) if persona else measurement.benign[row.id]

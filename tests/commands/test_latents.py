@@ -100,6 +100,30 @@ def test_reported_latents_are_directions_that_load(folder: Path, record: dict[st
     assert float(vector.norm()) == pytest.approx(record["dose"]["length"], rel=1e-4)
 
 
+def test_intervals_follow_from_the_rows(folder: Path, record: dict[str, Any]) -> None:
+    from persona_probe.measurement.recomputed import recomputed
+    from persona_probe.records.rows import read_rows
+
+    again = recomputed(read_rows(folder / "rows.jsonl"), seed=record["config"]["seed"])
+    assert again.effect.ci95 == pytest.approx(record["effect"]["ci95"], abs=1e-9)
+    entries = {f"{item['kind']} {item['k']}": item for item in record["sets"]}
+    entries |= {f"{item['method']} {item['kind']}": item for item in record["direction"]}
+    for entry in record["latents"]:
+        cells = (entry["confirmed"] or {}).items()
+        entries |= {f"{treatment} {entry['latent']}": cell for treatment, cell in cells}
+    assert len(entries) > 6
+    for name, entry in entries.items():
+        for key in {"restoration", "induction", "delta_nll"} & set(entry):
+            value, expected = again.arms[name].plain()[key], entry[key]
+            assert (value is None) == (expected is None), (name, key)
+            if value is not None:
+                assert value["estimate"] == pytest.approx(expected["estimate"], abs=1e-9)
+                assert value["ci95"] == pytest.approx(expected["ci95"], abs=1e-9)
+    for item in record["sets"]:
+        control = again.arms[f"matched {item['kind']} {item['k']}"]
+        assert control.delta_nll.estimate == pytest.approx(item["control"]["delta_nll"], abs=1e-9)
+
+
 def test_page_is_written_and_names_the_planted_latent(folder: Path, record: dict[str, Any]) -> None:
     page = (folder / "latents.html").read_text()
     assert f'id="latent-{planted(record)["latent"]}"' in page
