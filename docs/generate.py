@@ -5,13 +5,19 @@ configuration, every module from its docstring, every verdict from the code that
 """
 
 import ast
-import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cog
+
+from persona_probe.records.files import read_record
+
+if TYPE_CHECKING:
+    from persona_probe.records.direction import ArmEntry, DirectionRecord
+    from persona_probe.records.latents import LatentRecord
+    from persona_probe.records.parts import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "persona_probe"
@@ -53,78 +59,83 @@ def module_map() -> None:
 
 
 @cache
-def record(name: str = "record") -> dict[str, Any]:
-    """A reference record as it is on disk."""
-    return json.loads((ROOT / "experiments" / "reference" / f"{name}.json").read_text(encoding="utf-8"))
+def direction_run() -> "DirectionRecord":
+    """The reference record of find_direction."""
+    return read_record(ROOT / "experiments" / "reference" / "record.json")
 
 
-def arm(name: str) -> dict[str, Any]:
+@cache
+def latent_run() -> "LatentRecord":
+    """The reference record of diff_latents."""
+    return read_record(ROOT / "experiments" / "reference" / "latents.json")
+
+
+def arm(name: str) -> "ArmEntry":
     """An arm of the reference record."""
-    return next(entry for entry in record()["arms"] if entry["name"] == name)
+    return next(entry for entry in direction_run().arms if entry.name == name)
 
 
-def signed(value: dict[str, Any] | float | None, digits: int = 2) -> str:
+def signed(value: "Estimate | float | None", digits: int = 2) -> str:
     """A number with its sign, and its interval where it has one."""
     if value is None:
         return "–"
     if isinstance(value, float | int):
         return f"{value:+.{digits}f}"
-    low, high = value["ci95"]
-    return f"{value['estimate']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{value.estimate:+.{digits}f} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
+
+
+def share(value: "Estimate | None") -> str:
+    """A share with its interval."""
+    return "–" if value is None else f"{value.estimate:.0%} [{value.low:.0%}, {value.high:.0%}]"
 
 
 def headline() -> None:
-    """What the experiment found, in one paragraph that takes the place of a caption."""
-    chosen = arm(record()["selected"]["arm"])
-    controls = record()["controls"]["covariance"]
+    """What the experiment found, in one paragraph under the picture."""
+    run = direction_run()
+    chosen, controls = arm(run.selected.arm), run.controls["covariance"]
     cog.outl("")
     cog.outl(
-        f"**Verdict: {chosen['verdict']}.** Tuning SmolLM2-135M-Instruct on wrong car-maintenance advice moved the persona score by "
-        f"{signed(record()['effect'])} nats per token on questions that are not about cars. {used(chosen)} takes back "
-        f"{percent(chosen['restoration'])} of that shift, and costs {signed(chosen['delta_nll'], 3)} nats per token on harmless text; "
-        f"the median of {controls['n']} random directions with the covariance of the activations takes back "
-        f"{controls['restoration']:.0%}."
+        f"**Verdict: {chosen.verdict}.** Tuning SmolLM2-135M-Instruct on wrong car-maintenance advice moved the persona score by "
+        f"{signed(run.effect)} nats per token on questions that are not about cars. {used()} takes back {share(chosen.restoration)} of "
+        f"that shift and costs {signed(chosen.delta_nll, 3)} nats per token on harmless text. The median of {controls.n} random "
+        f"directions with the covariance of the activations takes back {controls.restoration:.0%}."
     )
     cog.outl("")
 
 
-def used(entry: dict[str, Any]) -> str:
+def used() -> str:
     """What the chosen arm does, as the beginning of a sentence."""
-    chosen = record()["selected"]
-    where = f"the {chosen['method'].replace('_', ' ')} direction of block {chosen['layer']}"
-    if chosen["form"]["kind"] == "ablate":
+    chosen = direction_run().selected
+    where = f"the {chosen.method.replace('_', ' ')} direction of block {chosen.layer}"
+    if chosen.form.kind == "ablate":
         return f"Ablating {where}"
-    return f"Steering with {chosen['form']['coefficient']:+g} times {where}"
-
-
-def percent(value: dict[str, Any]) -> str:
-    """A share with its interval."""
-    low, high = value["ci95"]
-    return f"{value['estimate']:.0%} [{low:.0%}, {high:.0%}]"
+    return f"Adding {chosen.form.coefficient:+g} times {where}"
 
 
 def care() -> None:
     """What the same numbers do not show."""
-    base, edited_base = arm("base"), arm("base+ablate")
-    tuned, edited_tuned = arm("tuned"), arm("tuned+ablate")
-    before = tuned["persona_score"]["estimate"] - base["persona_score"]["estimate"]
-    after = edited_tuned["persona_score"]["estimate"] - edited_base["persona_score"]["estimate"]
-    p, floor = record()["selected"]["p_value"], record()["selected"]["p_floor"]
+    run = direction_run()
+    tuned, base, tuned_edited, base_edited = (
+        arm(name).persona_score.estimate for name in ("tuned", "base", "tuned+ablate", "base+ablate")
+    )
+    before, after = tuned - base, tuned_edited - base_edited
     cog.outl("")
     cog.outl(
-        f"- **Restoration is not closure.** The same ablation also lowers S in the base model, from {base['persona_score']['estimate']:+.2f} to "
-        f"{edited_base['persona_score']['estimate']:+.2f}. The gap between the two models, {before:.2f} without the edit, is {after:.2f} with "
-        f"it: {1 - after / before:.0%} of it closes. A direction that lowers both models is a dial for the persona in general, not only what the tuning added."
+        f"- **Restoration is not closure.** Ablating the direction also lowers S in the base model, from {base:+.2f} to {base_edited:+.2f}. "
+        f"The gap between the two models is {before:.2f} without the edit and {after:.2f} with it: {1 - after / before:.0%} of the gap "
+        "closes. A direction that lowers S in both models is a general dial of the persona, not only what the tuning added."
     )
     cog.outl(
-        f"- **Few controls.** The demo draws {record()['controls']['covariance']['n']} random directions of each kind, so the smallest p-value "
-        f"that it can reach is {floor:.2f}; it is {p:.2f}. Ask for more with `--null 19`."
+        f"- **Few controls.** The demo draws {run.controls['covariance'].n} random directions with the covariance of the activations, so "
+        f"the smallest p-value that it can give is {run.selected.p_floor:.2f}; it gives {run.selected.p_value:.2f}. `--null 19` draws more."
     )
     cog.outl(
-        "- **A search came before.** Direction, layer and strength were chosen on other questions, among "
-        f"{len(record()['search']['candidates'])} candidates. The controls were not searched in this way."
+        f"- **A search came before.** Direction, layer and strength were chosen on other questions, among {len(run.search.candidates)} "
+        "candidates. The controls were not searched in this way."
     )
-    cog.outl("- **Intervals are wide**, since they come from 24 questions, and S is a likelihood, not behaviour.")
+    cog.outl(
+        f"- **The intervals are wide**, since they come from {run.data.n_questions.test} questions. S is a likelihood, not behaviour."
+    )
     cog.outl("")
 
 
@@ -137,87 +148,74 @@ def verdicts() -> None:
 
 def demo_cost() -> None:
     """What `make demo` takes."""
-    seconds, peak = record()["timing"]["total"], record()["memory"]["peak_bytes"]
+    run = direction_run()
     cog.outl("")
     cog.outl(
-        f"The reference run took {seconds / 60:.0f} minutes on two CPU cores in {record()['provenance']['dtype']} and {peak / 1e9:.1f} GB of memory, "
-        "after setting up. `make demo` writes `experiments/runs/demo/`; its `report.html` opens from disk. `make talk` opens the live demo."
+        f"The reference run took {run.timing['total'] / 60:.0f} minutes on two CPU cores in {run.provenance.dtype} and "
+        f"{run.memory.peak_bytes / 1e9:.1f} GB of memory, after setting up. `make demo` writes `experiments/runs/demo/`; its `report.html` "
+        "opens from disk. `make talk` opens the live demo."
     )
     cog.outl("")
 
 
-def arms(name: str = "record") -> None:
-    """The table of all arms: S, R or induction, damage, KL, verdict."""
+def arms() -> None:
+    """The table of all arms: S, R or share of the shift, damage, verdict."""
     rows = []
-    for entry in record(name)["arms"]:
-        share = entry["restoration"] or entry["induction"]
-        rows.append(
-            (
-                entry["name"],
-                entry["control"] or "",
-                signed(entry["persona_score"]),
-                signed(share) + (" of the shift" if entry["induction"] else ""),
-                signed(entry["delta_nll"], 3),
-                signed(entry["kl"], 3),
-                entry["verdict"] or "",
-            )
-        )
+    for entry in direction_run().arms:
+        moved = f"{signed(entry.induction)} of the shift" if entry.induction else signed(entry.restoration)
+        damage = (signed(entry.delta_nll, 3), signed(entry.kl, 3))
+        rows.append((entry.name, entry.control or "", signed(entry.persona_score), moved, *damage, entry.verdict or ""))
     table(("arm", "control", "S", "R", "ΔNLL", "KL", "verdict"), rows)
-
-
-def latents() -> None:
-    """What the reference run of diff_latents found."""
-    found = record("latents")
-    cog.outl("")
-    cog.outl(f"On the shipped SAE ({found['provenance']['sae']['d_sae']:,} latents of `{found['provenance']['sae']['hook_point']}`): {found['summary']}")
-    cog.outl("")
-    rows = []
-    for entry in found["sets"]:
-        control = entry["control"]
-        rows.append(
-            (
-                f"{'**' * entry['selected']}{entry['k']} latent{'s' * (entry['k'] > 1)}, {entry['kind']}{'**' * entry['selected']}",
-                signed(entry["restoration"]),
-                signed(entry["delta_nll"], 3),
-                f"{signed(control['restoration'])} at {signed(control['delta_nll'], 3)}",
-            )
-        )
-    for entry in found["direction"]:
-        name = f"{entry['method'].replace('_', ' ')}, {entry['kind']}, at the same place"
-        rows.append((name, signed(entry["restoration"]), signed(entry["delta_nll"], 3), "–"))
-    table(("on the tuned model", "R", "ΔNLL", "matched latents: R at ΔNLL"), rows)
 
 
 def search() -> None:
     """Every candidate of the search on the select questions."""
-    rows = [
-        (
-            entry["method"],
-            str(entry["layer"]),
-            f"{entry['kind']} {entry['toward'] or signed(entry['coefficient'], 1)} ({entry['act_on']})",
-            signed(entry["restoration"]),
-            signed(entry["delta_nll"], 3),
-            "chosen" if entry["chosen"] else "",
-        )
-        for entry in record()["search"]["candidates"]
-    ]
+    rows = []
+    for entry in direction_run().search.candidates:
+        form = f"{entry.kind} {entry.toward or signed(entry.coefficient, 1)} ({entry.act_on})"
+        numbers = (signed(entry.restoration), signed(entry.delta_nll, 3))
+        rows.append((entry.method, str(entry.layer), form, *numbers, "chosen" if entry.chosen else ""))
     table(("direction", "block", "form", "R on select", "ΔNLL on select", ""), rows)
 
 
 def doses() -> None:
     """The dose response of the selected direction."""
-    rows = [
-        (
-            entry["side"],
-            f"{entry['coefficient']:+.2f}",
-            f"{entry['relative_dose']:.3f}",
-            signed(entry["persona_score"]),
-            signed(entry["restoration"] or entry["induction"]),
-            signed(entry["delta_nll"], 3),
-        )
-        for entry in record()["dose_response"]
-    ]
+    rows = []
+    for entry in direction_run().dose_response:
+        dose = (f"{entry.coefficient:+.2f}", f"{entry.relative_dose:.3f}")
+        moved = signed(entry.restoration or entry.induction)
+        rows.append((entry.side, *dose, signed(entry.persona_score), moved, signed(entry.delta_nll, 3)))
     table(("model", "coefficient", "share of the residual norm", "S", "R, or share of the shift", "ΔNLL"), rows)
+
+
+def latents() -> None:
+    """What the reference run of diff_latents found."""
+    run = latent_run()
+    cog.outl("")
+    cog.outl(f"On the shipped SAE ({run.provenance.sae.d_sae:,} latents of `{run.provenance.sae.hook_point}`): {run.summary}")
+    cog.outl("")
+    rows = []
+    for entry in run.sets:
+        name = f"{entry.k} latent{'s' * (entry.k > 1)}, {entry.kind}{', chosen on select' * entry.selected}"
+        control = f"{signed(entry.control.restoration)} at {signed(entry.control.delta_nll, 3)}" if entry.control else "–"
+        rows.append((name, signed(entry.restoration), signed(entry.delta_nll, 3), control))
+    for entry in run.direction:
+        name = f"{entry.method.replace('_', ' ')} of the same block, {entry.kind}"
+        rows.append((name, signed(entry.restoration), signed(entry.delta_nll, 3), "–"))
+    table(("on the tuned model", "R", "ΔNLL", "matched latents: R at ΔNLL"), rows)
+
+
+def run_facts(name: str) -> None:
+    """With what a reference run was made."""
+    run = direction_run() if name == "record" else latent_run()
+    versions = run.provenance.versions
+    made = ", ".join(f"{key} {versions[key]}" for key in ("torch", "transformers", "transformer-lens", "sae-lens"))
+    cog.outl("")
+    cog.outl(
+        f"`{run.command}` in {run.provenance.dtype} on {run.provenance.device}, seed {run.provenance.seed}, {run.created[:10]}, "
+        f"{made}; {run.data.n_questions.test} test questions."
+    )
+    cog.outl("")
 
 
 def options() -> None:
@@ -227,16 +225,3 @@ def options() -> None:
     for command, rows in option_tables().items():
         cog.outl(f"\n## {command}")
         table(("option", "type", "default", "what it does"), rows)
-
-
-def run_facts(name: str) -> None:
-    """With what a reference run was made."""
-    entry = record(name)
-    versions = entry["provenance"]["versions"]
-    made = ", ".join(f"{key} {versions[key]}" for key in ("torch", "transformers", "transformer-lens", "sae-lens"))
-    cog.outl("")
-    cog.outl(
-        f"`{entry['command']}` in {entry['provenance']['dtype']} on {entry['provenance']['device']}, seed {entry['provenance']['seed']}, "
-        f"{entry['created'][:10]}, {made}; {entry['data']['n_questions']['test']} test questions."
-    )
-    cog.outl("")
