@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format bench families organisms sae figures clean
+.PHONY: demo talk latents test check format bench families docs organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
@@ -28,6 +28,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest tests/test_architecture.py
+	$(BIN)/cog --check README.md docs/architecture.md docs/options.md docs/results.md
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -40,9 +41,12 @@ families: $(STAMP)
 	@echo "== run a tiny model of every family and write docs/families.md (about 2 minutes on 2 cores)"
 	$(BIN)/python tests/helpers/family_table.py
 
+docs: $(STAMP)
+	$(BIN)/cog -r README.md docs/architecture.md docs/options.md docs/results.md
+
 figures: $(STAMP)
-	PERSONA_PROBE_PICTURES=$(CURDIR)/figures $(BIN)/python -m pytest tests/test_demo_browser.py -k pictures
-	$(BIN)/python -m persona_probe.figures experiments/reference --only arms,frontier,path,latents --png --output-dir figures
+	PERSONA_PROBE_PICTURES=$(CURDIR)/figures $(BIN)/python -m pytest tests/app/test_demo_browser.py -k pictures
+	$(BIN)/python -m persona_probe.figures experiments/reference --only closure,arms,frontier,path,latents --png --output-dir figures
 	$(BIN)/python -m persona_probe.figures experiments/reference --only arms --png --talk --theme dark --output-dir figures
 
 organisms: $(STAMP)

@@ -16,6 +16,18 @@ from persona_probe.records.parts import ControlKind
 
 N_RESAMPLES = 2000
 RESTORED_ABOVE = 0.5  # lower end of the interval of R that earns "restored"
+P_BELOW = 0.05  # largest p-value against the covariance-matched directions, where enough of them were drawn
+# What each verdict says, in the order in which `verdict` tries them.
+VERDICTS: dict[Verdict, str] = {
+    "no effect to remove": "the interval of S tuned − S base covers 0, so there is nothing to restore",
+    "not interpretable": "the damage ΔNLL is above the budget (`--budget`): a broken model is not a restored one",
+    "non-specific": (
+        "the interval of R reaches 0, or random directions with the covariance of the activations do as much: "
+        f"p > {P_BELOW} with 19 of them or more, not better than every one with fewer"
+    ),
+    "partial": f"specific and within the budget, but the lower end of the interval of R is not above {RESTORED_ABOVE}",
+    "restored": f"specific, within the budget, and the lower end of the interval of R is above {RESTORED_ABOVE}",
+}
 
 
 def question_scores(replies: Iterable[tuple[str, str | None, float]]) -> dict[str, float]:
@@ -119,7 +131,7 @@ def verdict(
         return "not interpretable"
     p = null_p_value(restored.estimate, null)
     floor = 1 / (len(null) + 1)
-    if restored.low <= 0 or p is None or p > max(0.05, floor):
+    if restored.low <= 0 or p is None or p > max(P_BELOW, floor):
         return "non-specific"
     return "restored" if restored.low > RESTORED_ABOVE else "partial"
 
