@@ -24,7 +24,7 @@ PACKAGE = ROOT / "persona_probe"
 # Bottom first, as in the import contract.
 FOLDERS = (
     "base storage records prompts models streams directions interventions measurement evals saes organisms "
-    "interchange experiments cluster plots pages app"
+    "interchange experiments cluster plots pages app api"
 ).split()
 
 
@@ -219,9 +219,10 @@ def run_facts(name: str) -> None:
 
 
 def options() -> None:
-    """Every option of every command, from the configuration that the command line is made from."""
-    from persona_probe.base.options import option_tables
+    """Every option of every command, from the configurations that the command line is made from."""
+    from persona_probe.__main__ import COMMANDS
 
-    for command, rows in option_tables().items():
-        cog.outl(f"\n## {command}")
-        table(("option", "type", "default", "what it does"), rows)
+    for command in COMMANDS:
+        cog.outl(f"\n## {command.name}\n\n{command.help.splitlines()[0]}")
+        rows = ((f"`{row.option}`", row.type, row.default, row.help, row.group) for row in command.table())
+        table(("option", "type", "default", "what it does", "group"), rows)
