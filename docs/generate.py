@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "persona_probe"
 # Bottom first, as in the import contract.
-FOLDERS = (
-    "base storage records prompts models streams directions interventions measurement evals saes organisms "
-    "interchange experiments cluster plots pages app api"
-).split()
+FOLDERS = ["base", "storage", "records", "prompts", "models", "streams", "directions", "interventions", "measurement", "evals", "saes", "organisms", "interchange", "experiments", "cluster", "plots", "pages", "app", "api"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -54,7 +51,9 @@ def module_map() -> None:
             modules = sorted(path for path in home.glob("*.py") if path.name != "__init__.py")
             table(("module", "what it holds"), ((f"`{path.stem}`", first_sentence(path)) for path in modules))
     cog.outl("\n**Commands.**")
-    commands = sorted(path for path in PACKAGE.glob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+    commands = sorted(
+        path for path in PACKAGE.glob("*.py") if path.name not in ("__init__.py", "__main__.py")
+    )
     table(("module", "what it does"), ((f"`{path.stem}`", first_sentence(path)) for path in commands))
 
 
@@ -164,7 +163,16 @@ def arms() -> None:
     for entry in direction_run().arms:
         moved = f"{signed(entry.induction)} of the shift" if entry.induction else signed(entry.restoration)
         damage = (signed(entry.delta_nll, 3), signed(entry.kl, 3))
-        rows.append((entry.name, entry.control or "", signed(entry.persona_score), moved, *damage, entry.verdict or ""))
+        rows.append(
+            (
+                entry.name,
+                entry.control or "",
+                signed(entry.persona_score),
+                moved,
+                *damage,
+                entry.verdict or "",
+            )
+        )
     table(("arm", "control", "S", "R", "ΔNLL", "KL", "verdict"), rows)
 
 
@@ -185,19 +193,27 @@ def doses() -> None:
         dose = (f"{entry.coefficient:+.2f}", f"{entry.relative_dose:.3f}")
         moved = signed(entry.restoration or entry.induction)
         rows.append((entry.side, *dose, signed(entry.persona_score), moved, signed(entry.delta_nll, 3)))
-    table(("model", "coefficient", "share of the residual norm", "S", "R, or share of the shift", "ΔNLL"), rows)
+    table(
+        ("model", "coefficient", "share of the residual norm", "S", "R, or share of the shift", "ΔNLL"), rows
+    )
 
 
 def latents() -> None:
     """What the reference run of diff_latents found."""
     run = latent_run()
     cog.outl("")
-    cog.outl(f"On the shipped SAE ({run.provenance.sae.d_sae:,} latents of `{run.provenance.sae.hook_point}`): {run.summary}")
+    cog.outl(
+        f"On the shipped SAE ({run.provenance.sae.d_sae:,} latents of `{run.provenance.sae.hook_point}`): {run.summary}"
+    )
     cog.outl("")
     rows = []
     for entry in run.sets:
         name = f"{entry.k} latent{'s' * (entry.k > 1)}, {entry.kind}{', chosen on select' * entry.selected}"
-        control = f"{signed(entry.control.restoration)} at {signed(entry.control.delta_nll, 3)}" if entry.control else "–"
+        control = (
+            f"{signed(entry.control.restoration)} at {signed(entry.control.delta_nll, 3)}"
+            if entry.control
+            else "–"
+        )
         rows.append((name, signed(entry.restoration), signed(entry.delta_nll, 3), control))
     for entry in run.direction:
         name = f"{entry.method.replace('_', ' ')} of the same block, {entry.kind}"
@@ -209,7 +225,9 @@ def run_facts(name: str) -> None:
     """With what a reference run was made."""
     run = direction_run() if name == "record" else latent_run()
     versions = run.provenance.versions
-    made = ", ".join(f"{key} {versions[key]}" for key in ("torch", "transformers", "transformer-lens", "sae-lens"))
+    made = ", ".join(
+        f"{key} {versions[key]}" for key in ("torch", "transformers", "transformer-lens", "sae-lens")
+    )
     cog.outl("")
     cog.outl(
         f"`{run.command}` in {run.provenance.dtype} on {run.provenance.device}, seed {run.provenance.seed}, {run.created[:10]}, "
