@@ -57,7 +57,7 @@ def measured_sets(trials: Trials, labelled: Sequence[Screened], matched: dict[in
     controls = {item: item.replaced(matched) for item in chosen}
     arms = {item: arm(item) for item in chosen}
     arms |= {
-        control: replace(arm(control, f"control {control.kind} {control.k}"), control="latents")
+        control: replace(arm(control, f"control {control.kind} {control.k}"), control="matched")
         for control in controls.values()
         if control.k
     }

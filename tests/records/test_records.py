@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from persona_probe.base.errors import BadInput
 from persona_probe.records.files import read_record, write_record
+from persona_probe.records.latents import LatentRecord
 from persona_probe.records.parts import Estimate, Part
 
 DATA = Path(__file__).parent / "data"
@@ -195,3 +196,15 @@ def test_records_are_read_without_torch() -> None:
         "assert not {'torch', 'numpy', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_examples_of_version_1_are_given_their_origin(tmp_path: Path) -> None:
+    record = read_record(written(tmp_path, old("latents")))
+    assert isinstance(record, LatentRecord)
+    meanings = [latent.meaning for latent in record.latents if latent.meaning]
+    examples = [
+        (side, row) for meaning in meanings for side, rows in meaning.examples.items() for row in rows
+    ]
+    kinds = {(row.origin.kind, row.label is None) for _, row in examples}
+    assert all(row.origin.model == side for side, row in examples)
+    assert kinds == {("persona", False), ("benign", True)}

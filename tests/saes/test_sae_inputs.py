@@ -261,3 +261,43 @@ def test_an_sae_that_scales_its_input_is_used_with_a_note(llama: Family, tmp_pat
             written(tmp_path / normalisation, d_in=tiny.WIDTH, normalize_activations=normalisation)
         )
         assert sum(f"scales every token ({normalisation})" in note for note in fitting(sae, pair)) == 1
+
+
+@pytest.mark.parametrize("normalisation", SCALES)
+def test_means_of_latents_that_read_a_scaled_input_are_in_units_of_the_stream(
+    tmp_path: Path, normalisation: str
+) -> None:
+    """What a latent adds to a token is what ablating it takes away."""
+    from persona_probe.prompts.chat import Row
+    from persona_probe.saes.diff import latent_means
+    from persona_probe.saes.edits import SetLatents
+    from persona_probe.saes.folder import read_sae
+    from persona_probe.streams.activations import TokenActs
+
+    sae, x = read_sae(written(tmp_path / "sae", normalize_activations=normalisation)), uneven()
+    rows = tuple(
+        Row(id=str(i), kind="persona", question_id="q", ids=(1,) * 5, n_prompt=1, label="aligned")
+        for i in range(3)
+    )
+    keep = torch.ones(3, 5, dtype=torch.bool)
+    means = latent_means([TokenActs(rows, torch.ones(3, 5, dtype=torch.long), x, keep)], sae)
+    latent = int(means.mean.argmax())
+    taken = (x - SetLatents(sae, (latent,)).edit(x, hook_point=sae.hook_point)).mean((0, 1))
+    assert_close(means.mean[latent] * sae.W_dec[latent], taken, atol=1e-4, rtol=1e-3)
+    assert_close(means.mean_of["aligned"], means.mean)
+
+
+def test_the_hash_covers_what_is_done_to_the_input_and_is_that_of_the_weights_where_nothing_is(
+    tmp_path: Path,
+) -> None:
+    from dataclasses import replace
+
+    from persona_probe.saes.folder import read_sae
+    from persona_probe.storage.tensor_files import sha256_tensors
+
+    plain, *scaled = (
+        read_sae(written(tmp_path / name, normalize_activations=name)) for name in ("none", *SCALES)
+    )
+    assert torch.equal(plain.W_enc, scaled[0].W_enc)
+    assert plain.sha256 == sha256_tensors([plain.W_dec, plain.W_enc, plain.b_dec, plain.b_enc])
+    assert len({sae.sha256 for sae in (plain, *scaled, replace(plain, centre_input=True))}) == 4

@@ -217,3 +217,18 @@ def test_every_label_has_a_style_of_its_own_in_the_figures() -> None:
 
     assert set(LABELS) == set(get_args(Label))
     assert len(set(LABELS.values())) == len(LABELS)
+
+
+def test_a_context_knows_the_model_and_the_kind_of_row_it_comes_from(planted: Planted, sae: Any) -> None:
+    from persona_probe.organisms.toy import PLANTED_LATENT
+    from persona_probe.saes.contexts import firing
+    from persona_probe.streams.activations import read_tokens
+
+    rows = [planted.rows["find"][0], planted.benign[0]]
+    parts = read_tokens(
+        planted.pair.get("tuned"), rows, hook_point=sae.hook_point, scope="reply", max_tokens=500
+    )
+    fired = firing(planted.pair.get("tuned"), parts, sae, [PLANTED_LATENT], side="tuned", n_examples=5)
+    origins = {context.source: context.json()["origin"] for context in fired.contexts[PLANTED_LATENT]}
+    kinds = {rows[0].id: "persona", rows[1].id: "benign"}
+    assert origins == {source: {"model": "tuned", "kind": kind} for source, kind in kinds.items()}
