@@ -22,7 +22,27 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "persona_probe"
 # Bottom first, as in the import contract.
-FOLDERS = ["base", "storage", "records", "prompts", "models", "streams", "directions", "interventions", "measurement", "evals", "saes", "organisms", "interchange", "experiments", "cluster", "plots", "pages", "app", "api"]
+FOLDERS = [
+    "base",
+    "storage",
+    "records",
+    "prompts",
+    "models",
+    "streams",
+    "directions",
+    "interventions",
+    "measurement",
+    "evals",
+    "saes",
+    "organisms",
+    "interchange",
+    "experiments",
+    "cluster",
+    "plots",
+    "pages",
+    "app",
+    "api",
+]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

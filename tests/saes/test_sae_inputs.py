@@ -269,6 +269,7 @@ def test_means_of_latents_that_read_a_scaled_input_are_in_units_of_the_stream(
 ) -> None:
     """What a latent adds to a token is what ablating it takes away."""
     from persona_probe.prompts.chat import Row
+
     from persona_probe.saes.diff import latent_means
     from persona_probe.saes.edits import SetLatents
     from persona_probe.saes.folder import read_sae
