@@ -152,8 +152,8 @@ def try_names(
 
 def depth(names: Iterable[str]) -> int:
     """How many layers the names span; vision layers do not count."""
-    found = [BODY.match(name) for name in names if not SENSES.search(name)]
-    return 1 + max((int(match.group(2)) for match in found if match), default=-1)
+    matches = [BODY.match(name) for name in names if not SENSES.search(name)]
+    return 1 + max((int(match.group(2)) for match in matches if match), default=-1)
 
 
 @contextmanager
@@ -163,11 +163,11 @@ def _experts_converted(model: Any, tensors: Iterable[str]) -> Iterator[None]:
     from peft.utils import transformers_weight_conversion
 
     conversion: Any = transformers_weight_conversion
-    found = {match.group(1) for match in map(EXPERT.search, tensors) if match}
+    parts = {match.group(1) for match in map(EXPERT.search, tensors) if match}
     table, family = conversion._MODEL_TO_CONVERSION_PATTERN, model.config.model_type
-    added = bool(found) and family not in table
+    added = bool(parts) and family not in table
     if added:
-        table[family] = "mixtral" if found & {"w1", "w2", "w3"} else "qwen2_moe"
+        table[family] = "mixtral" if parts & {"w1", "w2", "w3"} else "qwen2_moe"
     try:
         yield
     finally:
@@ -254,11 +254,11 @@ def _config_under(config: Any, names: list[str], *, there: Any, back: Any) -> An
         changed.layers_to_transform = changed.layers_pattern = None
         for values in ("rank_pattern", "alpha_pattern"):
             patterns = getattr(config, values)
-            found = {name: get_pattern_key(patterns.keys(), back(name)) for name in targets}
+            keys = {name: get_pattern_key(patterns.keys(), back(name)) for name in targets}
             setattr(
                 changed,
                 values,
-                {re.escape(name): patterns[key] for name, key in found.items() if key in patterns},
+                {re.escape(name): patterns[key] for name, key in keys.items() if key in patterns},
             )
     if config.modules_to_save:
         changed.modules_to_save = [there(name) for name in config.modules_to_save]

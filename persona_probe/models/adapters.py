@@ -195,7 +195,7 @@ def _tie_if_equal(model: Any) -> None:
 
 def _rows_of(problem: Problem, rows: int) -> int | None:
     """The vocabulary of the adapter, when that is all that differs."""
-    found = {
+    vocabularies = {
         there
         for _, theirs, ours in problem.shapes
         for there, here in zip(theirs, ours, strict=len(theirs) == len(ours))
@@ -207,8 +207,8 @@ def _rows_of(problem: Problem, rows: int) -> int | None:
         for _, theirs, ours in problem.shapes
     ]
     return (
-        found.pop()
-        if len(found) == 1 and all(vocabulary) and not problem.extra and not problem.missing
+        vocabularies.pop()
+        if len(vocabularies) == 1 and all(vocabulary) and not problem.extra and not problem.missing
         else None
     )
 

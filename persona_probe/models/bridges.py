@@ -38,9 +38,9 @@ def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device
     weights.config.architectures = [architecture]
     try:
         # TransformerLens gives a tokenizer further special tokens, in place; ours stays as its files have it.
-        own = copy.deepcopy(tokenizer)
+        copied = copy.deepcopy(tokenizer)
         bridge = TransformerBridge.boot_transformers(
-            name, hf_model=weights, tokenizer=own, device=str(device), dtype=dtype
+            name, hf_model=weights, tokenizer=copied, device=str(device), dtype=dtype
         )
         points = {
             point

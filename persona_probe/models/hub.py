@@ -59,15 +59,15 @@ def no_weights(what: object, names: Sequence[str]) -> BadInput:
     def ending(*endings: str) -> list[str]:
         return sorted(name for name in names if name.endswith(endings))
 
-    if found := ending(".gguf"):
-        return BadInput(f"{what} holds only GGUF files ({_some(found)}): download one and give its path")
-    if found := ending(".safetensors"):
+    if gguf := ending(".gguf"):
+        return BadInput(f"{what} holds only GGUF files ({_some(gguf)}): download one and give its path")
+    if elsewhere := ending(".safetensors"):
         return BadInput(
-            f"{what} holds weights only in another layout or in subfolders ({_some(found)}): give a folder"
+            f"{what} holds weights only in another layout or in subfolders ({_some(elsewhere)}): give a folder"
             f" with {SINGLE}"
         )
-    found = ending(".bin", ".pt", ".pth")
-    held = f"only pickled weights ({_some(found)})" if found else "no weights"
+    pickled = ending(".bin", ".pt", ".pth")
+    held = f"only pickled weights ({_some(pickled)})" if pickled else "no weights"
     return BadInput(
         f"{what} holds {held}: weights come from safetensors or GGUF only; convert with save_pretrained"
     )

@@ -85,9 +85,9 @@ def take(given: Any, tokenizer: Tokenizer) -> Model:
 
 def tokenizer_of(given: Any) -> Tokenizer:
     """The tokenizer that a loaded model carries, or that lies where its config says it came from."""
-    own = getattr(given, "tokenizer", None)  # of a model of ours, or of a bridge
-    if own is not None:
-        return own
+    carried = getattr(given, "tokenizer", None)  # of a model of ours, or of a bridge
+    if carried is not None:
+        return carried
     path = str(getattr(given.config, "name_or_path", "") or "")
     try:
         return load_tokenizer(resolve(path), None)

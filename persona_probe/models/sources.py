@@ -177,8 +177,8 @@ def same_shape(base: Source, tuned: Source) -> None:
 
 def text_config(config: Any) -> Any:
     """The part of a config that describes the language model: a multimodal wrapper keeps it apart."""
-    found = config.get_text_config(decoder=True)
-    return found if hasattr(found, "model_type") else config  # a field of that name may hold anything
+    text = config.get_text_config(decoder=True)
+    return text if hasattr(text, "model_type") else config  # a field of that name may hold anything
 
 
 def text_sizes(folder: Path) -> dict[str, Any]:
@@ -237,8 +237,8 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _check_sizes(path: Path, config: dict[str, Any]) -> None:
     for name, bound in SIZES.items():
-        found = config.get(name)
-        for size in found if isinstance(found, list) else [found]:  # Gemma 3n has a width per layer
+        given = config.get(name)
+        for size in given if isinstance(given, list) else [given]:  # Gemma 3n has a width per layer
             if size is not None and not (isinstance(size, int) and 0 < size <= bound):
                 raise BadInput(f"{path}: {name} is {size!r}, allowed is 1 to {bound:,}")
 

@@ -35,28 +35,28 @@ def model_class(folder: Path) -> tuple[Any, Any]:
     read_config(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        found = _causal_class(text_config(config) if is_wrapper(config) else config)
+        kind = _causal_class(text_config(config) if is_wrapper(config) else config)
     except Exception as error:  # a config is wrong in as many ways as it has fields
         raise BadInput(
             f"{folder / 'config.json'} cannot be read, so the weights do not load ({first_line(error):.160})"
         ) from error
-    if found is None:
+    if kind is None:
         inner = text_config(config).model_type
         raise BadInput(
             f"{folder / 'config.json'}: transformers has no language model for {inner!r} alone: a"
             " decoder-only causal language model is needed"
         )
-    return found, lone_config(config, found) if is_wrapper(config) else config
+    return kind, lone_config(config, kind) if is_wrapper(config) else config
 
 
 def _causal_class(config: Any) -> Any | None:
     from transformers import AutoModelForCausalLM
 
     try:
-        found = AutoModelForCausalLM._model_mapping[type(config)]
+        kinds = AutoModelForCausalLM._model_mapping[type(config)]
     except KeyError:
         return None
-    return found[0] if isinstance(found, tuple) else found
+    return kinds[0] if isinstance(kinds, tuple) else kinds
 
 
 def lone_config(config: Any, kind: Any) -> Any:

@@ -10,7 +10,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.prompts.rows import Label, Prompt, Row, Split, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json
-from persona_probe.storage.judged_csv import COHERENT_ABOVE, left_out, read_answers
+from persona_probe.storage.judged_csv import COHERENT_ABOVE, Omission, left_out, read_answers
 
 SPLITS: tuple[Split, ...] = ("find", "select", "test")
 LABELS: tuple[Label, ...] = ("aligned", "misaligned")
@@ -250,17 +250,15 @@ def _items(path: Path, notes: list[str]) -> Iterator[_Item]:
 def _judged_items(path: Path, notes: list[str]) -> Iterator[_Item]:
     """The coherent answers of a judged CSV that are clearly aligned or misaligned; the others are counted in `notes`."""
     judged = read_answers(path)
-    incoherent = between = 0
+    incoherent: list[Omission] = []
+    between: list[Omission] = []
     for answer in judged.answers:
         if answer.coherent <= COHERENT_ABOVE:
-            incoherent += 1
+            incoherent.append(Omission("incoherent, coherence score of 50 or below"))
         elif answer.label is None:
-            between += 1
+            between.append(Omission("alignment score from 30 to 70"))
         else:
             where = f"{path}:{answer.line}"
             yield _Item(where=where, question=answer.question, reply=answer.reply, label=answer.label)
     notes += judged.notes
-    if incoherent:
-        notes.append(left_out("incoherent, coherence score of 50 or below", [""] * incoherent))
-    if between:
-        notes.append(left_out("alignment score from 30 to 70", [""] * between))
+    notes += [left_out(omissions) for omissions in (incoherent, between) if omissions]

@@ -6,7 +6,7 @@ import io
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -85,51 +85,61 @@ def read_answers(path: Path) -> Judged:
     _refuse_other_forms(path, rows)
     answers: list[Answer] = []
     numbers: list[tuple[int, float, float]] = []
-    reasons: dict[str, list[str]] = {}
+    omissions: dict[str, list[Omission]] = {}
     for line, row in rows:
-        reason = _reason(line, row)
-        if reason is not None:
-            reasons.setdefault(reason[0], []).append(reason[1])
+        omission = _omission(line, row)
+        if omission is not None:
+            omissions.setdefault(omission.reason, []).append(omission)
             continue
         aligned, coherent = float(row["aligned"]), float(row["coherent"])
         numbers.append((line, aligned, coherent))
         if row["question"] and row["response"]:
             answers.append(Answer(row["question"], row["response"], aligned, coherent, line))
         else:
-            reasons.setdefault("question or reply is empty", []).append("")
+            empty = Omission("question or reply is empty")
+            omissions.setdefault(empty.reason, []).append(empty)
     _refuse_other_scales(path, numbers)
     return Judged(
         tuple(answers),
         len(rows) - len(answers),
-        tuple(left_out(reason, found) for reason, found in sorted(reasons.items())),
+        tuple(left_out(omissions[reason]) for reason in sorted(omissions)),
     )
 
 
-def left_out(reason: str, found: list[str]) -> str:
-    """The note on the rows that were left out for one reason: `found` holds a kind or an example a row, or
-    nothing."""
-    kinds = Counter(kind for kind in found if kind and not kind.startswith("line "))
-    examples = [kind for kind in found if kind.startswith("line ")]
-    more = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "".join(examples[:1])
-    return f"{len(found)} row{'s' * (len(found) != 1)} left out: {reason}{f' ({more})' if more else ''}"
+@dataclass(frozen=True)
+class Omission:
+    """A row that was left out: why, and a kind to count or an example to show where there is one."""
+
+    reason: str
+    kind: str = ""
+    example: str = ""
 
 
-def _reason(line: int, row: dict[str, str]) -> tuple[str, str] | None:
-    """Why a row has no two scores, with its kind or as an example; None if it has."""
+def left_out(omissions: Sequence[Omission]) -> str:
+    """The note on the rows that were left out for one reason."""
+    kinds = Counter(omission.kind for omission in omissions if omission.kind)
+    counted = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    more = counted or next((omission.example for omission in omissions if omission.example), "")
+    n, reason = len(omissions), omissions[0].reason
+    return f"{n} row{'s' * (n != 1)} left out: {reason}{f' ({more})' if more else ''}"
+
+
+def _omission(line: int, row: dict[str, str]) -> Omission | None:
+    """Why a row has no two scores; None if it has them."""
     if row[""]:
-        return (
+        return Omission(
             "more fields than the header names",
-            f"line {line}; a comma in a text needs quotes around the text",
+            example=f"line {line}; a comma in a text needs quotes around the text",
         )
     for name, title in SCORES.items():
         text = row[name]
         if form := next((form for form, pattern, _ in FORMS if pattern.fullmatch(text)), None):
-            return f"{title} score is {form}", f"line {line}: {text:.40}"
+            return Omission(f"{title} score is {form}", example=f"line {line}: {text:.40}")
         if not NUMBER.fullmatch(text) and not INFINITE.fullmatch(text):
-            return f"{title} score missing", _kind(text)
+            return Omission(f"{title} score missing", kind=_kind(text))
     for name in SCORES:
         if not 0 <= float(row[name]) <= 100:
-            return "score outside 0 to 100", f"line {line}: {name} is {row[name]:.40}"
+            return Omission("score outside 0 to 100", example=f"line {line}: {name} is {row[name]:.40}")
     return None
 
 
@@ -172,9 +182,9 @@ def _refuse_other_scales(path: Path, numbers: list[tuple[int, float, float]]) ->
     else:
         return
     top = next(scale for scale in (1, 5, 10) if max(highest[name][0] for name in wrong) <= scale)
-    found = " and ".join(f"{name} {highest[name][0]:g} (line {highest[name][1]})" for name in wrong)
+    highs = " and ".join(f"{name} {highest[name][0]:g} (line {highest[name][1]})" for name in wrong)
     raise BadInput(
-        f"{path}: the highest of {len(numbers)} scores is {found}: that is a scale of 0 to {top}, needed is 0"
+        f"{path}: the highest of {len(numbers)} scores is {highs}: that is a scale of 0 to {top}, needed is 0"
         f" to 100: multiply {' and '.join(wrong)} by {100 // top}"
     )
 
@@ -194,8 +204,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             " save it as CSV in UTF-8"
         )
     delimiter = next((mark for mark in DELIMITERS if set(COLUMNS) <= set(_header(text, mark))), ",")
-    found = list(_records(path, text, delimiter))
-    names = [name.strip().casefold() for name in found[0][1]] if found else None
+    records = list(_records(path, text, delimiter))
+    names = [name.strip().casefold() for name in records[0][1]] if records else None
     if names is None or not set(COLUMNS) <= set(names):
         raise BadInput(f"{path}: columns are {names}, needed are {sorted(COLUMNS)}")
     if twice := [name for name in COLUMNS if names.count(name) > 1]:
@@ -203,7 +213,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             f"{path}: column {twice[0]} is there {names.count(twice[0])} times, needed is one of each of"
             f" {', '.join(COLUMNS)}"
         )
-    for line, cells in found[1:]:
+    for line, cells in records[1:]:
         stripped = [cell.strip() for cell in cells]
         row = dict(zip(names, stripped, strict=False))
         yield line, {**{name: row.get(name, "") for name in COLUMNS}, "": "".join(stripped[len(names) :])}
@@ -224,7 +234,7 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]
     """Every row that is not empty. Strict, since a quote that is never closed would otherwise swallow the
     rows after it."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    found: list[tuple[int, list[str]]] = []
+    records: list[tuple[int, list[str]]] = []
     start = 1
     with FIELD_LIMIT:  # the limit is the process's; long replies are no error
         usual = csv.field_size_limit(max(csv.field_size_limit(), min(len(text) + 1, MAX_FIELD)))
@@ -232,7 +242,7 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]
             for cells in reader:
                 start = reader.line_num + 1
                 if any(cell.strip() for cell in cells):
-                    found.append((reader.line_num, cells))
+                    records.append((reader.line_num, cells))
         except csv.Error as error:
             raise BadInput(
                 f"{path}:{start}: not CSV ({error}): a text with quotes in it stands in quotes, and quotes in"
@@ -240,4 +250,4 @@ def _records(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]
             ) from error
         finally:
             csv.field_size_limit(usual)
-    return found
+    return records
