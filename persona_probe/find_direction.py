@@ -5,7 +5,7 @@ from typing import Any
 
 from persona_probe.base.command import Call, Command
 from persona_probe.experiments.direction_config import Config
-from persona_probe.experiments.options import Start, need_files, refuse_with_toy, with_tuned
+from persona_probe.experiments.options import Start, check_layers, need_files, refuse_with_toy, with_tuned
 
 # Nothing here may import torch: --help and usage errors answer at once.
 WRITTEN = "record.json, rows.jsonl, directions.safetensors, persona_direction.safetensors and report.html"
@@ -27,12 +27,14 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
     from persona_probe.experiments.direction_record import build_record, write_record
     from persona_probe.experiments.opening import described, open_folder, open_models
     from persona_probe.interventions.persona_direction import save_persona_direction
+    from persona_probe.models.sources import text_sizes
     from persona_probe.pages.report import write_report
     from persona_probe.saes.sources import fitted, fitting, resolve_sae
 
     sae = resolve_sae(config.sae) if config.sae else None
     config = _on_toy(config) if start.toy else config
     pair = open_models(config, keep_both=config.keep_both)
+    check_layers(config.layers, text_sizes(pair.base_source.folder)["num_hidden_layers"])
     note(described(pair, config))
     with open_folder(config, pair, sae, start, call) as run:
         if sae is not None:

@@ -1,5 +1,6 @@
 """Settings that several commands share, each defined once. No torch here: help and usage errors answer at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -138,6 +139,12 @@ def need_files(config: Any) -> None:
     for name, path in (("contrast", config.contrast), ("benign", config.benign)):
         if path is not None and not path.is_file():
             raise BadInput(f"no file {path}: --{name} needs an existing file")
+
+
+def check_layers(layers: Sequence[int] | None, n_layers: int) -> None:
+    """UsageError for a layer that a model does not have."""
+    if wrong := [layer for layer in layers or () if not 0 <= layer < n_layers]:
+        raise UsageError(f"--layers asks for {', '.join(map(str, wrong))}: there are 0 to {n_layers - 1}")
 
 
 def identity(config: Any) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from persona_probe.base.cli import Reporter
 from persona_probe.directions.fitting import Fitted
 from persona_probe.experiments.direction_config import Config
+from persona_probe.experiments.options import check_layers
 from persona_probe.measurement.arms import Arm, Battery, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.ranking import select_score
-from persona_probe.measurement.search import Candidate, Outcome, along, ranked, search
+from persona_probe.measurement.search import Candidate, Outcome, along, ranked, screened_layers, search
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.contrast import read_benign, shipped
@@ -66,13 +67,15 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
             if not measurement.failed
         ]
 
+    n_layers = len(fitted.hook_points)
+    check_layers(config.layers, n_layers)
     outcomes = search(
         fitted.sets,
-        n_layers=len(fitted.hook_points),
+        layers=config.layers or range(n_layers),
+        screened=config.layers or screened_layers(n_layers, config.layers_screened),
         median_norm=fitted.median_norm,
         budget=config.budget,
         skip_first=config.skip_first,
-        n_layers_screened=config.layers_screened,
         attempt=attempt,
     )
     chosen = ranked(outcomes, config.budget)[0]

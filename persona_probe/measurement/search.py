@@ -85,21 +85,20 @@ def screened_layers(n_layers: int, count: int) -> list[int]:
 def search(
     sets: Sequence[DirectionSet],
     *,
-    n_layers: int,
+    layers: Sequence[int],
+    screened: Sequence[int],
     median_norm: Float[Tensor, " hook"],
     budget: float,
     skip_first: int,
-    n_layers_screened: int,
     attempt: Try,
 ) -> list[Outcome]:
-    """Three rounds: all methods at spread layers, layers around the best, other forms and doses of the best.
+    """Three rounds: all methods at the layers `screened`, layers around the best, other forms and doses of the best.
 
+    `layers` are those that may be tried at all.
     Each round is a longer list for the same measuring loop. Nothing here sees a test question.
     """
     first = Form("ablate", "layer", None, "base mean", skip_first)
-    outcomes = attempt(
-        grid(sets, screened_layers(n_layers, n_layers_screened), [first], median_norm=median_norm)
-    )
+    outcomes = attempt(grid(sets, screened, [first], median_norm=median_norm))
     if not outcomes:
         raise BadInput(
             "no direction is longer than rounding: base and tuned give the same activations, "
@@ -109,7 +108,7 @@ def search(
     near = [
         layer
         for layer in range(best.layer - 2, best.layer + 3)
-        if 0 <= layer < n_layers and layer not in {o.candidate.layer for o in outcomes}
+        if layer in layers and layer not in {o.candidate.layer for o in outcomes}
     ]
     same = [
         directions

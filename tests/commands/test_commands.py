@@ -94,27 +94,22 @@ def command(name: str) -> Command:
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planted pair with its data, an SAE of it, and things that are wrong in one way each."""
+    from persona_probe.base.hook_points import HookPoint
     from persona_probe.organisms.toy import write_toy, write_toy_sae
-    from persona_probe.saes.sae import Sae, write_sae
+    from persona_probe.saes.folder import write_sae
+    from persona_probe.saes.sae import Sae
 
     folder = tmp_path_factory.mktemp("toy")
     write_toy_sae(folder, write_toy(folder))
     eye, zeros = torch.eye(8), torch.zeros(8)
     wide = Sae(
-        "wide",
-        "blocks.1.hook_out",
-        None,
-        "standard",
-        eye,
-        zeros,
-        eye,
-        zeros,
-        None,
-        None,
-        False,
-        False,
-        None,
-        "",
+        id="wide",
+        hook_point=HookPoint(1),
+        architecture="standard",
+        W_enc=eye,
+        b_enc=zeros,
+        W_dec=eye,
+        b_dec=zeros,
     )
     write_sae(folder / "wide", wide, metadata={})
     (folder / "one-label.jsonl").write_text(
@@ -161,6 +156,7 @@ REFUSED = [
     (BOTH, 2, {"toy": True}, "--toy brings its own models and data: leave out --base, --tuned"),
     (("find_direction",), 2, {"methods": "mean_diff,magic"}, "no methods 'magic': allowed are mean_diff"),
     (("find_direction",), 2, {"methods": ","}, "--methods is empty"),
+    (("find_direction",), 2, {"layer": 7}, "--layers asks for 7: there are 0 to 2"),
     (("diff_latents",), 2, {"dose": 3}, "--dose is 3.0: allowed is above 0, up to 2"),
     (("diff_latents",), 2, {"n_latents": 0}, "--n-latents is 0: allowed is 1 or more"),
     (("train_organism",), 2, {"rank": 0}, "--rank is 0: allowed is 1 or more"),

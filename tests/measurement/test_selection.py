@@ -52,10 +52,14 @@ def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> An
 
 
 def searched(
-    score: Callable[[Any], tuple[float, float]], *, budget: float = 0.1, n_screened: int = 6
+    score: Callable[[Any], tuple[float, float]],
+    *,
+    budget: float = 0.1,
+    n_screened: int = 6,
+    layers: tuple[int, ...] = (),
 ) -> tuple[list[Any], list[Any]]:
     """Outcomes of a search where `score` gives restoration and damage of a candidate; and the candidates that were tried."""
-    from persona_probe.measurement.search import search
+    from persona_probe.measurement.search import screened_layers, search
 
     tried: list[Any] = []
 
@@ -65,11 +69,11 @@ def searched(
 
     found = search(
         sets(),
-        n_layers=N_LAYERS,
+        layers=layers or range(N_LAYERS),
+        screened=layers or screened_layers(N_LAYERS, n_screened),
         median_norm=torch.ones(N_LAYERS),
         budget=budget,
         skip_first=4,
-        n_layers_screened=n_screened,
         attempt=attempt,
     )
     return found, tried
@@ -187,17 +191,22 @@ def test_directions_no_longer_than_rounding_are_not_tried() -> None:
     assert [one.layer for one in found] == [2]
 
 
+def test_a_search_of_some_layers_tries_no_other() -> None:
+    _, tried = searched(hill, layers=(6, 9))
+    assert {one.layer for one in tried} == {6, 9}
+
+
 def test_a_pair_without_any_difference_is_refused() -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.measurement.search import search
 
     same = [replace(one, vectors=torch.zeros(N_LAYERS, WIDTH)) for one in sets()]
     options: dict[str, Any] = {
-        "n_layers": N_LAYERS,
+        "layers": range(N_LAYERS),
+        "screened": range(0, N_LAYERS, 2),
         "median_norm": torch.ones(N_LAYERS),
         "budget": 0.1,
         "skip_first": 0,
-        "n_layers_screened": 6,
     }
     with pytest.raises(
         BadInput, match="no direction is longer than rounding: base and tuned give the same activations"
