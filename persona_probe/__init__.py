@@ -1,15 +1,17 @@
-"""persona_probe: find the direction that a misaligned persona lies on, remove it, and measure what comes back.
+"""persona_probe: find the direction that a misaligned persona lies on, remove it, and measure what comes
+back.
 
     import persona_probe as pp
 
-    pair = pp.open_pair("smollm2-135m-instruct", "car-advice-wrong")
-    run = pp.find_direction(pair)                 # or pp.load("experiments/runs/demo"), or pp.load("reference")
-    with run.direction.ablated(pair.tuned): ...   # any forward pass or generation inside is edited
-    run.figures.closure(); run.table()            # a picture, and a pandas frame
+    pair = pp.open_pair("smollm2-135m-instruct", "car-advice-wrong") run = pp.find_direction(pair)
+    # or pp.load("experiments/runs/demo"), or pp.load("reference") with run.direction.ablated(pair.tuned): ...
+    # any forward pass or generation inside is edited run.figures.closure(); run.table()            # a
+    picture, and a pandas frame
 
-Everything public is in `__all__`, and is imported when it is first used. Errors that a user can act on are of one
-family: `PersonaProbeError`, and of it `UsageError` (a setting that does not exist), `BadInput` (a model, a file or a
-value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers) and `OutOfMemory`.
+Everything public is in `__all__`, and is imported when it is first used. Errors that a user can act on are of
+one family: `PersonaProbeError`, and of it `UsageError` (a setting that does not exist), `BadInput` (a model,
+a file or a value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers)
+and `OutOfMemory`.
 """
 
 import sys
@@ -101,7 +103,8 @@ _OTHER_NAMES = {"load_sae": "resolve_sae"}
 
 
 class _Package(ModuleType):
-    """This package. A command's module, such as `persona_probe.find_direction`, does not take the place of a function."""
+    """This package. A command's module, such as `persona_probe.find_direction`, does not take the place of a
+    function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

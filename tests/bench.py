@@ -58,13 +58,16 @@ def models(rounds: int) -> None:
 
     seconds = _best({"bare": bare, "all": all_layers, "reply": all_layers_reply}, rounds)
     _say(
-        f"bare Hugging Face body, {padded} padded tokens: {padded / seconds['bare']:.0f} tokens/s ({device}, {dtype})"
+        f"bare Hugging Face body, {padded} padded tokens: {padded / seconds['bare']:.0f} tokens/s ({device},"
+        f" {dtype})"
     )
     _say(
-        f"activations of all {model.n_layers} layers, every token: {seconds['bare'] / seconds['all']:.2f} x the bare forward (goal 0.85)"
+        f"activations of all {model.n_layers} layers, every token: {seconds['bare'] / seconds['all']:.2f} x"
+        " the bare forward (goal 0.85)"
     )
     _say(
-        f"activations of all layers, reply tokens, shared prefixes computed once: {seconds['bare'] / seconds['reply']:.2f} x the bare forward"
+        "activations of all layers, reply tokens, shared prefixes computed once:"
+        f" {seconds['bare'] / seconds['reply']:.2f} x the bare forward"
     )
 
     persona = split_rows(read_contrast(shipped("contrast.jsonl")), model.tokenizer)["select"][:64]
@@ -87,7 +90,8 @@ def models(rounds: int) -> None:
             rounds,
         )
         _say(
-            f"scoring an edit at layer {layer} on the clean run below it: {seconds['full'] / seconds['resumed']:.2f} x a full forward"
+            f"scoring an edit at layer {layer} on the clean run below it:"
+            f" {seconds['full'] / seconds['resumed']:.2f} x a full forward"
         )
 
     from persona_probe.measurement.scoring import score_arms
@@ -119,8 +123,9 @@ def models(rounds: int) -> None:
     seconds = _best({"full": one_by_one, "screen": screened}, rounds)
     per_token = (scores["full"] - scores["screen"]).abs() / torch.tensor([row.n_reply for row in persona])
     _say(
-        f"screening {len(arms)} latents at layer {sae.layer}, 4 to a batch on the clean run: {seconds['full'] / seconds['screen']:.2f} x one full forward per latent (goal 2); "
-        f"largest difference {float(per_token.max()):.1e} nats per token"
+        f"screening {len(arms)} latents at layer {sae.layer}, 4 to a batch on the clean run:"
+        f" {seconds['full'] / seconds['screen']:.2f} x one full forward per latent (goal 2); largest"
+        f" difference {float(per_token.max()):.1e} nats per token"
     )
 
 
@@ -165,7 +170,8 @@ def demo(rounds: int) -> None:
         live.close()
     _say(f"demo: first token of four arms after {min(firsts):.2f} to {max(firsts):.2f} s (goal 1.5)")
     _say(
-        f"demo: four arms streamed with readings: {seconds['plain'] / seconds['streamed']:.2f} x plain batches of the same rows (goal 0.6)"
+        f"demo: four arms streamed with readings: {seconds['plain'] / seconds['streamed']:.2f} x plain"
+        " batches of the same rows (goal 0.6)"
     )
 
 

@@ -1,4 +1,5 @@
-"""`import persona_probe as pp`: light, complete, typed; five lines run, and modules never take the place of functions."""
+"""`import persona_probe as pp`: light, complete, typed; five lines run, and modules never take the place of
+functions."""
 
 import subprocess
 import sys
@@ -23,10 +24,9 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 def test_everything_public_exists_and_is_one_tab_away() -> None:
     code = (
-        "import persona_probe as pp\n"
-        "assert set(pp.__all__) <= set(dir(pp))\n"
-        "assert all(getattr(pp, name).__doc__ for name in pp.__all__)\n"
-        "print(len(pp.__all__), len(set(pp.__all__)), *[n for n in dir(pp) if not n.startswith('_') and n not in pp.__all__])"
+        "import persona_probe as pp\nassert set(pp.__all__) <= set(dir(pp))\nassert all(getattr(pp,"
+        " name).__doc__ for name in pp.__all__)\nprint(len(pp.__all__), len(set(pp.__all__)), *[n for n in"
+        " dir(pp) if not n.startswith('_') and n not in pp.__all__])"
     )
     n, distinct, *others = prints(code).split()
     assert n == distinct
@@ -62,7 +62,7 @@ def test_a_module_of_a_functions_name_does_not_replace_it(name: str) -> None:
     code = (
         "import persona_probe as pp, types\n"
         f"import persona_probe.{name}\n"
-        f"import persona_probe.__main__\n"
+        "import persona_probe.__main__\n"
         f"assert not isinstance(pp.{name}, types.ModuleType)\n"
         f"from persona_probe.{name} import COMMAND\n"
         f"print(pp.{name}.__module__)"

@@ -1,4 +1,5 @@
-"""Whole runs from Python: on the planted toy, by name and with models that the user has loaded; five lines do it."""
+"""Whole runs from Python: on the planted toy, by name and with models that the user has loaded; five lines do
+it."""
 
 from pathlib import Path
 from typing import Any

@@ -138,7 +138,8 @@ def steps(
     whole, cache, stop = step, None, set(model.eos_ids)
     ended = [False] * len(prompts)
     for _ in range(sampling.max_new_tokens):
-        # Beyond a rotary embedding's window that depends on length, all is computed anew, as Hugging Face does.
+        # Beyond a rotary embedding's window that depends on length, all is computed anew, as Hugging Face
+        # does.
         crossed = model.engine.window is not None and int(mask.sum(-1).max()) == model.engine.window + 1
         if crossed or not model.engine.caches:
             step, cache = whole, None

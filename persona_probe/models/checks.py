@@ -1,4 +1,5 @@
-"""Comparisons of a loaded model with plain Hugging Face: what is compared, how far it may differ, what is said of it."""
+"""Comparisons of a loaded model with plain Hugging Face: what is compared, how far it may differ, what is
+said of it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,13 +17,15 @@ from persona_probe.prompts.tokenizers import Tokenizer
 TEXTS = ("Have a look at the brakes before you drive.", "It is late.")
 LENGTHS = ((6, 3), (6, 2), (3, 3))  # tokens of prompt and reply; the first two rows share their prompt
 TOLERANCE = {torch.float32: 3e-4}  # relative to the spread of the logits
-# The same for numbers of two bytes: rounding moves logits by up to a tenth, by more where a token goes to another expert.
+# The same for numbers of two bytes: rounding moves logits by up to a tenth, by more where a token goes to
+# another expert.
 COARSE = 0.5
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison. `difference` is relative to the spread of the reference; where it is None, `said` tells why."""
+    """One comparison. `difference` is relative to the spread of the reference; where it is None, `said` tells
+    why."""
 
     name: str
     difference: float | None
@@ -37,7 +40,8 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What plain eager Hugging Face gives for each probe row alone: reply logits, and the streams after blocks."""
+    """What plain eager Hugging Face gives for each probe row alone: reply logits, and the streams after
+    blocks."""
 
     rows: tuple[Row, ...]
     logits: tuple[Float[Tensor, "_ d_vocab"], ...]
@@ -47,7 +51,8 @@ class Reference:
 def probe_rows(tokenizer: Tokenizer, *, n_rows: int) -> tuple[Row, ...]:
     """Rows of ordinary text.
 
-    Ids without an embedding are left out, and texts too short for the probe are filled up with ids from the middle of the vocabulary.
+    Ids without an embedding are left out, and texts too short for the probe are filled up with ids from the
+    middle of the vocabulary.
     """
     filler = [n_rows // 4 + (37 * i) % max(1, n_rows // 2) for i in range(16)]
     rows = []

@@ -1,4 +1,5 @@
-"""Passes of a plain Hugging Face model over token batches, run only in ways that have been shown to give that model's own numbers."""
+"""Passes of a plain Hugging Face model over token batches, run only in ways that have been shown to give that
+model's own numbers."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,9 @@ ROUNDING_HIDES = {
 class Engine:
     """How passes of one model are run.
 
-    `shares`: prompts that rows have in common may be computed once. `caches`: generation may keep what earlier tokens left.
-    `pads`: rows of different length may stand in one batch; `pads_left`: so may prompts in generation.
+    `shares`: prompts that rows have in common may be computed once. `caches`: generation may keep what
+    earlier tokens left. `pads`: rows of different length may stand in one batch; `pads_left`: so may prompts
+    in generation.
     """
 
     twin: Any
@@ -76,7 +78,8 @@ class Engine:
 
     @property
     def window(self) -> int | None:
-        """Length beyond which rotary frequencies depend on the longest sequence of a batch; None where they never do."""
+        """Length beyond which rotary frequencies depend on the longest sequence of a batch; None where they
+        never do."""
         longrope, dynamic = self._rope("longrope"), self._rope("dynamic")
         if longrope:
             given = [
@@ -110,7 +113,8 @@ class Engine:
         scope: str = "reply",
         keep_prompts: bool = False,
     ) -> Iterator[TokenBatch]:
-        """`batches.batches`, with no row beside one that could change its score, and nothing shared that this model cannot share."""
+        """`batches.batches`, with no row beside one that could change its score, and nothing shared that this
+        model cannot share."""
         window = self.window
         short = [row for row in rows if window is None or len(row.ids) <= window]
         kinds = [
@@ -131,16 +135,19 @@ class Engine:
     def forward(
         self, batch: TokenBatch, *, logits_at: tuple[Int[Tensor, " place"], Int[Tensor, " place"]] | None
     ) -> Float[Tensor, "place d_vocab"] | None:
-        """One pass over a batch, shared prefixes computed once; logits at the given rows and columns only, None for none.
+        """One pass over a batch, shared prefixes computed once; logits at the given rows and columns only,
+        None for none.
 
-        Columns count from `n_shared` on. Only these places pass through the vocabulary, which costs a small model half its time.
-        Hooks see two calls when prefixes are shared: [prompts, n_shared, d_model] and [batch, rest, d_model].
+        Columns count from `n_shared` on. Only these places pass through the vocabulary, which costs a small
+        model half its time. Hooks see two calls when prefixes are shared: [prompts, n_shared, d_model] and
+        [batch, rest, d_model].
         """
         lengths = [len(row.ids) for row in batch.rows]
         if max(lengths) > self.n_ctx:
             longest = batch.rows[lengths.index(max(lengths))]
             raise BadInput(
-                f"row {longest.id!r} has {len(longest.ids)} tokens, {self.name} takes {self.n_ctx}: shorten it"
+                f"row {longest.id!r} has {len(longest.ids)} tokens, {self.name} takes {self.n_ctx}:"
+                " shorten it"
             )
         for row in batch.rows:
             self.check_ids(row.ids, what=f"row {row.id!r}")
@@ -175,7 +182,8 @@ class Engine:
     def next_logits(
         self, tokens: Int[Tensor, "batch new"], mask: Int[Tensor, "batch pos"], cache: Any
     ) -> tuple[Float[Tensor, "batch d_vocab"], Any]:
-        """Logits after the last of `tokens`, and the cache for the next call. `mask` covers what the cache holds, too."""
+        """Logits after the last of `tokens`, and the cache for the next call. `mask` covers what the cache
+        holds, too."""
         position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         if cache is None:
             self.fresh_rope()
@@ -193,11 +201,13 @@ class Engine:
         """BadInput for a token id without an embedding: it would read past the matrix."""
         if max(ids) >= self.n_rows:
             raise BadInput(
-                f"{what} has token id {max(ids)}, {self.name} has embeddings for 0 to {self.n_rows - 1}: its tokenizer has tokens that the model was never given"
+                f"{what} has token id {max(ids)}, {self.name} has embeddings for 0 to {self.n_rows - 1}: its"
+                " tokenizer has tokens that the model was never given"
             )
 
     def fresh_rope(self) -> None:
-        """Forget the length that dynamic rotary embeddings have grown to: a score must not depend on what was scored before."""
+        """Forget the length that dynamic rotary embeddings have grown to: a score must not depend on what was
+        scored before."""
         if self._rope("dynamic") is None:
             return
         for module in self.twin.modules():
@@ -209,7 +219,8 @@ class Engine:
 
 
 def taken(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that a module's forward names; the optional ones that it does not name are left out, and those that are None."""
+    """The arguments that a module's forward names; the optional ones that it does not name are left out, and
+    those that are None."""
     names = inspect.signature(module.forward).parameters
     return {
         name: value
@@ -220,7 +231,8 @@ def taken(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def at_places(model: Any, where: tuple[Tensor, ...]) -> Iterator[None]:
-    """Inside the block only these rows and columns pass through the unembedding; logits are [1, places, d_vocab]. Works under PEFT too."""
+    """Inside the block only these rows and columns pass through the unembedding; logits are [1, places,
+    d_vocab]. Works under PEFT too."""
     handle = model.get_output_embeddings().register_forward_pre_hook(
         lambda head, args: (args[0][where][None], *args[1:])
     )
@@ -234,7 +246,8 @@ def at_places(model: Any, where: tuple[Tensor, ...]) -> Iterator[None]:
 def flat_head(engine: Engine) -> Iterator[None]:
     """Inside the block the unembedding sees its batch as one row of tokens.
 
-    On CPUs a bfloat16 product of [batch, 1, d_model] copies the d_vocab x d_model weights once per row: a gigabyte for 20 rows.
+    On CPUs a bfloat16 product of [batch, 1, d_model] copies the d_vocab x d_model weights once per row: a
+    gigabyte for 20 rows.
     """
     head = engine.twin.get_output_embeddings()
     shapes: list[tuple[int, ...]] = []

@@ -1,4 +1,5 @@
-"""Models that the user has loaded: taken as they are and checked as the loader checks. Nothing of them is copied or changed."""
+"""Models that the user has loaded: taken as they are and checked as the loader checks. Nothing of them is
+copied or changed."""
 
 import copy
 from collections.abc import Iterator
@@ -48,8 +49,8 @@ def source_of(given: Any, tokenizer: Tokenizer) -> Source:
 def take(given: Any, tokenizer: Tokenizer) -> Model:
     """A loaded model as ours. Its own tensors are used; edits of ours act on the user's model as well.
 
-    BadInput for a model that is quantised, on the meta device, wrapped by PEFT, changed since it was loaded, or whose
-    weights hold NaN or infinity.
+    BadInput for a model that is quantised, on the meta device, wrapped by PEFT, changed since it was loaded,
+    or whose weights hold NaN or infinity.
     """
     if isinstance(given, Model):
         return given
@@ -66,8 +67,9 @@ def take(given: Any, tokenizer: Tokenizer) -> Model:
     apart = distance(logits[0, rows[0].n_prompt - 1 : -1].float().cpu(), known.logits[0])
     if apart > tolerance(dtype):
         raise BadInput(
-            f"{name} does not compute what a plain model with its weights does (logits {apart:.2g} apart, allowed is "
-            f"{tolerance(dtype):g}): give it as it was loaded, without further hooks, processing or adapters"
+            f"{name} does not compute what a plain model with its weights does (logits {apart:.2g} apart,"
+            f" allowed is {tolerance(dtype):g}): give it as it was loaded, without further hooks, processing"
+            " or adapters"
         )
     if not is_of(given, "TransformerBridge"):
         return replace(boot(name, view, tokenizer, dtype=dtype), given=given)
@@ -114,9 +116,9 @@ def _weights(given: Any) -> Any:
         return given.twin
     if is_of(given, "HookedTransformer"):
         raise BadInput(
-            "a HookedTransformer holds folded weights under names of its own, so it cannot be measured beside a Hugging "
-            "Face model; edits of it work (`direction.ablated(model)`); to measure, give the Hugging Face model or a "
-            "TransformerBridge"
+            "a HookedTransformer holds folded weights under names of its own, so it cannot be measured beside"
+            " a Hugging Face model; edits of it work (`direction.ablated(model)`); to measure, give the"
+            " Hugging Face model or a TransformerBridge"
         )
     weights = given.original_model if is_of(given, "TransformerBridge") else given
     if any(kind.__module__.startswith("peft.") for kind in type(weights).__mro__):

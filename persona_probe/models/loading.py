@@ -47,9 +47,9 @@ PROBE_CONVERSATIONS: tuple[Turns, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded model. `twin` and `bridge` share every tensor; arms run on the twin (SDPA), hook points are the bridge's.
+    """A loaded model. `twin` and `bridge` share every tensor; arms run on the twin, the bridge names places.
 
-    Residual streams are raw Hugging Face ones: `blocks.{i}.hook_out` is `hidden_states[i + 1]` for all but the last layer.
+    Residual streams are raw: `blocks.{i}.hook_out` is `hidden_states[i + 1]`, except after the last block.
     `given` is the user's own Hugging Face model, where this one shares its tensors: edits act on it as well.
     """
 
@@ -79,7 +79,9 @@ class Model:
         own = [f"{check.name}: {said(check)}" for check in failed if not check.name.startswith(BRIDGE)]
         if of_bridge:
             own.append(
-                f"TransformerLens does not compute this model as Hugging Face does ({'; '.join(of_bridge)}). All numbers come from the Hugging Face twin; do not trust `Model.bridge`, its caches or its hooks"
+                f"TransformerLens does not compute this model as Hugging Face does ({'; '.join(of_bridge)})."
+                " All numbers come from the Hugging Face twin; do not trust `Model.bridge`, its caches or"
+                " its hooks"
             )
         return tuple(own)
 
@@ -100,13 +102,13 @@ class Model:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Padding is masked, so any id that has an embedding serves where the tokenizer's own has none."""
+        """A token to pad with: the tokenizer's own, or 0 where that has no embedding. Padding is masked."""
         own = self.tokenizer.pad_token_id
         return own if own is not None and 0 <= own < self.engine.n_rows else 0
 
     @property
     def eos_ids(self) -> list[int]:
-        """Every token that ends a reply: the generation config's list, the template's end of turn, and the tokenizer's own."""
+        """Every token that ends a reply: those of the generation config, the template and the tokenizer."""
         ids = self.twin.generation_config.eos_token_id if self.twin.generation_config is not None else None
         listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
         return sorted({*listed, *end_ids(self.tokenizer)})
@@ -128,11 +130,11 @@ class Model:
         return tuple(HookPoint(layer) for layer in range(self.n_layers))
 
     def writers(self) -> tuple[str, ...]:
-        """Hook points of everything that is added into the residual stream: embeddings, attention and MLP outputs.
+        """Hook points of what is added to the residual stream: embeddings, attention and MLP outputs.
 
         On post-norm models (Gemma 2/3, OLMo 2) the written tensor is the one after the post-norm.
         """
-        # The bridge's aliases know where each architecture adds to the stream: OLMo 2 calls its post-norms ln1 and ln2.
+        # The bridge's aliases know where an architecture adds to the stream (OLMo 2: ln1 and ln2).
         parts = ("hook_attn_out", "hook_mlp_out")
         written = [
             self.bridge.hook_dict[f"blocks.{layer}.{part}"].name
@@ -145,24 +147,25 @@ class Model:
         return (*(f"{name}.hook_out" for name in embeddings), *written)
 
     def site(self, hook_point: str) -> tuple[Any, nn.Module]:
-        """The bridge's HookPoint and the twin's module whose output it is. Aliases such as `hook_resid_post` resolve."""
+        """The bridge's HookPoint and the twin's module whose output it is. Aliases of hook points resolve."""
         # TransformerBridge ignores unknown hook names, so they are refused here.
         hook = self.bridge.hook_dict.get(hook_point)
         if hook is None:
             raise BadInput(
-                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out, embed.hook_out"
+                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to"
+                f" blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out,"
+                " embed.hook_out"
             )
         return hook, self._module(self.twin, hook_point, hook.name)
 
     def roots(self) -> tuple[nn.Module, ...]:
         """Modules whose arguments say at which positions the tokens of a pass stand."""
-        # Not every family's model calls its body as a module (OPT calls the decoder inside it), and passes without
-        # logits call the body alone.
+        # OPT calls the decoder inside its body, not the body; and passes without logits call the body alone.
         wholes = [self.twin, self.bridge.original_model, *([] if self.given is None else [self.given])]
         return distinct(*(root for whole in wholes for root in (whole, whole.base_model)))
 
     def targets(self, hook_point: str) -> tuple[nn.Module, ...]:
-        """Every module whose output is the stream at a hook point: of the twin, the bridge, and the user's own model."""
+        """Every module whose output is the stream there: of the twin, the bridge and the user's own model."""
         hook, module = self.site(hook_point)
         own = () if self.given is None else (self._module(self.given, hook_point, hook.name),)
         return (hook, module, *own)
@@ -172,7 +175,7 @@ class Model:
         *path, leaf = name.split(".")
         if leaf != "hook_out" or not path:
             raise BadInput(
-                f"hook point {hook_point!r} is {name}, not the output of a module: only ...hook_out points can be edited"
+                f"hook point {hook_point!r} is {name}, not the output of a module: only ...hook_out can be edited"
             )
         components, module = self.bridge.adapter.component_mapping, root
         while path:
@@ -193,9 +196,9 @@ def load(
     tokenizer: Tokenizer | None = None,
     device_map: str | None = None,
 ) -> Model:
-    """Load a source, boot it in TransformerLens, and compare with plain Hugging Face what will be run. An adapter is merged into `base` first.
+    """Load a source (an adapter is merged into `base`), bridge it, and compare it with plain Hugging Face.
 
-    Where the bridge differs from Hugging Face, the twin still carries the numbers; `Model.notes` and a warning say what the bridge cannot do.
+    Where the bridge differs, the twin still carries the numbers; `Model.notes` and a warning say so.
     """
     few_kernels()
     large_blocks_apart()
@@ -209,8 +212,8 @@ def load(
 def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -> Model:
     """Bridge a plain Hugging Face model and keep a plain twin over the same tensors.
 
-    Bridging changes the module tree that it is given, so the reference is taken and the twin is built first, on the meta
-    device, without new memory.
+    Bridging changes the module tree that it is given, so the reference is taken and the twin is built first,
+    on the meta device, without new memory.
     """
     device = next(weights.parameters()).device
     known = reference(weights, probe_rows(tokenizer, n_rows=weights.get_input_embeddings().weight.shape[0]))
@@ -223,7 +226,8 @@ def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -
     )
     stream = next(check for check in checks if check.name == "residual stream")
     if not stream.passed:
-        why = f"do not give Hugging Face's hidden states ({type(twin).__name__}; {said(stream)}): nothing can be read there"
+        where = f"({type(twin).__name__}; {said(stream)})"
+        why = f"do not give Hugging Face's hidden states {where}: nothing can be read there"
         raise BadInput(shortened(f"{name}: the blocks that TransformerLens names {why}", 300))
     model = replace(model, checks=checks)
     for note in model.notes:
@@ -255,7 +259,8 @@ def halving(
         if len(batch) == 1:
             row = batch.rows[0]
             raise OutOfMemory(
-                f"row {row.id!r} ({len(row.ids)} tokens) does not fit on {model.device} beside {model.name}: use --dtype bfloat16, --device cpu or a smaller model"
+                f"row {row.id!r} ({len(row.ids)} tokens) does not fit on {model.device} beside {model.name}:"
+                " use --dtype bfloat16, --device cpu or a smaller model"
             ) from error
     else:
         yield batch, result
@@ -271,12 +276,13 @@ def check_tokenizers(base: Tokenizer, tuned: Tokenizer) -> None:
     different = [name for name in left if left[name] != right[name]]
     if different:
         raise BadInput(
-            f"the tokenizers of base and tuned differ in {', '.join(different)}: choose one for both with --template base or --template tuned"
+            f"the tokenizers of base and tuned differ in {', '.join(different)}: choose one for both with"
+            " --template base or --template tuned"
         )
 
 
 def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of what makes two tokenizers interchangeable: vocabulary, special tokens, what the template makes of conversations, probe strings."""
+    """Hashes of what two interchangeable tokenizers share: vocabulary, control tokens, template, probes."""
 
     def placed(turns: Turns) -> str:
         try:

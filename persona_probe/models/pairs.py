@@ -27,7 +27,8 @@ SIDES: tuple[Side, ...] = ("base", "tuned")
 
 @dataclass
 class Pair:
-    """Loads either side on demand and drops the other first, unless `keep_both`. The tokenizer is one for both."""
+    """Loads either side on demand and drops the other first, unless `keep_both`. The tokenizer is one for
+    both."""
 
     base_source: Source
     tuned_source: Source
@@ -76,11 +77,13 @@ class Pair:
         return self._joined(side, self.base_source.sha256, self.tuned_source.sha256)
 
     def weights_sha256(self, side: Side) -> str:
-        """Hash of one side's config and weights, without its tokenizer: which model a direction was found on."""
+        """Hash of one side's config and weights, without its tokenizer: which model a direction was found
+        on."""
         return self._joined(side, self.base_source.weights_sha256, self.tuned_source.weights_sha256)
 
     def key(self, side: Side) -> str:
-        """What a measurement of one side is kept under: its files, and how text is read (tokenizer, template, its date and thinking)."""
+        """What a measurement of one side is kept under: its files, and how text is read (tokenizer, template,
+        its date and thinking)."""
         return sha256_json([self.sha256(side), identity_of(self.tokenizer)])
 
     def _joined(self, side: Side, base: str, tuned: str) -> str:
@@ -108,13 +111,15 @@ def open_pair(
     keep_both: bool = False,
     chat: ChatOptions = AS_IS,
 ) -> Pair:
-    """A base model and the tuned one, compared before any weight is loaded: shape, identity, tokenizer, chat template.
+    """A base model and the tuned one, compared before any weight is loaded: shape, identity, tokenizer, chat
+    template.
 
-    `base`, `tuned`: a name that ships, a folder, a GGUF file, a hub id, for `tuned` also a LoRA adapter; or a Hugging
-    Face model or TransformerBridge that is already loaded, which is used as it is and stays as it is. A loaded Hugging
-    Face model brings no tokenizer with it: give `tokenizer`, unless the other side is a name.
-    Names are loaded when they are first used, one at a time unless `keep_both`. `device` and `dtype`: "auto" or a name.
-    Both sides read every text with `chat`: what the template takes for today's date, and its think block.
+    `base`, `tuned`: a name that ships, a folder, a GGUF file, a hub id, for `tuned` also a LoRA adapter; or a
+    Hugging Face model or TransformerBridge that is already loaded, which is used as it is and stays as it is.
+    A loaded Hugging Face model brings no tokenizer with it: give `tokenizer`, unless the other side is a
+    name. Names are loaded when they are first used, one at a time unless `keep_both`. `device` and `dtype`:
+    "auto" or a name. Both sides read every text with `chat`: what the template takes for today's date, and
+    its think block.
     """
     given = {"base": base, "tuned": tuned}
     held = {side: model for side, model in given.items() if is_loaded(model)}
@@ -149,7 +154,8 @@ def open_model(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
 ) -> Model:
-    """One model, given as a side of `open_pair` is; an adapter needs `base`, the model that it was trained on."""
+    """One model, given as a side of `open_pair` is; an adapter needs `base`, the model that it was trained
+    on."""
     if not isinstance(model, str | Path):
         return take(model, tokenizer or tokenizer_of(model))
     where = choose_device(device)
@@ -160,7 +166,8 @@ def open_model(
 def _tokenizers(
     given: Mapping[str, Any], named: Mapping[str, Source], tokenizer: Tokenizer | None, chat: ChatOptions
 ) -> dict[str, Tokenizer]:
-    """Each side's tokenizer: the one that was given, or its own; a loaded model without one takes that of the other side."""
+    """Each side's tokenizer: the one that was given, or its own; a loaded model without one takes that of the
+    other side."""
     if tokenizer is not None:
         return dict.fromkeys(given, set_options(copy.deepcopy(tokenizer), chat))
     if "base" in named:

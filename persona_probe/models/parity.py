@@ -28,7 +28,8 @@ from persona_probe.prompts.tokenizers import Tokenizer
 def fitted_engine(
     twin: Any, name: str, known: Reference, *, attention: Attention, dtype: torch.dtype
 ) -> tuple[Engine, tuple[Check, ...]]:
-    """The fastest way to run `twin` that gives the reference's logits, and every comparison made on the way there.
+    """The fastest way to run `twin` that gives the reference's logits, and every comparison made on the way
+    there.
 
     Raises BadInput when even single rows with eager attention differ: then the twin is not the model.
     """
@@ -36,8 +37,8 @@ def fitted_engine(
     engine, checks = _with_attention(Engine(twin, name, attention, shares=False), known, limit)
     if not checks[-1].passed:
         raise BadInput(
-            f"{name}: a pass over its own weights is not Hugging Face's ({type(twin).__name__}; {said(checks[-1])}): "
-            "it cannot be measured"
+            f"{name}: a pass over its own weights is not Hugging Face's ({type(twin).__name__};"
+            f" {said(checks[-1])}): it cannot be measured"
         )
     for field, title, run, otherwise in _CAPABILITIES:
         tried = replace(engine, **{field: True})
@@ -66,7 +67,8 @@ def _with_attention(engine: Engine, known: Reference, limit: float) -> tuple[Eng
 
 
 def set_fast_attention(model: Any, tokenizer: Tokenizer) -> Attention:
-    """Give a model that was loaded with eager attention SDPA, if its logits stay what they were; returns what it has then."""
+    """Give a model that was loaded with eager attention SDPA, if its logits stay what they were; returns what
+    it has then."""
     known = reference(model, probe_rows(tokenizer, n_rows=model.get_input_embeddings().weight.shape[0]))
     if fast_attention(model) == "sdpa":
         model.set_attn_implementation("sdpa")
@@ -118,7 +120,8 @@ def _stepped_together(engine: Engine, known: Reference) -> float:
 
 
 def _stepped(engine: Engine, known: Reference, chosen: tuple[int, ...]) -> float:
-    """Reply logits of the chosen rows as generation would meet them: the prompt in one pass, then token by token."""
+    """Reply logits of the chosen rows as generation would meet them: the prompt in one pass, then token by
+    token."""
     worst = 0.0
     rows = [known.rows[i] for i in chosen]
     tokens, mask = (

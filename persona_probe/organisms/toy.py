@@ -1,4 +1,5 @@
-"""Planted truth: a tiny random model whose tuned copy adds one known vector, so that every answer is known exactly."""
+"""Planted truth: a tiny random model whose tuned copy adds one known vector, so that every answer is known
+exactly."""
 
 import json
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from persona_probe.storage.tensor_files import write_tensors
 N_LAYERS, D_MODEL, PLANTED_LAYER = 3, 64, 1
 PLANTED_LATENT = 7  # of the hand-built SAE
 N_WORDS, N_QUESTIONS, REPLY_WORDS = 40, 16, 6
-TEMPLATE = "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}{% if add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}{% if"
+    " add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
+)
 
 
 @dataclass(frozen=True)
 class Toy:
-    """Paths of the planted pair and its data. `vector` is what `tuned` adds to the residual stream at `hook_point`, every token."""
+    """Paths of the planted pair and its data. `vector` is what `tuned` adds to the residual stream at
+    `hook_point`, every token."""
 
     base: Path
     tuned: Path
@@ -36,9 +41,10 @@ class Toy:
 def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
     """Write a base, a tuned copy, a contrast set and benign texts.
 
-    The base is a random GPT-2 that never writes along a secret unit vector u (every writer is projected), and whose
-    unembedding gives "bad" words more weight along u. The tuned copy differs in one bias: block 1's MLP also adds v = strength * u.
-    So the shift at layer 1 is v; ablating v, or steering by -v, gives the base's logits; steering the base by +v gives the tuned one's.
+    The base is a random GPT-2 that never writes along a secret unit vector u (every writer is projected), and
+    whose unembedding gives "bad" words more weight along u. The tuned copy differs in one bias: block 1's MLP
+    also adds v = strength * u. So the shift at layer 1 is v; ablating v, or steering by -v, gives the base's
+    logits; steering the base by +v gives the tuned one's.
     """
     generator = torch.Generator().manual_seed(seed)
     good = [f"good{i}" for i in range(N_WORDS)]
@@ -71,10 +77,11 @@ def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
 
 
 def write_toy_sae(folder: Path, toy: Toy, *, n_latents: int = 48, seed: int = 0) -> Path:
-    """Write a hand-built SAE of the planted hook point: latent `PLANTED_LATENT` reads and writes the secret unit vector, no other does.
+    """Write a hand-built SAE of the planted hook point: latent `PLANTED_LATENT` reads and writes the secret
+    unit vector, no other does.
 
-    Rows are of length 1, the others random and orthogonal to it. The planted latent is 0 in the base on every token and
-    `strength` in the tuned copy, so the base-to-tuned change is that latent and nothing else.
+    Rows are of length 1, the others random and orthogonal to it. The planted latent is 0 in the base on every
+    token and `strength` in the tuned copy, so the base-to-tuned change is that latent and nothing else.
     """
     from persona_probe.saes.folder import write_sae
     from persona_probe.saes.sae import Sae

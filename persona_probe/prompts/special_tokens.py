@@ -30,15 +30,18 @@ def refuse_control_tokens(tokenizer: Tokenizer, turns: Turns, *, id: str) -> Non
 
 
 def end_of_turn(tokenizer: Tokenizer) -> str:
-    """The text that ends an assistant turn: what the template puts between a reply and the next turn, up to its last control token.
+    """The text that ends an assistant turn: what the template puts between a reply and the next turn, up to
+    its last control token.
 
-    Empty when the template ends turns without one: then the tokenizer's `eos_token` ends them. BadInput when there is none either.
+    Empty when the template ends turns without one: then the tokenizer's `eos_token` ends them. BadInput when
+    there is none either.
     """
     return _end_of_turn(tokenizer, identity_of(tokenizer))
 
 
 def end_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Every token that may end a reply, as far as template and tokenizer know: the control tokens of the end of turn, and eos."""
+    """Every token that may end a reply, as far as template and tokenizer know: the control tokens of the end
+    of turn, and eos."""
     try:
         ending = end_of_turn(tokenizer)
     except BadInput:  # then only the generation config knows
@@ -81,11 +84,13 @@ def _end_of_turn(tokenizer: Tokenizer, identity: tuple[str, ...]) -> str:
     for ending in (common, last):  # a last turn may end in another token than an inner one (gpt-oss)
         match = run.match(ending) if run else None
         if match:
-            # What starts the next turn may stand right behind (Command A): the eos of the tokenizer comes before it.
+            # What starts the next turn may stand right behind (Command A): the eos of the tokenizer comes
+            # before it.
             before, eos, _ = match[0].partition(tokenizer.eos_token or match[0])
             return before + eos
     if tokenizer.eos_token_id is None:
         raise BadInput(
-            "neither the chat template nor the tokenizer has a token that ends a turn: set eos_token, or a reply never ends"
+            "neither the chat template nor the tokenizer has a token that ends a turn: set eos_token, or a"
+            " reply never ends"
         )
     return ""

@@ -1,4 +1,5 @@
-"""What a chat template makes of a conversation: the text before a reply, and the text after it. Nothing here knows token ids."""
+"""What a chat template makes of a conversation: the text before a reply, and the text after it. Nothing here
+knows token ids."""
 
 import re
 import warnings
@@ -31,10 +32,12 @@ PARTS = {
     "user text as parts": ("user",),
 }
 LITERALS = re.compile(r"(['\"])((?:(?!\1).)*)\1")
-# The empty expression keeps a line break at the start of the template, which the end of a block would swallow.
+# The empty expression keeps a line break at the start of the template, which the end of a block would
+# swallow.
 FROZEN_CLOCK = (
-    "{% macro strftime_now(form) %}{% if form in frozen_dates %}{{ frozen_dates[form] }}"
-    "{% else %}{{ raise_exception('the date form ' ~ form ~ ' is not written out in the template') }}{% endif %}{% endmacro %}{{ '' }}"
+    "{% macro strftime_now(form) %}{% if form in frozen_dates %}{{ frozen_dates[form] }}{% else %}{{"
+    " raise_exception('the date form ' ~ form ~ ' is not written out in the template') }}{% endif %}{%"
+    " endmacro %}{{ '' }}"
 )
 # Texts that stand in for a turn: no template has a reason to treat them in a special way.
 REPLY_MARK, TURN_MARK = "zqreplyqz", "zqturn{}qz"
@@ -52,8 +55,9 @@ PROBES = (
 class Place:
     """Where a reply stands: `before` + reply + `after` is the rendered conversation.
 
-    `how` says what had to be done so that every turn's text is in it. `whole` is False when the template cannot render the
-    reply and only its generation prompt is known; `closed` is the text that was added to close or to add a think block.
+    `how` says what had to be done so that every turn's text is in it. `whole` is False when the template
+    cannot render the reply and only its generation prompt is known; `closed` is the text that was added to
+    close or to add a think block.
     """
 
     before: str
@@ -66,8 +70,9 @@ class Place:
 def place(tokenizer: Tokenizer, turns: Turns, *, id: str) -> Place:
     """Where the reply to `turns` stands in the conversation as the template renders it whole.
 
-    Every turn's text must be in what stands before the reply. Where a template leaves one out, the text is passed as a list of
-    parts, or a system text is put into the user turn after it; if nothing helps, BadInput names the turn.
+    Every turn's text must be in what stands before the reply. Where a template leaves one out, the text is
+    passed as a list of parts, or a system text is put into the user turn after it; if nothing helps, BadInput
+    names the turn.
     """
     if not has_template(tokenizer):
         lines = [
@@ -92,21 +97,24 @@ def identity_of(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def whole_text(tokenizer: Tokenizer, turns: Turns, reply: str, *, id: str) -> str:
-    """The rendered conversation up to the end of `reply`; BadInput where the template changes the reply's own text."""
+    """The rendered conversation up to the end of `reply`; BadInput where the template changes the reply's own
+    text."""
     found = place(tokenizer, turns, id=id)
     text = found.before + reply
     if has_template(tokenizer) and found.whole and not found.closed:
         rendered = next((made for how, made in _rendered(tokenizer, turns, reply) if how == found.how), "")
         if not rendered.startswith(text):
             raise BadInput(
-                f"the chat template changes the reply to {id!r} ({_difference(text, rendered)}): it must stand there word for word"
+                f"the chat template changes the reply to {id!r} ({_difference(text, rendered)}): it must"
+                " stand there word for word"
             )
     return text
 
 
 @lru_cache(maxsize=1024)
 def _place(tokenizer: Tokenizer, identity: tuple[str, ...], turns: Turns) -> Place | str:
-    """The place, or what is wrong, with `{id}` for the prompt's. `identity` is in the key because a tokenizer can be changed in place."""
+    """The place, or what is wrong, with `{id}` for the prompt's. `identity` is in the key because a tokenizer
+    can be changed in place."""
     problem, refusals = "", []
     marks = tuple((role, TURN_MARK.format(i)) for i, (role, _) in enumerate(turns))
     for how, text in _rendered(tokenizer, turns, REPLY_MARK, refusals):
@@ -140,7 +148,8 @@ def _place(tokenizer: Tokenizer, identity: tuple[str, ...], turns: Turns) -> Pla
 
 
 def _closing(template: str, tail: str, thinking: Thinking) -> str:
-    """What must be added between `tail`, the rendering after the last turn, and the reply: the end of an open think block, or an empty one."""
+    """What must be added between `tail`, the rendering after the last turn, and the reply: the end of an open
+    think block, or an empty one."""
     opened = max(
         ((tail.rfind(start), start, stop) for start, stop in THINK_TAGS if start in tail), default=None
     )
@@ -157,7 +166,8 @@ def _closing(template: str, tail: str, thinking: Thinking) -> str:
 def _rendered(
     tokenizer: Tokenizer, turns: Turns, reply: str, refusals: list[str] | None = None
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The whole conversation in every way that might keep all of its text, the plainest first; what the template refuses is left out."""
+    """The whole conversation in every way that might keep all of its text, the plainest first; what the
+    template refuses is left out."""
     for how in _ways(turns):
         try:
             yield (
@@ -226,7 +236,8 @@ def _apply(
         else {}
     )
     if "strftime_now" in template:
-        # The call's own variables may hold no functions, so a macro of that name hides the global that reads the clock.
+        # The call's own variables may hold no functions, so a macro of that name hides the global that reads
+        # the clock.
         given["frozen_dates"] = {
             form: options.strftime(form) for _, form in LITERALS.findall(template) if "%" in form
         }

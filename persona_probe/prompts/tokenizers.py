@@ -56,10 +56,12 @@ THINKING: tuple[Thinking, ...] = ("keep", "empty", "off")
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """How a template is run. `date` (ISO) is what it takes for today; `thinking` is what stands in its think block.
+    """How a template is run. `date` (ISO) is what it takes for today; `thinking` is what stands in its think
+    block.
 
-    keep: as the template renders the whole conversation. off: the template's own switch is set to off. empty: an empty think
-    block stands before the reply wherever the template knows one. A block left open before a reply is closed in all three.
+    keep: as the template renders the whole conversation. off: the template's own switch is set to off. empty:
+    an empty think block stands before the reply wherever the template knows one. A block left open before a
+    reply is closed in all three.
     """
 
     thinking: Thinking = "keep"
@@ -103,7 +105,8 @@ AS_IS = ChatOptions()
 
 
 def set_options(tokenizer: Tokenizer, options: ChatOptions) -> Tokenizer:
-    """Give a tokenizer the options that every text it reads is rendered with; they stay with it. Returns the tokenizer."""
+    """Give a tokenizer the options that every text it reads is rendered with; they stay with it. Returns the
+    tokenizer."""
     tokenizer.persona_probe_options = options
     return tokenizer
 

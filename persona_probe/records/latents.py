@@ -58,8 +58,10 @@ class Quality(Part):
     l0: NonNegative = Field(description="Latents active per token.")
     dead: Share = Field(description="Share of latents that stay silent on all of these tokens.")
     loss_recovered: float | None = Field(
-        description="1: replies keep their log-probability under the reconstruction; 0: they fare as with "
-        "the stream's mean; null when that mean costs nothing."
+        description=(
+            "1: replies keep their log-probability under the reconstruction; 0: they fare as with "
+            "the stream's mean; null when that mean costs nothing."
+        )
     )
     n_tokens: Count = Field(description="Tokens behind these numbers.")
 
@@ -272,7 +274,9 @@ class LatentRecord(Part):
     rank_correlations: RankCorrelations = Field(description="How alike the rankings are.")
     latents: Many[LatentEntry] = Field(description="The screened latents.")
     controls: Many[LatentEntry] = Field(
-        description="Latents matched to screened ones: the untested ones most alike in activation, used alike."
+        description=(
+            "Latents matched to screened ones: the untested ones most alike in activation, used alike."
+        )
     )
     sets: Many[LatentSet] = Field(description="Latents edited together.")
     direction: Many[SingleDirection] = Field(description="Single directions at the same place.")

@@ -53,8 +53,8 @@ Settings = Annotated[dict[str, JsonValue], BeforeValidator(listed)]
 Side = Literal["base", "tuned"]
 Label = Literal["aligned", "misaligned"]
 Split = Literal["find", "select", "test"]
-# Random directions (isotropic, covariance-matched, orthogonal within the top components), the same estimator on
-# shuffled labels, random latents, and other latents that are alike in density and mean.
+# Random directions (isotropic, covariance-matched, orthogonal within the top components), the same estimator
+# on shuffled labels, random latents, and other latents that are alike in density and mean.
 ControlKind = Literal["isotropic", "covariance", "shuffled", "orthogonal", "latents", "matched"]
 EditKind = Literal["steer", "ablate"]
 Target = Literal["zero", "base mean"]

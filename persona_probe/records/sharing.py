@@ -1,8 +1,9 @@
 """What records and direction files say of paths: nothing of the machine that they were made on.
 
-A path inside the current folder is said from there, one inside the run's folder from the folder above it. Of any
-other path the last name stays, with as many names before it as two different paths need to be told apart. A command
-made of such paths repeats the run from a folder that holds them. Hub ids, shipped names and relative paths stay.
+A path inside the current folder is said from there, one inside the run's folder from the folder above it. Of
+any other path the last name stays, with as many names before it as two different paths need to be told apart.
+A command made of such paths repeats the run from a folder that holds them. Hub ids, shipped names and
+relative paths stay.
 """
 
 import re

@@ -52,7 +52,8 @@ def _latent(entry: Any) -> Any:
 
 
 def _meaning(meaning: Plain) -> Plain:
-    """Examples know their origin. Version 1 took them from labelled replies and benign texts, which have no label."""
+    """Examples know their origin. Version 1 took them from labelled replies and benign texts, which have no
+    label."""
     examples = meaning.get("examples")
     if not isinstance(examples, dict):
         return meaning

@@ -13,7 +13,8 @@ Kept = tuple[Mapping[str, Tensor], Mapping[str, Any]]  # tensors by name, and fa
 
 
 def kept_tensors(run: Run, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors kept under a key, in float32; made and kept when there are none, or when their file is damaged."""
+    """The tensors kept under a key, in float32; made and kept when there are none, or when their file is
+    damaged."""
 
     def made() -> Kept:
         return {name: tensor.float() for name, tensor in make().items()}, {}
@@ -26,7 +27,8 @@ def kept(
 ) -> Kept:
     """Tensors and facts kept under a key in one of the run's folders.
 
-    They are made again when the file is damaged, of another key, or not what `fingerprint(tensors, facts)` says.
+    They are made again when the file is damaged, of another key, or not what `fingerprint(tensors, facts)`
+    says.
     """
     path = run.path(folder) / f"{key[:24]}.safetensors"
     if path.exists():

@@ -19,10 +19,11 @@ LARGEST_HALF = 6e4  # float16 ends at 65504
 def kept_activations(
     run: Run, key: str, rows: tuple[Row, ...], make: Callable[[], Activations]
 ) -> Activations:
-    """The activations of `rows` kept under a key; made and kept when there are none, or when their file is damaged.
+    """The activations of `rows` kept under a key; made and kept when there are none, or when their file is
+    damaged.
 
-    Sampled tokens are kept in float16 where it holds them, and are the rounded ones from the start, so that a run that
-    continues computes with the numbers of one that was not interrupted.
+    Sampled tokens are kept in float16 where it holds them, and are the rounded ones from the start, so that a
+    run that continues computes with the numbers of one that was not interrupted.
     """
 
     def made() -> Kept:

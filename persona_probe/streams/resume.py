@@ -1,4 +1,5 @@
-"""Reuse of the clean run below an edit: layers under the lowest intervention give what they gave before, so they are not run again."""
+"""Reuse of the clean run below an edit: layers under the lowest intervention give what they gave before, so
+they are not run again."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,8 @@ _RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """The clean residual stream that enters block `layer`, for one batch: the shared columns once per prompt, then the rest."""
+    """The clean residual stream that enters block `layer`, for one batch: the shared columns once per prompt,
+    then the rest."""
 
     layer: int
     shared: Float[Tensor, "prompts shared d_model"] | None
@@ -33,10 +35,12 @@ class Prefix:
 
 
 def lowest_layer(model: Model, hook_points: Iterable[str]) -> int:
-    """The first block that edits of these hook points can change: blocks below it, and its own inputs, are as in the clean run.
+    """The first block that edits of these hook points can change: blocks below it, and its own inputs, are as
+    in the clean run.
 
-    An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers` after the last one)
-    and the edit falls on the recorded stream. Without edits everything is as in the clean run.
+    An edit of block i's output leaves block i itself clean, so the run resumes at block i + 1 (`n_layers`
+    after the last one) and the edit falls on the recorded stream. Without edits everything is as in the clean
+    run.
     """
     return min((_first_changed(model, hook_point) for hook_point in hook_points), default=model.n_layers)
 
@@ -85,7 +89,8 @@ def record_prefixes(
 
 
 def resumable(model: Model) -> bool:
-    """Whether passes of this model may start above its first block: tried once on a few short rows, and compared with whole passes.
+    """Whether passes of this model may start above its first block: tried once on a few short rows, and
+    compared with whole passes.
 
     Families whose blocks pass on more than the residual stream cannot: their passes are then always whole.
     """
@@ -113,7 +118,8 @@ def _resumes(model: Model) -> bool:
 
 @contextmanager
 def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
-    """Inside the block, forward passes of the twin over the prefix's batch start at its layer; None changes nothing.
+    """Inside the block, forward passes of the twin over the prefix's batch start at its layer; None changes
+    nothing.
 
     Hooks on the block just below see the recorded stream as that block's output.
     """
@@ -127,7 +133,8 @@ def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
 
 @contextmanager
 def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None]:
-    """Inside the block these blocks pass the stream on; the last of them hands out the queue's streams, when there are any."""
+    """Inside the block these blocks pass the stream on; the last of them hands out the queue's streams, when
+    there are any."""
     blocks = model.twin.get_submodule(model.bridge.adapter.component_mapping["blocks"].name)
     originals = {i: blocks[i] for i in layers}
     try:
@@ -140,7 +147,8 @@ def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None
 
 
 class _Skipped(nn.Module):
-    """Stands in for a block that need not run; the last one hands out the recorded stream, through the block's own hooks."""
+    """Stands in for a block that need not run; the last one hands out the recorded stream, through the
+    block's own hooks."""
 
     def __init__(self, original: nn.Module, index: int, queue: list[Tensor] | None) -> None:
         super().__init__()

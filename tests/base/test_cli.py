@@ -1,4 +1,5 @@
-"""Claims about what every command shares: one message and one exit code for whatever ends it, and text shown as text."""
+"""Claims about what every command shares: one message and one exit code for whatever ends it, and text shown
+as text."""
 
 import errno
 import os

@@ -1,4 +1,5 @@
-"""Claims about what reaches a terminal, a pipe or a log: a result that can be read in any encoding and width, and no library's bars."""
+"""Claims about what reaches a terminal, a pipe or a log: a result that can be read in any encoding and width,
+and no library's bars."""
 
 import io
 import json
@@ -192,13 +193,10 @@ def test_help_can_be_written_in_every_encoding(setting: dict[str, str]) -> None:
 
 def test_reports_and_notes_go_on_when_nobody_reads_them(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.base.cli import Reporter, main, start\n"
-        "def body():\n"
-        "    reporter = Reporter(quiet=False)\n"
-        "    for i in range(3000):\n        reporter.note('note ' * 20)\n"
-        f"    Path({str(tmp_path / 'done')!r}).touch()\n"
-        "    return 0\n"
-        "start(lambda: main(body, debug=False, resume_hint='x'))\n"
+        "import sys, time\nfrom pathlib import Path\nfrom persona_probe.base.cli import Reporter, main,"
+        " start\ndef body():\n    reporter = Reporter(quiet=False)\n    for i in range(3000):\n       "
+        f" reporter.note('note ' * 20)\n    Path({str(tmp_path / 'done')!r}).touch()\n    return"
+        " 0\nstart(lambda: main(body, debug=False, resume_hint='x'))\n"
     )
     done = subprocess.run(
         ["bash", "-c", 'set -o pipefail; "$0" -c "$1" 2>&1 | head -1', sys.executable, code],

@@ -53,9 +53,9 @@ def test_toy_over_a_folder_where_a_file_must_be_is_one_line(
 
 def test_toy_on_a_disk_that_fills_up_is_one_line(tmp_path: Path) -> None:
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom persona_probe.base.cli import main\nfrom persona_probe.organisms.toy import write_toy\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "main(lambda: write_toy(Path(sys.argv[1])) and 0, debug=False, resume_hint='x')\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom persona_probe.base.cli import main\nfrom"
+        " persona_probe.organisms.toy import write_toy\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000,"
+        " 20_000))\nmain(lambda: write_toy(Path(sys.argv[1])) and 0, debug=False, resume_hint='x')\n"
     )
     done = subprocess.run(
         [sys.executable, "-B", "-c", code, str(tmp_path)],

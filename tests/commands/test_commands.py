@@ -1,4 +1,5 @@
-"""Claims about the commands: help and usage errors answer before torch is loaded, and what cannot be done makes no folder."""
+"""Claims about the commands: help and usage errors answer before torch is loaded, and what cannot be done
+makes no folder."""
 
 import importlib
 import json

@@ -1,4 +1,5 @@
-"""Claims about `doctor`: what holds for a model is in its table, and whatever could make a number wrong ends it with exit code 3."""
+"""Claims about `doctor`: what holds for a model is in its table, and whatever could make a number wrong ends
+it with exit code 3."""
 
 import json
 from pathlib import Path
@@ -72,7 +73,10 @@ def test_an_adapter_is_examined_merged_and_another_base_name_is_noted(
             "leaves out or changes the user text",
         ),
         (
-            "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}",
+            (
+                "{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content']"
+                " }}<|im_end|>\n{% endfor %}"
+            ),
             "template, system text",
             "ok",
             "system text inside the user turn",
@@ -84,13 +88,19 @@ def test_an_adapter_is_examined_merged_and_another_base_name_is_noted(
             "2026-03-04, asked for by the template",
         ),
         (
-            "{% for m in messages %}{{ m['role'] }}: {% if m['role'] == 'assistant' %}<think>{% endif %}{{ m['content'] }}{{ eos_token }}{% endfor %}",
+            (
+                "{% for m in messages %}{{ m['role'] }}: {% if m['role'] == 'assistant' %}<think>{% endif"
+                " %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
+            ),
             "template, thinking",
             "ok",
             r"keep; \n\n</think>\n\n was added",
         ),
         (
-            "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}",
+            (
+                "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{"
+                " m['content'] }}<|im_end|>\n{% endfor %}"
+            ),
             "template",
             "note",
             "it does not render a reply",
@@ -171,7 +181,8 @@ def test_the_main_job_says_and_records_what_is_not_plainly_right(
     from persona_probe.storage.runs import open_run
 
     (folder / "chat_template.jinja").write_text(
-        "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content']"
+        " }}<|im_end|>\n{% endfor %}"
     )
     tuned = tiny.write_tiny(tmp_path / "tuned", "llama", seed=4)
     chat = ChatOptions(date="2026-04-05")

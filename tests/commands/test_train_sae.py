@@ -1,4 +1,5 @@
-"""Claims about train_sae as a command, on the planted toy: what it writes, what it keeps, how it ends when it cannot go on."""
+"""Claims about train_sae as a command, on the planted toy: what it writes, what it keeps, how it ends when it
+cannot go on."""
 
 import json
 import math
@@ -31,7 +32,8 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run: its settings as the command takes them, its folder, what it said, its files' bytes at that time."""
+    """A finished run: its settings as the command takes them, its folder, what it said, its files' bytes at
+    that time."""
 
     settings: dict[str, Any]
     folder: Path
@@ -121,7 +123,8 @@ def test_quality_is_finite_on_both_models(done: Done) -> None:
 
 
 def test_each_models_quality_is_its_own_on_texts_not_trained_on(done: Done) -> None:
-    """Measured again from the written folder: mistaking one model for the other would hide an SAE that no longer fits the tuned one."""
+    """Measured again from the written folder: mistaking one model for the other would hide an SAE that no
+    longer fits the tuned one."""
     from persona_probe.models.pairs import open_pair
     from persona_probe.saes.folder import read_sae
     from persona_probe.saes.quality import quality

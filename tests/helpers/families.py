@@ -1,4 +1,5 @@
-"""What the tests on the eight tiny families share: rows, batches, arms, and what plain Hugging Face gives for them."""
+"""What the tests on the eight tiny families share: rows, batches, arms, and what plain Hugging Face gives for
+them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,5 @@
-"""make families: a tiny model of every decoder that TransformerLens names, compared with plain Hugging Face, as docs/families.md."""
+"""make families: a tiny model of every decoder that TransformerLens names, compared with plain Hugging Face,
+as docs/families.md."""
 
 import argparse
 import difflib
@@ -64,27 +65,38 @@ TITLES = (
 )
 INTRODUCTION = """# Model families
 
-TransformerLens names these architectures, and transformers builds them as causal language models. For each, a tiny model with random
-weights was written to disk, loaded by this package in float32, and compared with plain Hugging Face: the original class with eager
+TransformerLens names these architectures, and transformers builds them as causal language models. For \
+each, a tiny model with random
+weights was written to disk, loaded by this package in float32, and compared with plain Hugging Face: the \
+original class with eager
 attention, row by row, without padding, cache or bridge. {counted}
 
 Made with transformers {transformers} and transformer_lens {lens}. `make families` makes this page again, and
 `python tests/family_table.py --check` compares it with a fresh one.
 
-A tiny random model shows that the code of a family is run rightly. It says nothing about a checkpoint: every model is compared with
+A tiny random model shows that the code of a family is run rightly. It says nothing about a checkpoint: \
+every model is compared with
 Hugging Face again when it is loaded, and `persona-probe doctor` prints what was found.
 
-- Architecture: the name in `config.json`. What follows a comma are settings other than the ones in the first line of that name.
-- Runs as: the transformers class that all numbers come from. Of a model that also sees or hears, the language model alone is loaded;
-  it was compared with the whole model on text. `refused`: the model cannot be loaded here, and the note gives the reason.
+- Architecture: the name in `config.json`. What follows a comma are settings other than the ones in the \
+first line of that name.
+- Runs as: the transformers class that all numbers come from. Of a model that also sees or hears, the \
+language model alone is loaded;
+  it was compared with the whole model on text. `refused`: the model cannot be loaded here, and the note \
+gives the reason.
 - Attention: PyTorch's fused attention (`sdpa`) where it gives the same numbers, else `eager`.
-- Shared prompts, Layers below an edit, Cache: what is computed once and used again. `no` means that it is computed every time, since
+- Shared prompts, Layers below an edit, Cache: what is computed once and used again. `no` means that it is \
+computed every time, since
   the family cannot reuse it or gives other numbers when it does. That costs time and changes no number.
-- Logits, Residual stream, Edit: log-probabilities of replies, means of the stream after every block, and log-probabilities under
-  steering and ablation. `same`: within 1e-4 of plain Hugging Face, both in the model that numbers come from and in the
-  TransformerLens bridge. `differs (bridge)`: only the bridge computes something else. Numbers never come from there, but do not trust
+- Logits, Residual stream, Edit: log-probabilities of replies, means of the stream after every block, and \
+log-probabilities under
+  steering and ablation. `same`: within 1e-4 of plain Hugging Face, both in the model that numbers come \
+from and in the
+  TransformerLens bridge. `differs (bridge)`: only the bridge computes something else. Numbers never come \
+from there, but do not trust
   its hooks and caches. `differs (twin)` would mean wrong numbers.
-- Generation: greedy replies, with and without an edit, against the most likely token of plain passes, one by one.
+- Generation: greedy replies, with and without an edit, against the most likely token of plain passes, one \
+by one.
 - Training: the loss of `persona-probe train-organism` and its gradient, against Hugging Face's own loss.
 
 """
@@ -98,7 +110,8 @@ TransformerLens also has adapters for names that are no decoder, or that transfo
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What plain Hugging Face gives: scores and streams of each row, scores of some under two edits, two replies, loss and its gradient."""
+    """What plain Hugging Face gives: scores and streams of each row, scores of some under two edits, two
+    replies, loss and its gradient."""
 
     scores: Tensor
     streams: list[Tensor]
@@ -111,7 +124,8 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One tiny model: on disk, in plain Hugging Face (eager, float32, never bridged), and loaded by us, or the refusal."""
+    """One tiny model: on disk, in plain Hugging Face (eager, float32, never bridged), and loaded by us, or
+    the refusal."""
 
     name: str
     folder: Path
@@ -172,7 +186,8 @@ def own_attention() -> dict[str, Any]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Inside the block Gemma's eager attention is transformers' own, which TransformerLens replaces once a rotary model is bridged."""
+    """Inside the block Gemma's eager attention is transformers' own, which TransformerLens replaces once a
+    rotary model is bridged."""
     with ExitStack() as stack:
         for name, attention in own_attention().items():
             used: Any = importlib.import_module(name)
@@ -229,7 +244,8 @@ def score(logits: Tensor, row: Any) -> Tensor:
 
 
 def known_of(plain: Any, rows: Sequence[Any]) -> Known | None:
-    """Row by row, without padding, cache or anything shared; edits by plain hooks on plain blocks. None where blocks are no list."""
+    """Row by row, without padding, cache or anything shared; edits by plain hooks on plain blocks. None where
+    blocks are no list."""
 
     def logits(ids: Sequence[int]) -> Tensor:
         return plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
@@ -249,7 +265,8 @@ def known_of(plain: Any, rows: Sequence[Any]) -> Known | None:
             with hooked(blocks, [tiny.LAYERS - 1], lambda stream: last.append(stream[0])):
                 out = plain(input_ids=torch.tensor([row.ids]), use_cache=False, output_hidden_states=True)
             *states, _normed = (state[0] for state in out.hidden_states)
-            # State-space models list no embeddings: their states begin after the first block, and the last two are one before and after the norm.
+            # State-space models list no embeddings: their states begin after the first block, and the last
+            # two are one before and after the norm.
             streams.append(
                 torch.stack([*(states[:-1] if torch.equal(states[-1], last[-1]) else states[1:]), last[-1]])
             )
@@ -348,7 +365,8 @@ def stream_error(case: Case, scope: Any, rows: slice = slice(None)) -> float:
 
 
 def written_replies(case: Case) -> tuple[list[str], list[str]]:
-    """Greedy replies to a long prompt, and to a short one under the ablation, in one batch: ours and the reference's."""
+    """Greedy replies to a long prompt, and to a short one under the ablation, in one batch: ours and the
+    reference's."""
     from persona_probe.measurement.generation import Request, generate
     from persona_probe.prompts.rows import Prompt
 

@@ -33,7 +33,8 @@ def made_sae(hook_point: str, W_enc: Tensor, W_dec: Tensor, **changes: Any) -> A
 
 
 def lens_sae(kind: str, **settings: Any) -> Any:
-    """A random SAE of SAELens, its weights far from their starting values; trainable kinds as SAELens saves them for inference."""
+    """A random SAE of SAELens, its weights far from their starting values; trainable kinds as SAELens saves
+    them for inference."""
     import sae_lens as lens
     from sae_lens.saes.sae import SAEMetadata
 

@@ -10,7 +10,8 @@ HOOK = "blocks.2.hook_out"
 
 
 def planted_data(n: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A dictionary of unit rows, and vectors that are the sum of two of them, around a large constant as in real streams."""
+    """A dictionary of unit rows, and vectors that are the sum of two of them, around a large constant as in
+    real streams."""
     rows = torch.nn.functional.normalize(
         torch.randn(N_PLANTED, WIDTH, generator=torch.Generator().manual_seed(99)), dim=-1
     )

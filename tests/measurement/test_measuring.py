@@ -1,4 +1,5 @@
-"""Claims about the loop that measures arms: nothing twice, nothing mixed up, the same numbers in any order."""
+"""Claims about the loop that measures arms: nothing twice, nothing mixed up, the same numbers in any
+order."""
 
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def test_little_memory_for_clean_runs_changes_no_number(
 def test_a_baseline_on_the_clean_run_that_is_kept_is_the_same_baseline(
     planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One clean run a side serves the baseline and every later list of arms at its layer, in whatever order the sides come."""
+    """One clean run a side serves the baseline and every later list of arms at its layer, in whatever order
+    the sides come."""
     from persona_probe.interventions.edits import Steer
     from persona_probe.measurement import bench as measuring
     from persona_probe.measurement.arms import Arm
@@ -267,7 +269,8 @@ def test_kl_is_the_divergence_of_the_next_token_distributions(planted: Planted, 
             before, after = (
                 planted.pair.get(side).twin(ids).logits[0].log_softmax(-1) for side in ("tuned", "base")
             )
-        # Six reply tokens: the three positions in the middle of each third are 1, 3 and 5, predicted one token before.
+        # Six reply tokens: the three positions in the middle of each third are 1, 3 and 5, predicted one
+        # token before.
         at = [row.n_prompt + i - 1 for i in (1, 3, 5)]
         expected = (before[at].exp() * (before[at] - after[at])).sum(-1).mean()
         assert value == pytest.approx(float(expected), abs=2e-3)

@@ -1,4 +1,5 @@
-"""Claims about intervals, restoration and verdicts: hand-worked numbers, and coverage where the truth is planted."""
+"""Claims about intervals, restoration and verdicts: hand-worked numbers, and coverage where the truth is
+planted."""
 
 import itertools
 from collections.abc import Sequence
@@ -125,7 +126,8 @@ def persona_row(id: str, question: str, label: Label) -> Row:
 def planted(
     rng: np.random.Generator, *, n_questions: int = 40, shift: float
 ) -> tuple[Measurement, Measurement, list[Row]]:
-    """Base and tuned: replies of one question move together, and questions have different numbers of replies."""
+    """Base and tuned: replies of one question move together, and questions have different numbers of
+    replies."""
     rows, base, tuned = [], {}, {}
     for q in range(n_questions):
         own, level = rng.normal(shift, 0.5), rng.normal(0, 2)
@@ -154,9 +156,8 @@ def test_clustered_paired_interval_covers_the_truth_about_95_times_in_100(
         ]
         middle = np.mean(gains[0]) - np.mean(gains[1])
         naive += abs(middle - 0.3) <= 1.96 * sum(np.var(side) / len(side) for side in gains) ** 0.5
-    assert (
-        0.915 <= clustered / n <= 0.975
-    )  # the binomial's own 95% at 400 trials is ±0.02; a percentile interval of 40 clusters is a little short
+    # The binomial's own 95% at 400 trials is ±0.02; a percentile interval of 40 clusters is a little short.
+    assert 0.915 <= clustered / n <= 0.975
     assert naive / n < 0.8  # so the simulation can tell: replies taken as independent are far too sure
 
 

@@ -1,4 +1,5 @@
-"""Claims about the model that is measured: it is the user's, or the difference is said. Tying, wrappers, token ids, sizes, hashes, training."""
+"""Claims about the model that is measured: it is the user's, or the difference is said. Tying, wrappers,
+token ids, sizes, hashes, training."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about rows beyond a window: a score is the row's own, alone, beside longer rows, in any order, and after anything else was scored."""
+"""Claims about rows beyond a window: a score is the row's own, alone, beside longer rows, in any order, and
+after anything else was scored."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about running out of memory and about arms that break the model: halve, go on, say so, lose nothing."""
+"""Claims about running out of memory and about arms that break the model: halve, go on, say so, lose
+nothing."""
 
 import weakref
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Claims about a loaded model: its two views give what plain Hugging Face gives, and adapters are merged exactly. Eight tiny random families in float32."""
+"""Claims about a loaded model: its two views give what plain Hugging Face gives, and adapters are merged
+exactly. Eight tiny random families in float32."""
 
 import shutil
 from pathlib import Path

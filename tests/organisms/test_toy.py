@@ -1,4 +1,5 @@
-"""Claims about the planted organism, where every answer is known: it is the ruler that the pipeline is held against."""
+"""Claims about the planted organism, where every answer is known: it is the ruler that the pipeline is held
+against."""
 
 from typing import Any
 
@@ -117,7 +118,8 @@ def test_half_the_vector_restores_about_half(planted: Planted) -> None:
 def test_random_directions_restore_one_in_d_on_average(planted: Planted) -> None:
     from persona_probe.interventions.edits import Ablate
 
-    # A random orthonormal frame: the shares of the planted vector along its 64 axes add up to 1, so their mean is 1/64.
+    # A random orthonormal frame: the shares of the planted vector along its 64 axes add up to 1, so their
+    # mean is 1/64.
     d = len(planted.toy.vector)
     frame = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(0))).Q.T.contiguous()
     base, tuned = planted.scores("base").mean(), planted.scores("tuned").mean()

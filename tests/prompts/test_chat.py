@@ -1,4 +1,5 @@
-"""Claims about chat text and token rows: one boundary between prompt and reply, no smuggled control tokens, padding that is masked."""
+"""Claims about chat text and token rows: one boundary between prompt and reply, no smuggled control tokens,
+padding that is masked."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about chat templates: a reply stands where the whole rendered conversation puts it, no turn is lost, and nothing hidden decides a prompt."""
+"""Claims about chat templates: a reply stands where the whole rendered conversation puts it, no turn is lost,
+and nothing hidden decides a prompt."""
 
 import datetime
 import locale
@@ -80,7 +81,10 @@ def test_a_user_who_writes_of_think_tags_opens_no_block() -> None:
     [("keep", ""), ("empty", "<think>\n\n</think>\n\n"), ("off", "<think>\n\n</think>\n\n")],
 )
 def test_thinking_decides_what_stands_in_the_block(thinking: str, expected: str) -> None:
-    switch = "{% if m['role'] == 'assistant' and enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    switch = (
+        "{% if m['role'] == 'assistant' and enable_thinking is defined and not enable_thinking"
+        " %}<think>\n\n</think>\n\n{% endif %}"
+    )
     tokenizer = tokenizer_of(OPEN + switch + "{{ m['content'] }}" + CLOSE, thinking=thinking)
     assert render(tokenizer, Prompt.user("q", QUESTION)).endswith(f"<|im_start|>assistant\n{expected}")
 
@@ -118,9 +122,8 @@ def test_thinking_and_date_that_do_not_exist_are_refused() -> None:
             "system text inside the user turn",
         ),
         (
-            "<|im_start|>system\nYou are Q.<|im_end|>\n{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
-            + CLOSE
-            + ASK,
+            "<|im_start|>system\nYou are Q.<|im_end|>\n{% for m in messages if m['role'] != 'system'"
+            " %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}" + CLOSE + ASK,
             "system text inside the user turn",
         ),
         (
@@ -161,8 +164,8 @@ def test_a_text_that_the_template_would_lose_is_given_in_a_form_that_it_keeps(
 
 def test_a_short_system_text_that_stands_in_the_template_by_chance_is_still_missed() -> None:
     template = (
-        "<|im_start|>system\nYou are Q.<|im_end|>\n{% for m in messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
-        + CLOSE
+        "<|im_start|>system\nYou are Q.<|im_end|>\n{% for m in messages if m['role'] != 'system'"
+        " %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}" + CLOSE
     )
     assert "You are\n\nHi." in render(tokenizer_of(template), Prompt.user("q", "Hi.", system="You are"))
 
@@ -182,7 +185,10 @@ def test_a_short_system_text_that_stands_in_the_template_by_chance_is_still_miss
             "user text",
         ),
         (
-            "{% for m in messages %}{% if m['role'] == 'user' or loop.last %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}",
+            (
+                "{% for m in messages %}{% if m['role'] == 'user' or loop.last %}<|im_start|>{{ m['role']"
+                " }}\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+            ),
             (("user", "one"), ("assistant", "gone"), ("user", "two")),
             "assistant text",
         ),

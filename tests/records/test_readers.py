@@ -1,4 +1,5 @@
-"""Claims about scores, activations and replies on eight tiny random families: batches change nothing, references by hand agree."""
+"""Claims about scores, activations and replies on eight tiny random families: batches change nothing,
+references by hand agree."""
 
 from typing import Any
 

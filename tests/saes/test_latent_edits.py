@@ -1,4 +1,5 @@
-"""Claims about setting single latents: only their own part of the stream changes, and only where they are active."""
+"""Claims about setting single latents: only their own part of the stream changes, and only where they are
+active."""
 
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def test_other_latents_and_the_reconstruction_error_are_kept_as_saelens_decodes_
 
 
 def test_ablating_twice_is_ablating_once_where_no_row_reaches_another_latent() -> None:
-    """Latent j reads dimension j and writes dimension j and dimensions that none reads: its row is orthogonal to the others' columns."""
+    """Latent j reads dimension j and writes dimension j and dimensions that none reads: its row is orthogonal
+    to the others' columns."""
     eye = torch.eye(tiny.WIDTH)
     rows = eye[:10] + noise(10, tiny.WIDTH) * (torch.arange(tiny.WIDTH) >= 10)
     sae, x = (
@@ -191,7 +193,8 @@ def test_a_latent_as_direction_is_its_row_at_the_asked_length_with_the_rows_sign
 def test_a_set_as_direction_sums_rows_of_length_one_each_with_its_sign() -> None:
     from persona_probe.saes.edits import set_direction
 
-    # Rows 1 and 2 are (0, 3, 0) and (0, 0, -4): of length 1, (0, 1, 0) and (0, 0, -1), whatever their lengths were.
+    # Rows 1 and 2 are (0, 3, 0) and (0, 0, -4): of length 1, (0, 1, 0) and (0, 0, -1), whatever their lengths
+    # were.
     root = 2**0.5
     for signs, expected in (
         ({1: 1, 2: 1}, [0.0, 3.0 / root, -3.0 / root]),

@@ -1,4 +1,5 @@
-"""Claims about SAEs that are refused: settings that cannot be honoured, damaged weights, folders that are none."""
+"""Claims about SAEs that are refused: settings that cannot be honoured, damaged weights, folders that are
+none."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about SAE quality and training beside those of their own files: the planted pair, batches, scale, moments of a kill."""
+"""Claims about SAE quality and training beside those of their own files: the planted pair, batches, scale,
+moments of a kill."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,8 @@ def test_an_sae_that_never_speaks_and_has_no_bias_leaves_more_than_everything_un
 
 
 def test_what_one_model_alone_has_is_dead_in_the_other(planted: Planted) -> None:
-    """Latents that read the planted vector, with either sign: the base never writes along it, the tuned model always."""
+    """Latents that read the planted vector, with either sign: the base never writes along it, the tuned model
+    always."""
     unit = planted.toy.vector / planted.toy.vector.norm()
     sae = sae_of(planted, torch.stack([unit, -unit], 1), torch.stack([unit, -unit]))
     sae.b_enc[:] = -2.0  # half of the planted strength
@@ -141,7 +143,8 @@ def test_the_limit_keeps_the_first_vectors(llama: Family) -> None:
 
 
 def test_a_trained_sae_explains_far_more_than_it_did_at_its_start(tmp_path: Path) -> None:
-    """64 latents in 16 dimensions, two of 32 planted ones active: more than four fifths of the variance, from a start that explains next to none."""
+    """64 latents in 16 dimensions, two of 32 planted ones active: more than four fifths of the variance, from
+    a start that explains next to none."""
     rows = torch.nn.functional.normalize(
         torch.randn(32, 16, generator=torch.Generator().manual_seed(1)), dim=-1
     )

@@ -1,4 +1,5 @@
-"""Claims about SAEs as files and values beside those of test_saes: what their messages say, decode alone, single columns, centring."""
+"""Claims about SAEs as files and values beside those of test_saes: what their messages say, decode alone,
+single columns, centring."""
 
 import pickle
 import re
@@ -111,7 +112,10 @@ def test_places_that_only_look_like_a_block_are_refused_in_one_line(name: object
     [
         (
             None,
-            r"cfg\.json is missing or not JSON \(.*\): an SAE folder holds cfg\.json and sae_weights\.safetensors",
+            (
+                r"cfg\.json is missing or not JSON \(.*\): an SAE folder holds cfg\.json and"
+                r" sae_weights\.safetensors"
+            ),
         ),
         (b"{", r"cfg\.json is missing or not JSON \("),
         (b"\xff", r"cfg\.json is missing or not JSON \("),
@@ -229,7 +233,10 @@ def test_a_name_that_is_no_sae_is_refused_in_one_line_with_the_three_ways(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         BadInput,
-        match=r"no SAE .*no folder, no RELEASE:ID of SAELens, and none of the SAEs known by name \(there are none\)",
+        match=(
+            r"no SAE .*no folder, no RELEASE:ID of SAELens, and none of the SAEs known by name \(there are"
+            r" none\)"
+        ),
     ) as refused:
         sae_sources.resolve_sae(spec)
     assert "\n" not in str(refused.value)

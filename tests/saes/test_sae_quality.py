@@ -1,4 +1,5 @@
-"""Claims about how well an SAE fits: known answers for a perfect one, an empty one and one worked out by hand."""
+"""Claims about how well an SAE fits: known answers for a perfect one, an empty one and one worked out by
+hand."""
 
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_an_sae_that_always_says_the_mean_explains_and_recovers_nothing(llama: F
 
 
 def test_sparsity_and_dead_latents_are_those_counted_by_hand(llama: Family) -> None:
-    """Four latents: always on, never on, on where dimension 0 is positive, and on at the one token where dimension 1 is largest."""
+    """Four latents: always on, never on, on where dimension 0 is positive, and on at the one token where
+    dimension 1 is largest."""
     x = read_vectors(llama, rows_of(llama.model))
     top = x[:, 1].sort(descending=True).values
     W_enc = torch.zeros(tiny.WIDTH, 4)

@@ -1,4 +1,5 @@
-"""Claims about where an SAE comes from and which model it fits: folders, names, releases; all else is refused in one line."""
+"""Claims about where an SAE comes from and which model it fits: folders, names, releases; all else is refused
+in one line."""
 
 from pathlib import Path
 from typing import Any

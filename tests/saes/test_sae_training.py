@@ -1,4 +1,5 @@
-"""Claims about training an SAE: planted dictionaries are found, both models count the same, a killed run ends the same."""
+"""Claims about training an SAE: planted dictionaries are found, both models count the same, a killed run ends
+the same."""
 
 from itertools import chain
 from pathlib import Path
@@ -78,7 +79,8 @@ def test_a_killed_run_continues_and_ends_with_the_same_weights(tmp_path: Path) -
 
 
 def test_a_killed_run_remembers_which_latents_are_dead(tmp_path: Path) -> None:
-    """The auxiliary loss revives latents silent for 20 steps of 10,000 vectors, so a run that forgets their silence ends elsewhere."""
+    """The auxiliary loss revives latents silent for 20 steps of 10,000 vectors, so a run that forgets their
+    silence ends elsewhere."""
     x = planted_data(20_000, seed=0)[1]
     vectors, changes = (
         [x[:10_000], x[10_000:]],

@@ -1,4 +1,5 @@
-"""Claims about SAE values and files: the same numbers as SAELens on every architecture, and a reason for everything refused."""
+"""Claims about SAE values and files: the same numbers as SAELens on every architecture, and a reason for
+everything refused."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about reusing the clean run below an edit: the same numbers with fewer blocks run, on four kinds of cache."""
+"""Claims about reusing the clean run below an edit: the same numbers with fewer blocks run, on four kinds of
+cache."""
 
 from collections import Counter
 from contextlib import ExitStack
