@@ -125,12 +125,12 @@ def open_pair(
     held = {side: model for side, model in given.items() if is_loaded(model)}
     named = {side: resolve(str(model)) for side, model in given.items() if side not in held}
     readers = _tokenizers(given, named, tokenizer, chat)
-    if template is None:
-        check_tokenizers(readers["base"], readers["tuned"])
     reader = readers[template or "base"]
     models = {side: take(model, reader) for side, model in held.items()}
     sources = [named.get(side) or source_of(given[side], reader) for side in SIDES]
     _check_sides(sources[0], sources[1], models)
+    if template is None:
+        check_tokenizers(readers["base"], readers["tuned"])
     where = next((model.device for model in models.values()), None) or choose_device(device)
     number = next((model.dtype for model in models.values()), None) or choose_dtype(dtype, where)
     pair = Pair(
