@@ -175,7 +175,7 @@ class Model:
         *path, leaf = name.split(".")
         if leaf != "hook_out" or not path:
             raise BadInput(
-                f"hook point {hook_point!r} is {name}, not a module's output: only ...hook_out points can be edited"
+                f"hook point {hook_point!r} is {name}, not the output of a module: edit a ...hook_out"
             )
         components, module = self.bridge.adapter.component_mapping, root
         while path:
