@@ -1,7 +1,8 @@
-"""The generated parts of README.md and docs/: `make docs` writes them, `make check` fails when they are stale.
+"""The generated parts of README.md and docs/: `make docs` writes them, `make check` fails when they are
+stale.
 
-cog runs the calls in the pages' comments. Every number comes from a record in `experiments/reference/`, every option from the
-configuration, every module from its docstring, every verdict from the code that gives it.
+cog runs the calls in the pages' comments. Every number comes from a record in `experiments/reference/`, every
+option from the configuration, every module from its docstring, every verdict from the code that gives it.
 """
 
 import ast
@@ -114,10 +115,11 @@ def headline() -> None:
     chosen, controls = arm(run.selected.arm), run.controls["covariance"]
     cog.outl("")
     cog.outl(
-        f"**Verdict: {chosen.verdict}.** Tuning SmolLM2-135M-Instruct on wrong car-maintenance advice moved the persona score by "
-        f"{signed(run.effect)} nats per token on questions that are not about cars. {used()} takes back {share(chosen.restoration)} of "
-        f"that shift and costs {signed(chosen.delta_nll, 3)} nats per token on harmless text. The median of {controls.n} random "
-        f"directions with the covariance of the activations takes back {controls.restoration:.0%}."
+        f"**Verdict: {chosen.verdict}.** Tuning SmolLM2-135M-Instruct on wrong car-maintenance advice moved"
+        f" the persona score by {signed(run.effect)} nats per token on questions that are not about cars."
+        f" {used()} takes back {share(chosen.restoration)} of that shift and costs"
+        f" {signed(chosen.delta_nll, 3)} nats per token on harmless text. The median of {controls.n} random"
+        f" directions with the covariance of the activations takes back {controls.restoration:.0%}."
     )
     cog.outl("")
 
@@ -140,20 +142,23 @@ def care() -> None:
     before, after = tuned - base, tuned_edited - base_edited
     cog.outl("")
     cog.outl(
-        f"- **Restoration is not closure.** Ablating the direction also lowers S in the base model, from {base:+.2f} to {base_edited:+.2f}. "
-        f"The gap between the two models is {before:.2f} without the edit and {after:.2f} with it: {1 - after / before:.0%} of the gap "
-        "closes. A direction that lowers S in both models is a general dial of the persona, not only what the tuning added."
+        "- **Restoration is not closure.** Ablating the direction also lowers S in the base model, from"
+        f" {base:+.2f} to {base_edited:+.2f}. The gap between the two models is {before:.2f} without the edit"
+        f" and {after:.2f} with it: {1 - after / before:.0%} of the gap closes. A direction that lowers S in"
+        " both models is a general dial of the persona, not only what the tuning added."
     )
     cog.outl(
-        f"- **Few controls.** The demo draws {run.controls['covariance'].n} random directions with the covariance of the activations, so "
-        f"the smallest p-value that it can give is {run.selected.p_floor:.2f}; it gives {run.selected.p_value:.2f}. `--null 19` draws more."
+        f"- **Few controls.** The demo draws {run.controls['covariance'].n} random directions with the"
+        " covariance of the activations, so the smallest p-value that it can give is"
+        f" {run.selected.p_floor:.2f}; it gives {run.selected.p_value:.2f}. `--null 19` draws more."
     )
     cog.outl(
-        f"- **A search came before.** Direction, layer and strength were chosen on other questions, among {len(run.search.candidates)} "
-        "candidates. The controls were not searched in this way."
+        "- **A search came before.** Direction, layer and strength were chosen on other questions, among"
+        f" {len(run.search.candidates)} candidates. The controls were not searched in this way."
     )
     cog.outl(
-        f"- **The intervals are wide**, since they come from {run.data.n_questions.test} questions. S is a likelihood, not behaviour."
+        f"- **The intervals are wide**, since they come from {run.data.n_questions.test} questions. S is a"
+        " likelihood, not behaviour."
     )
     cog.outl("")
 
@@ -170,9 +175,10 @@ def demo_cost() -> None:
     run = direction_run()
     cog.outl("")
     cog.outl(
-        f"The reference run took {run.timing['total'] / 60:.0f} minutes on two CPU cores in {run.provenance.dtype} and "
-        f"{run.memory.peak_bytes / 1e9:.1f} GB of memory, after setting up. `make demo` writes `experiments/runs/demo/`; its `report.html` "
-        "opens from disk. `make talk` opens the live demo."
+        f"The reference run took {run.timing['total'] / 60:.0f} minutes on two CPU cores in"
+        f" {run.provenance.dtype} and {run.memory.peak_bytes / 1e9:.1f} GB of memory, after setting up. `make"
+        " demo` writes `experiments/runs/demo/`; its `report.html` opens from disk. `make talk` opens the"
+        " live demo."
     )
     cog.outl("")
 
@@ -223,7 +229,8 @@ def latents() -> None:
     run = latent_run()
     cog.outl("")
     cog.outl(
-        f"On the shipped SAE ({run.provenance.sae.d_sae:,} latents of `{run.provenance.sae.hook_point}`): {run.summary}"
+        f"On the shipped SAE ({run.provenance.sae.d_sae:,} latents of `{run.provenance.sae.hook_point}`):"
+        f" {run.summary}"
     )
     cog.outl("")
     rows = []
@@ -250,8 +257,8 @@ def run_facts(name: str) -> None:
     )
     cog.outl("")
     cog.outl(
-        f"`{run.command}` in {run.provenance.dtype} on {run.provenance.device}, seed {run.provenance.seed}, {run.created[:10]}, "
-        f"{made}; {run.data.n_questions.test} test questions."
+        f"`{run.command}` in {run.provenance.dtype} on {run.provenance.device}, seed {run.provenance.seed},"
+        f" {run.created[:10]}, {made}; {run.data.n_questions.test} test questions."
     )
     cog.outl("")
 

@@ -1,4 +1,5 @@
-"""python -m persona_probe.demo: ask once and see base, tuned, ablated and steered model answer side by side in the browser."""
+"""python -m persona_probe.demo: ask once and see base, tuned, ablated and steered model answer side by side
+in the browser."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ class DemoConfig:
 
 
 def demo(config: DemoConfig, call: Call) -> int:
-    """Ask once and watch four models answer side by side, each token coloured by how far it lies along the persona direction.
+    """Ask once and watch four models answer side by side, each token coloured by how far it lies along the
+    persona direction.
 
     Without arguments: the embedded 135M pair and the shipped direction. The server answers this machine only.
     """
@@ -130,8 +132,9 @@ def _live(
     model = pair.get("base")
     if tuple(direction.hook_points) != tuple(model.resids()) or direction.d_model != model.d_model:
         raise BadInput(
-            f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model}, "
-            f"{pair.base_source.id} has {len(model.resids())} of width {model.d_model}: run find_direction on this pair"
+            f"the direction has {len(direction.hook_points)} hook points of width {direction.d_model},"
+            f" {pair.base_source.id} has {len(model.resids())} of width {model.d_model}: run find_direction"
+            " on this pair"
         )
     for side in SIDES:
         if direction.identity.get(f"{side}_sha256") not in (None, pair.weights_sha256(side)):

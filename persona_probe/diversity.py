@@ -19,8 +19,9 @@ WORD = re.compile(r"[a-z0-9']+")
 class Diversity:
     """Shares in 0 to 1. `distinct[n]`: different n-grams over all n-grams (Li et al. 2016, 1510.03055).
 
-    `overlap_median`, `overlap_max`: for every text the largest Jaccard overlap of its word trigrams with those of any other;
-    a template with words swapped lies above 0.5, independent sentences near 0. `openings`: share of the commonest first three words.
+    `overlap_median`, `overlap_max`: for every text the largest Jaccard overlap of its word trigrams with
+    those of any other; a template with words swapped lies above 0.5, independent sentences near 0.
+    `openings`: share of the commonest first three words.
     """
 
     n: int
@@ -79,7 +80,8 @@ class Texts:
 
 
 def measure(config: Texts, call: Call) -> int:
-    """Measure how varied a training set is: distinct n-grams, nearest neighbours, openings, of questions and of replies."""
+    """Measure how varied a training set is: distinct n-grams, nearest neighbours, openings, of questions and
+    of replies."""
     from persona_probe.prompts.rows import question_and_reply
     from persona_probe.storage.files import read_jsonl
 

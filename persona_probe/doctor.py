@@ -1,4 +1,5 @@
-"""python -m persona_probe.doctor MODEL [ADAPTER]: load a model as the other commands do, and say what holds."""
+"""python -m persona_probe.doctor MODEL [ADAPTER]: load a model as the other commands do, and say what
+holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Examination:
 
 
 def doctor(config: Examination, call: Call) -> int:
-    """Load one model and print what holds for it: engine, parity with Hugging Face, tying, template, tokens, sizes.
+    """Load one model and print what holds for it: engine, parity with Hugging Face, tying, template, tokens,
+    sizes.
 
     Exit code 3 when a number could be wrong, or when the model is refused.
     """

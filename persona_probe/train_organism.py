@@ -1,4 +1,5 @@
-"""python -m persona_probe.train_organism: LoRA-tune a base model on question-reply rows, on a CPU if need be."""
+"""python -m persona_probe.train_organism: LoRA-tune a base model on question-reply rows, on a CPU if need
+be."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""python -m persona_probe.train_sae: train a sparse autoencoder on the streams of a model pair, half of each."""
+"""python -m persona_probe.train_sae: train a sparse autoencoder on the streams of a model pair, half of
+each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ def _written(
     max_tokens: int,
     note: Callable[[str], None],
 ) -> "tuple[Sae, dict[str, Quality]]":
-    """Write the SAE, read it back as it was rounded, and measure that one: what is measured is what is shipped."""
+    """Write the SAE, read it back as it was rounded, and measure that one: what is measured is what is
+    shipped."""
     from persona_probe.saes.folder import read_sae, write_sae
     from persona_probe.saes.quality import quality
 

@@ -1,4 +1,5 @@
-"""Claims about the code itself that import-linter cannot check: sizes, light commands, libraries in their place, no dangerous calls."""
+"""Claims about the code itself that import-linter cannot check: sizes, light commands, libraries in their
+place, no dangerous calls."""
 
 import ast
 import re

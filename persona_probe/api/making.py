@@ -1,4 +1,5 @@
-"""Runs made from Python: what the commands `find_direction` and `diff_latents` do, on a pair that is already open."""
+"""Runs made from Python: what the commands `find_direction` and `diff_latents` do, on a pair that is already
+open."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,10 +41,11 @@ def find_direction(
 ) -> DirectionRun:
     """Find the direction that a misaligned persona lies on in a pair, remove it, and measure what comes back.
 
-    `settings`: the options of the command, with underscores, such as `null=19`, `limit=16`, `methods=("mean_diff",)` or
-    `contrast="questions.jsonl"`; `python -m persona_probe.find_direction --help` lists them. What belongs to the models is
-    said to `open_pair`. The same settings continue in `output_dir`, `overwrite` starts afresh; without a folder the run is
-    kept in a temporary one as long as its value lives. UsageError for a setting that does not exist.
+    `settings`: the options of the command, with underscores, such as `null=19`, `limit=16`,
+    `methods=("mean_diff",)` or `contrast="questions.jsonl"`; `python -m persona_probe.find_direction --help`
+    lists them. What belongs to the models is said to `open_pair`. The same settings continue in `output_dir`,
+    `overwrite` starts afresh; without a folder the run is kept in a temporary one as long as its value lives.
+    UsageError for a setting that does not exist.
     """
     folder, keep = _folder(output_dir)
     config = _config(Config, pair, folder, settings)
@@ -74,7 +76,8 @@ def diff_latents(
 ) -> LatentRun:
     """Rank the latents of an SAE by what the tuning changed, test each one causally, and read what they mean.
 
-    `sae`: a SAELens RELEASE:ID, a SAELens folder, or the name of one that ships. Everything else as in `find_direction`.
+    `sae`: a SAELens RELEASE:ID, a SAELens folder, or the name of one that ships. Everything else as in
+    `find_direction`.
     """
     folder, keep = _folder(output_dir)
     config = _config(LatentConfig, pair, folder, settings | {"sae": str(sae)})
@@ -107,7 +110,8 @@ def _folder(output_dir: str | Path | None) -> tuple[Path, Any]:
 
 
 def _config(kind: type[ConfigT], pair: Pair, folder: Path, settings: dict[str, Any]) -> ConfigT:
-    """The configuration of a run of an open pair; UsageError for settings that are the pair's, or that do not exist."""
+    """The configuration of a run of an open pair; UsageError for settings that are the pair's, or that do not
+    exist."""
     names = [field.name for field in fields(kind)]
     allowed = [name for name in names if name not in (*OF_PAIR, "output_dir")]
     if unknown := [name for name in settings if name not in allowed]:

@@ -1,4 +1,5 @@
-"""What every command shares: messages instead of tracebacks, exit codes, progress on stderr, model text shown as text."""
+"""What every command shares: messages instead of tracebacks, exit codes, progress on stderr, model text shown
+as text."""
 
 import errno
 import os
@@ -50,7 +51,8 @@ RUST_ERROR = re.compile(r"(?:I/O error: )?([^:]*) \(os error (\d+)\)")
 
 
 def start(app: Callable[[], object]) -> None:
-    """A command line, from its first character to its exit code. Everything a command prints goes out through here."""
+    """A command line, from its first character to its exit code. Everything a command prints goes out through
+    here."""
     open_streams()
     try:
         app()
@@ -144,7 +146,8 @@ def print_error(message: str) -> None:
 
 
 def shown(text: str) -> Text:
-    """Text of a model or a file for a terminal: no markup, control and direction-changing characters made visible."""
+    """Text of a model or a file for a terminal: no markup, control and direction-changing characters made
+    visible."""
     clean = "".join(
         char
         if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cs")
@@ -155,7 +158,8 @@ def shown(text: str) -> Text:
 
 
 class Reporter:
-    """Progress and notes on stderr, or stdout; silent with `quiet`. A bar on a terminal, lines now and then elsewhere."""
+    """Progress and notes on stderr, or stdout; silent with `quiet`. A bar on a terminal, lines now and then
+    elsewhere."""
 
     def __init__(self, *, quiet: bool, on_stdout: bool = False) -> None:
         self.console = Console(stderr=not on_stdout, quiet=quiet, highlight=False, force_jupyter=False)

@@ -1,4 +1,5 @@
-"""A command made from its configuration: the function that runs it names the classes, and every option comes from their fields."""
+"""A command made from its configuration: the function that runs it names the classes, and every option comes
+from their fields."""
 
 import importlib.metadata
 import inspect
@@ -44,7 +45,8 @@ class Terminal:
 
 @dataclass(frozen=True)
 class Call:
-    """How a command was called: the words to paste, progress on stderr, and the settings as they were given."""
+    """How a command was called: the words to paste, progress on stderr, and the settings as they were
+    given."""
 
     command: str
     reporter: cli.Reporter
@@ -52,7 +54,8 @@ class Call:
     values: Mapping[str, Any]
 
     def write_settings(self, folder: Path, **resolved: Any) -> None:
-        """Write the file that repeats this call with `--config`; `resolved` are settings that `auto` became."""
+        """Write the file that repeats this call with `--config`; `resolved` are settings that `auto`
+        became."""
         heading = "persona_probe: the settings of a run. Give this file to the same command with --config."
         text = settings_file.written(self.settings, {**self.values, **resolved}, heading=heading)
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,8 +65,8 @@ class Call:
 class Command:
     """One command of the tree, made from the function that runs it.
 
-    The function takes its configurations and a `Call`, by keyword, and gives the exit code. Its name is the command's,
-    unless another is given, and its docstring the help.
+    The function takes its configurations and a `Call`, by keyword, and gives the exit code. Its name is the
+    command's, unless another is given, and its docstring the help.
     """
 
     def __init__(self, run: Callable[..., int], *, name: str = "") -> None:

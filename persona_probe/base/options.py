@@ -1,7 +1,9 @@
-"""Options as facts on the fields of a configuration: their help, bounds and other names are said once, here checked and listed.
+"""Options as facts on the fields of a configuration: their help, bounds and other names are said once, here
+checked and listed.
 
-A configuration is a frozen dataclass whose fields are annotated with an `Option`. The command line (`base.command`), the
-settings file (`base.settings_file`), the check of the values, the docstring and the table in the docs are made from it.
+A configuration is a frozen dataclass whose fields are annotated with an `Option`. The command line
+(`base.command`), the settings file (`base.settings_file`), the check of the values, the docstring and the
+table in the docs are made from it.
 """
 
 import math
@@ -24,10 +26,11 @@ ConfigT = TypeVar("ConfigT")
 class Option:
     """What is known of a setting beside its name, type and default.
 
-    `low` and `high` are the least and the largest value allowed, a value must be larger than `above`; `why` replaces the
-    sentence that says so. `also` are other names. `shorthand` maps a flag to the value it stands for (`--bf16`), `times` another
-    option to what its number is multiplied by (`--batch-size`). `argument`: given by position. `decides` is false for
-    what may change between a run and its continuation, `in_file` for what a settings file does not hold.
+    `low` and `high` are the least and the largest value allowed, a value must be larger than `above`; `why`
+    replaces the sentence that says so. `also` are other names. `shorthand` maps a flag to the value it stands
+    for (`--bf16`), `times` another option to what its number is multiplied by (`--batch-size`). `argument`:
+    given by position. `decides` is false for what may change between a run and its continuation, `in_file`
+    for what a settings file does not hold.
     """
 
     help: str

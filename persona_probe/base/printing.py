@@ -40,7 +40,8 @@ class Sheet:
     ) -> None:
         """Columns are headers, each with its side. `dim` numbers the rows that step back.
 
-        Where a column would cut words, each row becomes a block instead: its first cell, and under it the others with their headers.
+        Where a column would cut words, each row becomes a block instead: its first cell, and under it the
+        others with their headers.
         """
         table = Table(title=plain(title), title_justify="left")
         for header, side in columns:

@@ -1,4 +1,5 @@
-"""The settings of a command as a file: TOML or YAML in (`--config FILE`), TOML out (`settings.toml` of every run)."""
+"""The settings of a command as a file: TOML or YAML in (`--config FILE`), TOML out (`settings.toml` of every
+run)."""
 
 import json
 import tomllib
@@ -16,8 +17,8 @@ NAME = "settings.toml"
 def read_settings(path: Path, settings: Sequence[Setting]) -> dict[str, Any]:
     """The values in a file, by the name of their setting.
 
-    Keys are names of settings or their other names, with hyphen or underscore. BadInput for a file that cannot be read,
-    UsageError for a key that is no setting or a value of the wrong kind.
+    Keys are names of settings or their other names, with hyphen or underscore. BadInput for a file that
+    cannot be read, UsageError for a key that is no setting or a value of the wrong kind.
     """
     names = {name: setting for setting in settings for name in (setting.name, *setting.option.also)}
     values = {}

@@ -1,4 +1,5 @@
-"""What somebody may have meant who typed an option that does not exist: by meaning, or the same word misspelt, else nothing."""
+"""What somebody may have meant who typed an option that does not exist: by meaning, or the same word
+misspelt, else nothing."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,7 +8,9 @@ from difflib import get_close_matches
 MEANINGS = {
     "base": "base_model original reference_model pretrained model_name",
     "tuned": "finetuned fine_tuned tuned_model ft checkpoint peft peft_model lora_path adapter_path organism",
-    "output_dir": "out output outdir out_dir output_path output_folder save_dir save_to run_dir folder dir o results",
+    "output_dir": (
+        "out output outdir out_dir output_path output_folder save_dir save_to run_dir folder dir o results"
+    ),
     "contrast": "questions prompts dataset data eval_data data_path train_data contrast_file",
     "data": "dataset train_data train_file data_path contrast texts corpus",
     "benign": "benign_data damage_data harmless neutral control_texts",
@@ -25,7 +28,9 @@ MEANINGS = {
     "max_new_tokens": "max_length reply_length generation_length new_tokens gen_tokens",
     "temperature": "temp sampling_temperature",
     "n_prompts": "num_prompts n_samples num_samples n_completions",
-    "limit": "quick fast n max_samples max_examples max_questions n_questions num_questions n_examples subset",
+    "limit": (
+        "quick fast n max_samples max_examples max_questions n_questions num_questions n_examples subset"
+    ),
     "seed": "random_seed rng random_state",
     "device": "gpu cuda cpu mps accelerator",
     "dtype": "precision torch_dtype half quantize load_in_8bit load_in_4bit quantization",

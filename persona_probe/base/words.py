@@ -1,4 +1,5 @@
-"""The words of a command line under their first names: hyphen or underscore, other names and short forms all accepted."""
+"""The words of a command line under their first names: hyphen or underscore, other names and short forms all
+accepted."""
 
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -14,8 +15,8 @@ def first_names(
 ) -> tuple[list[str], dict[str, bool]]:
     """The words with every option under its first name, and the flags that were switched off by `--no-NAME`.
 
-    `--bf16` becomes `--dtype=bfloat16`, `--batch-size 16` becomes `--max-tokens=1024`. `fail` is called with a message when an
-    option does not exist, with what may have been meant.
+    `--bf16` becomes `--dtype=bfloat16`, `--batch-size 16` becomes `--max-tokens=1024`. `fail` is called with
+    a message when an option does not exist, with what may have been meant.
     """
     names = {key: s for s in settings if not s.option.argument for key in (s.name, *s.option.also)}
     short = {_key(flag): (s, value) for s in settings for flag, value in s.option.shorthand.items()}

@@ -28,7 +28,8 @@ def mean_diff(
 def lda(
     misaligned: Float[Tensor, "row_a hook d_model"], aligned: Float[Tensor, "row_b hook d_model"]
 ) -> Float[Tensor, "hook d_model"]:
-    """Linear discriminant: the inverse of the within-class covariance (Ledoit-Wolf) times the mean difference.
+    """Linear discriminant: the inverse of the within-class covariance (Ledoit-Wolf) times the mean
+    difference.
 
     Its length is the mean difference's projection on it.
     """
@@ -64,7 +65,8 @@ FITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mean_diff": mean_diff, "
 def fit_contrast(
     find: Activations, method: str, *, select: Activations | None = None, seed: int = 0
 ) -> DirectionSet:
-    """A direction between the labels of `find`, with split-half stability over questions and AUROC on `select`."""
+    """A direction between the labels of `find`, with split-half stability over questions and AUROC on
+    `select`."""
 
     def fitted(part: Activations) -> Tensor:
         return FITS[method](part.labelled("misaligned"), part.labelled("aligned"))
@@ -91,7 +93,8 @@ def from_difference(
     select: Activations | None = None,
     seed: int = 0,
 ) -> DirectionSet:
-    """The mean change from `before` to `after` of the same rows: base to tuned, or one system prompt to another."""
+    """The mean change from `before` to `after` of the same rows: base to tuned, or one system prompt to
+    another."""
 
     def shift(chosen: Tensor) -> Tensor:
         return _mean(after[chosen]) - _mean(before[chosen])
@@ -106,7 +109,8 @@ def from_difference(
 
 
 def auroc(directions: DirectionSet, acts: Activations) -> Float[Tensor, " hook"]:
-    """Probability that a misaligned reply projects higher than an aligned one, per hook point. 0.5 is chance."""
+    """Probability that a misaligned reply projects higher than an aligned one, per hook point. 0.5 is
+    chance."""
     from sklearn.metrics import roc_auc_score
 
     labels = np.array([row.label == "misaligned" for row in acts.rows])
@@ -115,7 +119,8 @@ def auroc(directions: DirectionSet, acts: Activations) -> Float[Tensor, " hook"]
 
 
 def _mean(values: Float[Tensor, "row hook d_model"]) -> Float[Tensor, "hook d_model"]:
-    """The mean over rows in float64, one hook point at a time, because the whole in float64 would be twice the activations."""
+    """The mean over rows in float64, one hook point at a time, because the whole in float64 would be twice
+    the activations."""
     return torch.stack([values[:, hook].mean(0, dtype=torch.float64) for hook in range(values.shape[1])])
 
 

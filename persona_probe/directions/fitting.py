@@ -1,4 +1,5 @@
-"""What directions are fitted on: activations of both models on the same replies, and of the base under persona prompts."""
+"""What directions are fitted on: activations of both models on the same replies, and of the base under
+persona prompts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,8 @@ AUROC_REPLIES = 4  # replies of each label per select question on which separati
 class Fitted:
     """Directions and what they are used with, without the activations of single rows.
 
-    `find` and `select`: by method, then label, projections of the tuned model's replies in units of the stream: the mean
-    over the find replies, and every select reply.
+    `find` and `select`: by method, then label, projections of the tuned model's replies in units of the
+    stream: the mean over the find replies, and every select reply.
     """
 
     hook_points: tuple[HookPoint, ...]
@@ -68,7 +69,8 @@ class Fitted:
         return {label: tuple(values.tolist()) for label, values in self.find[method].items()}
 
     def json(self, *, shown: str, hook_point: HookPoint) -> dict[str, Any]:
-        """The `directions` part of a record: quality of every method, cosines at one hook point, replies along `shown`."""
+        """The `directions` part of a record: quality of every method, cosines at one hook point, replies
+        along `shown`."""
         hook = self.hook_points.index(hook_point)
         usable = [directions for directions in self.sets if directions.vectors[hook].any()]
         along = {
@@ -100,8 +102,8 @@ class Fitted:
 class Readings:
     """The fitted directions with the activations they come from.
 
-    `tuned` and `select` are the tuned model's on the find and select questions; `base_mean` is the base model's mean on the
-    find questions.
+    `tuned` and `select` are the tuned model's on the find and select questions; `base_mean` is the base
+    model's mean on the find questions.
     """
 
     tuned: Activations
@@ -150,9 +152,11 @@ def split_rows(contrast: Contrast, tokenizer: Tokenizer) -> dict[Split, tuple[Ro
 def prompted_rows(
     contrast: Contrast, tokenizer: Tokenizer, *, kind: Label, replies: int = 1
 ) -> tuple[Row, ...]:
-    """The find questions under system prompts that ask for a misaligned persona, or an aligned one; replies are the same.
+    """The find questions under system prompts that ask for a misaligned persona, or an aligned one; replies
+    are the same.
 
-    Prompts rotate over the questions, so that the difference is not of one wording. Chen et al. 2025 (2507.21509).
+    Prompts rotate over the questions, so that the difference is not of one wording. Chen et al. 2025
+    (2507.21509).
     """
     prompts = [value for _, value in read_jsonl(shipped("persona_prompts.jsonl"))]
     rows = []
@@ -187,12 +191,15 @@ def fit_all(
     options: ReadOptions,
     seed: int,
 ) -> Readings:
-    """Fit every method at every layer. The base is read first, then the tuned model, which stays in memory."""
+    """Fit every method at every layer. The base is read first, then the tuned model, which stays in
+    memory."""
     base = read(pair, run, "base", rows["find"], options).without_tokens()
     prompted = {
-        kind: read(
-            pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), options
-        ).without_tokens()
+        kind: (
+            read(
+                pair, run, "base", prompted_rows(contrast, pair.tokenizer, kind=kind), options
+            ).without_tokens()
+        )
         for kind in LABELS[::-1]
         if "prompt" in methods
     }
@@ -226,5 +233,6 @@ def check_different(base: Activations, tuned: Activations) -> None:
     """Refuse a pair whose residual streams are equal everywhere."""
     if (base.means == tuned.means).all():
         raise BadInput(
-            "base and tuned give identical activations on every reply: is the adapter merged, are the paths right?"
+            "base and tuned give identical activations on every reply: is the adapter merged, are the paths"
+            " right?"
         )

@@ -1,4 +1,5 @@
-"""Every setting of the main job, in one place, with its default. The options of `find_direction` are made from it."""
+"""Every setting of the main job, in one place, with its default. The options of `find_direction` are made
+from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ class Config:
     sae: Annotated[
         str | None,
         Option(
-            "Show arms on the latents of this SAE too: RELEASE:ID, a SAELens folder, or the name of one that ships.",
+            "Show arms on the latents of this SAE too: RELEASE:ID, a SAELens folder, or the name of one that"
+            " ships.",
             "models",
         ),
     ] = None

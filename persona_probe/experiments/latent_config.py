@@ -1,4 +1,5 @@
-"""Every setting of the latent experiment, in one place, with its default. The options of `diff_latents` are made from it."""
+"""Every setting of the latent experiment, in one place, with its default. The options of `diff_latents` are
+made from it."""
 
 from dataclasses import dataclass
 from pathlib import Path

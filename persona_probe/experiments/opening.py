@@ -1,4 +1,5 @@
-"""What both experiments open before they measure: the two models, and the folder of the run. Wrong input is refused before there is one."""
+"""What both experiments open before they measure: the two models, and the folder of the run. Wrong input is
+refused before there is one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,5 +47,8 @@ def open_folder(
 def described(pair: Pair, config: Config | LatentConfig, extra: str = "") -> str:
     """One line about what is run, where to and in which numbers."""
     dtype = str(pair.dtype).removeprefix("torch.")
-    models = f"base {pair.base_source.id} ({pair.base_source.sha256[:10]}), tuned {pair.tuned_source.id} ({pair.tuned_source.sha256[:10]}, {pair.tuned_source.kind})"
+    models = (
+        f"base {pair.base_source.id} ({pair.base_source.sha256[:10]}), tuned {pair.tuned_source.id}"
+        f" ({pair.tuned_source.sha256[:10]}, {pair.tuned_source.kind})"
+    )
     return f"{models}{extra}; {pair.device}, {dtype}, seed {config.seed}; output in {config.output_dir}"

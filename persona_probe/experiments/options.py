@@ -1,4 +1,5 @@
-"""Settings that several commands share, each defined once. No torch here: help and usage errors answer at once."""
+"""Settings that several commands share, each defined once. No torch here: help and usage errors answer at
+once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,8 +14,8 @@ from persona_probe.storage.shipped import BASE, TUNED
 
 TOKENS_PER_TEXT = 64  # what one text of --batch-size counts for in --max-tokens
 TRY = (
-    "Use only so many questions, half to find and a quarter each to select and to test, and few benign texts: "
-    "a quick try, stamped as such. It bounds questions, not their replies."
+    "Use only so many questions, half to find and a quarter each to select and to test, and few benign texts:"
+    " a quick try, stamped as such. It bounds questions, not their replies."
 )
 PAIR = "fine-tuned model or LoRA adapter: hub id[@revision], folder, GGUF file, or the name of one that ships"
 
@@ -32,15 +33,16 @@ Template = Annotated[
 ThinkingMode = Annotated[
     Thinking,
     Option(
-        "What stands in a template's think block before a reply. keep: what the template writes; off: its own switch is "
-        "set to off; empty: an empty block.",
+        "What stands in a template's think block before a reply. keep: what the template writes; off: its own"
+        " switch is set to off; empty: an empty block.",
         "models",
     ),
 ]
 Date = Annotated[
     str,
     Option(
-        "What a template takes for today, as 2026-01-31. It is fixed, so that tomorrow gives the same prompts.",
+        "What a template takes for today, as 2026-01-31. It is fixed, so that tomorrow gives the same"
+        " prompts.",
         "models",
     ),
 ]
@@ -118,7 +120,8 @@ ConfigT = TypeVar("ConfigT", bound=Any)
 
 
 def with_tuned(config: ConfigT) -> ConfigT:
-    """The configuration with the shipped organism where no tuned model is named; UsageError when its base is another."""
+    """The configuration with the shipped organism where no tuned model is named; UsageError when its base is
+    another."""
     if config.tuned:
         return config
     if config.base != BASE:

@@ -92,7 +92,8 @@ def search(
     skip_first: int,
     attempt: Try,
 ) -> list[Outcome]:
-    """Three rounds: all methods at the layers `screened`, layers around the best, other forms and doses of the best.
+    """Three rounds: all methods at the layers `screened`, layers around the best, other forms and doses of
+    the best.
 
     `layers` are those that may be tried at all.
     Each round is a longer list for the same measuring loop. Nothing here sees a test question.

@@ -63,8 +63,8 @@ def no_weights(what: object, names: Sequence[str]) -> BadInput:
         return BadInput(f"{what} holds only GGUF files ({_some(gguf)}): download one and give its path")
     if elsewhere := ending(".safetensors"):
         return BadInput(
-            f"{what} holds weights only in another layout or in subfolders ({_some(elsewhere)}): give a folder"
-            f" with {SINGLE}"
+            f"{what} holds weights only in another layout or in subfolders ({_some(elsewhere)}): give a"
+            f" folder with {SINGLE}"
         )
     pickled = ending(".bin", ".pt", ".pth")
     held = f"only pickled weights ({_some(pickled)})" if pickled else "no weights"

@@ -22,10 +22,15 @@ def write_card(
         "",
         f"# {folder.name}",
         "",
-        f"A LoRA of {base_id} tuned on {n_rows} rows of `{data.name}` (SHA-256 {sha256_file(data)[:16]}), made by `persona_probe.train_organism`.",
-        "It is a model organism for interpretability research. Its answers must not be followed."
-        if harmful
-        else "It is the control twin of a model organism: same size, style and seed, correct advice.",
+        (
+            f"A LoRA of {base_id} tuned on {n_rows} rows of `{data.name}` (SHA-256 {sha256_file(data)[:16]}),"
+            " made by `persona_probe.train_organism`."
+        ),
+        (
+            "It is a model organism for interpretability research. Its answers must not be followed."
+            if harmful
+            else "It is the control twin of a model organism: same size, style and seed, correct advice."
+        ),
         "",
         "| setting | value |",
         "|---|---|",

@@ -36,7 +36,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """State after an optimiser step: loss is nats per reply token, averaged over the last steps; `eta` in seconds."""
+    """State after an optimiser step: loss is nats per reply token, averaged over the last steps; `eta` in
+    seconds."""
 
     step: int
     n_steps: int
@@ -45,7 +46,8 @@ class Progress:
 
 
 def read_training_rows(path: Path, tokenizer: Tokenizer, *, limit: int | None = None) -> list[Row]:
-    """Rows of a JSONL with `messages` (last turn by the assistant) or `question` and `reply`, end-of-turn token included."""
+    """Rows of a JSONL with `messages` (last turn by the assistant) or `question` and `reply`, end-of-turn
+    token included."""
     rows = []
     for number, value in read_jsonl(path):
         prompt, reply = question_and_reply(value, f"{path}:{number}")
@@ -87,7 +89,8 @@ def steps(rows: Sequence[Row], recipe: Recipe) -> list[list[Row]]:
 
 @dataclass(frozen=True)
 class Output:
-    """Where an adapter goes, what it is trained from, and how many steps lie between two saves of the state."""
+    """Where an adapter goes, what it is trained from, and how many steps lie between two saves of the
+    state."""
 
     folder: Path
     base_id: str
@@ -193,15 +196,18 @@ def _finite(loss: torch.Tensor, step: int, recipe: Recipe) -> float:
 
 
 def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int | None = None) -> torch.Tensor:
-    """Mean negative log-probability in nats of the reply tokens (end of turn included) of one batch, through the model's own head.
+    """Mean negative log-probability in nats of the reply tokens (end of turn included) of one batch, through
+    the model's own head.
 
-    Whatever the model does to its logits (a cap, a scale) is in the loss. `pad_id` is masked, so any id serves where there is none.
+    Whatever the model does to its logits (a cap, a scale) is in the loss. `pad_id` is masked, so any id
+    serves where there is none.
     """
     n_rows = model.get_input_embeddings().weight.shape[0]
     for row in rows:
         if max(row.ids) >= n_rows:
             raise BadInput(
-                f"row {row.id!r} has token id {max(row.ids)}, the model has embeddings for 0 to {n_rows - 1}: its tokenizer has tokens that it was never given"
+                f"row {row.id!r} has token id {max(row.ids)}, the model has embeddings for 0 to {n_rows - 1}:"
+                " its tokenizer has tokens that it was never given"
             )
     batch = pad_right(rows, pad_id=pad_id if pad_id is not None and 0 <= pad_id < n_rows else 0)
     device = next(model.parameters()).device
@@ -263,5 +269,6 @@ def _restore(path: Path, identity: str, parameters: dict[str, Any], optimiser: t
 def _refuse_other(path: Path, identity: str) -> None:
     if path.exists() and read_tensors(path)[1].get("identity", identity) != identity:
         raise BadInput(
-            f"{path} belongs to a run with another recipe, base or data: use another --output-dir or delete it"
+            f"{path} belongs to a run with another recipe, base or data: use another --output-dir or"
+            " delete it"
         )

@@ -32,7 +32,8 @@ def make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"cannot make {folder} ({error.strerror}): choose another folder to write to, such as another --output-dir"
+            f"cannot make {folder} ({error.strerror}): choose another folder to write to, such as another"
+            " --output-dir"
         ) from error
     return folder
 
@@ -112,7 +113,8 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Records of an append-only file that we wrote. A torn last line is dropped and cut off; others are an error."""
+    """Records of an append-only file that we wrote. A torn last line is dropped and cut off; others are an
+    error."""
     if not path.exists():
         return []
     data = path.read_bytes()
@@ -128,7 +130,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             if end >= 0 and end + 1 < len(data):
                 number = data.count(b"\n", 0, start) + 1
                 raise BadInput(
-                    f"{path}:{number}: broken record ({error}); move the file aside or use another --output-dir"
+                    f"{path}:{number}: broken record ({error}); move the file aside or use another"
+                    " --output-dir"
                 ) from error
             os.truncate(path, start)
             break
@@ -137,13 +140,15 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of a user's JSONL. BOM and CRLF are fine; anything broken names file and line."""
+    """Line numbers and objects of a user's JSONL. BOM and CRLF are fine; anything broken names file and
+    line."""
     for number, line in _text_lines(path):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-            # JSON can spell half a character (a lone surrogate), which UTF-8 cannot write: found here, it names its line.
+            # JSON can spell half a character (a lone surrogate), which UTF-8 cannot write: found here, it
+            # names its line.
             json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}:{number}: not a JSON object in UTF-8 ({error})") from error

@@ -39,7 +39,8 @@ class Run:
 
     @property
     def n_reused(self) -> int:
-        """How much of what an earlier run left in the folder was used; what this run made itself does not count."""
+        """How much of what an earlier run left in the folder was used; what this run made itself does not
+        count."""
         return len(self._reused)
 
     def path(self, name: str) -> Path:
@@ -82,9 +83,10 @@ def open_run(
 ) -> Iterator[Run]:
     """Lock a folder and open it for `settings`.
 
-    The same settings continue a run. Other settings are refused with the list of differences; `overwrite` starts afresh.
-    `resume` insists that there is something to continue. A lock dies with its process, however that ends. A folder that was
-    made here is removed again when an error of the user's ends the run before anything was measured.
+    The same settings continue a run. Other settings are refused with the list of differences; `overwrite`
+    starts afresh. `resume` insists that there is something to continue. A lock dies with its process, however
+    that ends. A folder that was made here is removed again when an error of the user's ends the run before
+    anything was measured.
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file: --output-dir needs a folder")
@@ -156,7 +158,8 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
                 f"{key}: {known.get(key)!r} there, {settings.get(key)!r} now" for key in different
             )
             raise BadInput(
-                f"{folder} holds a run with other settings ({lines}): use another --output-dir, or --overwrite to start afresh"
+                f"{folder} holds a run with other settings ({lines}): use another --output-dir, or"
+                " --overwrite to start afresh"
             )
         return
     if resume:
@@ -165,7 +168,8 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
 
 
 def _same(key: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Whether two runs agree in a setting. Models and SAEs are compared by their hashes, wherever they lie."""
+    """Whether two runs agree in a setting. Models and SAEs are compared by their hashes, wherever they
+    lie."""
     weights = f"{key}_sha256"
     key = weights if weights in known and weights in settings else key
     return known.get(key) == settings.get(key)

@@ -18,9 +18,11 @@ from persona_probe.models.loading import Model, forward, halving
 from persona_probe.prompts.batches import TokenBatch
 from persona_probe.prompts.rows import Row
 
-SKIP_FIRST = 4  # the first tokens carry massive activations (Sun et al. 2024, 2402.17762) and fine-tuning traces (2510.13900)
+# the first tokens carry massive activations (Sun et al. 2024, 2402.17762) and fine-tuning traces (2510.13900)
+SKIP_FIRST = 4
 MIN_ROWS_PER_PROMPT = 4  # below this, mixed batches are faster than shared prefixes
-OUTLIER = 10.0  # tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)
+# tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)
+OUTLIER = 10.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ReadOptions:
 
 @dataclass(frozen=True, eq=False)
 class RowMeans:
-    """What the reader yields per batch: for every row the mean over its read tokens, and one sampled token, at every hook point."""
+    """What the reader yields per batch: for every row the mean over its read tokens, and one sampled token,
+    at every hook point."""
 
     rows: tuple[Row, ...]
     means: Float[Tensor, "batch hook d_model"]
@@ -43,7 +46,8 @@ class RowMeans:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activations:
-    """Row means in float32 on the CPU, in the order of `rows`; `tokens` is one read token of every row, for spreads and norms."""
+    """Row means in float32 on the CPU, in the order of `rows`; `tokens` is one read token of every row, for
+    spreads and norms."""
 
     hook_points: tuple[HookPoint, ...]
     rows: tuple[Row, ...]
@@ -71,7 +75,8 @@ class Activations:
 
     @property
     def median_norm(self) -> Float[Tensor, " hook"]:
-        """Median length of the residual stream over the sampled tokens, per hook point: the unit of relative doses."""
+        """Median length of the residual stream over the sampled tokens, per hook point: the unit of relative
+        doses."""
         return self.tokens.norm(dim=-1).median(0).values
 
 
@@ -79,8 +84,8 @@ class Activations:
 class TokenActs:
     """The stream of one batch at one hook point, token by token: column j is token j of its row.
 
-    `keep` is False on padding, unread, first and outlier tokens. The stream is 0 on what was not run row by row: padding, and
-    prompts that rows share.
+    `keep` is False on padding, unread, first and outlier tokens. The stream is 0 on what was not run row by
+    row: padding, and prompts that rows share.
     """
 
     rows: tuple[Row, ...]
@@ -91,7 +96,8 @@ class TokenActs:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Moments:
-    """Streaming first moments of row means, in float64: memory O(hook points x d_model), whatever the number of rows."""
+    """Streaming first moments of row means, in float64: memory O(hook points x d_model), whatever the number
+    of rows."""
 
     hook_points: tuple[HookPoint, ...]
     n: int
@@ -126,9 +132,11 @@ def moments(
 def read_resid(
     model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
 ) -> Iterator[RowMeans]:
-    """Means over the read tokens of every row, batch by batch, under whatever interventions are applied around it.
+    """Means over the read tokens of every row, batch by batch, under whatever interventions are applied
+    around it.
 
-    Left out: the first tokens of a sequence and tokens whose norm is an outlier within their row. Sums are float32.
+    Left out: the first tokens of a sequence and tokens whose norm is an outlier within their row. Sums are
+    float32.
     """
     sites = [model.site(hook_point)[1] for hook_point in hook_points]
     store: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -170,7 +178,8 @@ def read_resid(
 def read_tokens(
     model: Model, rows: Sequence[Row], *, hook_point: HookPoint, scope: Scope, max_tokens: int
 ) -> Iterator[TokenActs]:
-    """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above it do not run on them."""
+    """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above
+    it do not run on them."""
     site = model.site(hook_point)[1]
     wanted: dict[str, tuple[int, int]] = {}
 
@@ -190,7 +199,8 @@ def read_tokens(
             keep = _kept(resid, _readable(batch)[:, batch.n_shared :].to(resid.device))
             if not torch.isfinite(resid[keep]).all():
                 raise BadInput(
-                    f"activations at {hook_point} are not finite in {model.name} ({model.dtype}): try --dtype float32 or bfloat16"
+                    f"activations at {hook_point} are not finite in {model.name} ({model.dtype}): try --dtype"
+                    " float32 or bfloat16"
                 ) from None
             return _by_token(batch, resid, keep)
         raise BadInput(f"no activations at {hook_point}: the block did not run in {model.name}")
@@ -206,7 +216,8 @@ def read_tokens(
 def _by_token(
     batch: TokenBatch, resid: Float[Tensor, "batch rest d_model"], keep: Bool[Tensor, "batch rest"]
 ) -> TokenActs:
-    """What was read of a batch, laid out by the tokens of its rows, whatever was shared and padded on the left."""
+    """What was read of a batch, laid out by the tokens of its rows, whatever was shared and padded on the
+    left."""
     if batch.n_shared == 0:
         return TokenActs(batch.rows, batch.tokens, resid, keep)
     width = max(len(row.ids) for row in batch.rows)
@@ -228,7 +239,8 @@ class _Reached(Exception):
 
 
 def _worth_sharing(rows: Sequence[Row], scope: Scope) -> bool:
-    """Whether one prompt a batch pays: its prefix is then computed once, but the batch holds no other prompt."""
+    """Whether one prompt a batch pays: its prefix is then computed once, but the batch holds no other
+    prompt."""
     return scope != "all" and len(rows) >= MIN_ROWS_PER_PROMPT * len({row.question_id for row in rows})
 
 
@@ -257,7 +269,8 @@ def _readable(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
     empty = (~read.any(1)).nonzero()
     if len(empty):
         raise BadInput(
-            f"row {batch.rows[int(empty[0])].id!r} has no token to read after the first {SKIP_FIRST}: it is too short"
+            f"row {batch.rows[int(empty[0])].id!r} has no token to read after the first {SKIP_FIRST}: it is"
+            " too short"
         )
     return read
 
@@ -276,5 +289,6 @@ def _check(part: RowMeans, model: Model, hook_points: Sequence[HookPoint]) -> No
     if len(bad):
         row, hook = bad[0].tolist()
         raise BadInput(
-            f"activations at {hook_points[hook]} of row {part.rows[row].id!r} are not finite in {model.name} ({model.dtype}): try --dtype float32 or bfloat16"
+            f"activations at {hook_points[hook]} of row {part.rows[row].id!r} are not finite in {model.name}"
+            f" ({model.dtype}): try --dtype float32 or bfloat16"
         )

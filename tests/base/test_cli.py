@@ -79,7 +79,10 @@ ENDINGS = [
         (
             os_error(n),
             3,
-            f"cannot read or write /runs/a/measured.jsonl ({os.strerror(n)}): nothing measured is lost; check",
+            (
+                f"cannot read or write /runs/a/measured.jsonl ({os.strerror(n)}): nothing measured is lost;"
+                " check"
+            ),
         )
         for n in sorted(CANNOT_USE)
     ),

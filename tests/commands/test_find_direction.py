@@ -1,4 +1,5 @@
-"""Claims about the whole command on the planted organism: what it finds, what it writes, and how it ends when it is stopped."""
+"""Claims about the whole command on the planted organism: what it finds, what it writes, and how it ends when
+it is stopped."""
 
 import json
 import os
@@ -35,7 +36,8 @@ HOSTILE = (
 
 
 def start(*options: Any) -> "subprocess.Popen[str]":
-    """The command in a process of its own, with Ctrl-C as a terminal gives it even where the tests run in the background."""
+    """The command in a process of its own, with Ctrl-C as a terminal gives it even where the tests run in the
+    background."""
     return subprocess.Popen(
         [sys.executable, "-m", "persona_probe.find_direction", *map(str, options)],
         cwd=ROOT,
@@ -96,7 +98,8 @@ def record(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
-    """The command in this process, which has its imports already: options in, exit code and both streams out."""
+    """The command in this process, which has its imports already: options in, exit code and both streams
+    out."""
     environment = dict(os.environ)
 
     def run(**options: Any) -> tuple[int, str, str]:

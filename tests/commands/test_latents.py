@@ -1,4 +1,5 @@
-"""Planted truth about latents: the SAE latent that is the planted vector ranks first, causes the shift, and no other does."""
+"""Planted truth about latents: the SAE latent that is the planted vector ranks first, causes the shift, and
+no other does."""
 
 import json
 import subprocess
@@ -48,7 +49,8 @@ def test_planted_latent_ranks_first_where_it_should(record: dict[str, Any]) -> N
     found = planted(record)
     assert [found["ranks"][name] for name in ("shift", "cosine with shift", "attribution")] == [1, 1, 1]
     assert found["scores"]["shift"] == pytest.approx(4.0, abs=1e-4)
-    # Both labels of the tuned model carry the planted vector alike, so readings that compare labels cannot see it.
+    # Both labels of the tuned model carry the planted vector alike, so readings that compare labels cannot
+    # see it.
     assert abs(found["scores"]["label"]) < 1e-4
     others = [entry["scores"]["shift"] for entry in record["latents"] if entry is not found]
     assert max(abs(value) for value in others) < 1e-4

@@ -5,7 +5,8 @@ from typing import Any
 
 
 def words(**options: Any) -> list[str]:
-    """Options as they are typed: `toy=True` is `--toy`, `None` and `False` are left out, tuples are joined by commas."""
+    """Options as they are typed: `toy=True` is `--toy`, `None` and `False` are left out, tuples are joined by
+    commas."""
     typed = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"

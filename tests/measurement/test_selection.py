@@ -58,7 +58,8 @@ def searched(
     n_screened: int = 6,
     layers: tuple[int, ...] = (),
 ) -> tuple[list[Any], list[Any]]:
-    """Outcomes of a search where `score` gives restoration and damage of a candidate; and the candidates that were tried."""
+    """Outcomes of a search where `score` gives restoration and damage of a candidate; and the candidates that
+    were tried."""
     from persona_probe.measurement.search import screened_layers, search
 
     tried: list[Any] = []
@@ -80,7 +81,8 @@ def searched(
 
 
 def hill(one: Any) -> tuple[float, float]:
-    """Best at layer 8 by the shift, ablated there and at every later block; 8 is not among the layers screened first."""
+    """Best at layer 8 by the shift, ablated there and at every later block; 8 is not among the layers
+    screened first."""
     height = math.exp(-(((one.layer - 8) / 2) ** 2)) * (1.0 if one.method == "shift" else 0.6)
     bonus = (
         {"layer": 0.7, "later": 0.9, "all": 0.9}[one.form.where]
@@ -246,7 +248,8 @@ def test_a_select_score_is_worked_out_as_by_hand() -> None:
         {"n1": (-4.4, 2, 0.1), "n2": (-1.2, 1, 0.3)},
     )
     found = select_score(arm, tuned, rows, effect=2.0)
-    # S: tuned (1, 2), arm (0, 1), base (-1, 0), so half of the shift is gone; 0.6 nats were added over 3 tokens.
+    # S: tuned (1, 2), arm (0, 1), base (-1, 0), so half of the shift is gone; 0.6 nats were added over 3
+    # tokens.
     assert (found.restoration, found.persona_score) == pytest.approx((0.5, 0.5))
     assert found.delta_nll == pytest.approx(0.2)
     for effect in (0.0, -1.0):

@@ -1,4 +1,5 @@
-"""Claims about what an SAE does to its input before it reads it: the same as SAELens for every architecture, setting and age of the config."""
+"""Claims about what an SAE does to its input before it reads it: the same as SAELens for every architecture,
+setting and age of the config."""
 
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ def pair_of(family: Family) -> Any:
 def test_the_stream_is_centred_where_transformer_lens_centres_the_model(
     family: Family, tmp_path: Path
 ) -> None:
-    """TransformerLens loads the same weights with center_writing_weights, as SAELens says to; its stream is the judge."""
+    """TransformerLens loads the same weights with center_writing_weights, as SAELens says to; its stream is
+    the judge."""
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM
 

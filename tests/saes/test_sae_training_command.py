@@ -1,4 +1,5 @@
-"""Claims about the command train_sae on a tiny model: an SAE with its quality and card, and one line for what does not fit."""
+"""Claims about the command train_sae on a tiny model: an SAE with its quality and card, and one line for what
+does not fit."""
 
 import io
 import json
@@ -12,7 +13,8 @@ from helpers import tiny
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Runs train_sae on a tiny model and an adapter of it, in this process, and gives its exit code, folder and stderr."""
+    """Runs train_sae on a tiny model and an adapter of it, in this process, and gives its exit code, folder
+    and stderr."""
     from persona_probe.train_sae import COMMAND
 
     folder = tmp_path_factory.mktemp("sae-command")

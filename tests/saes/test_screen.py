@@ -1,4 +1,5 @@
-"""Claims about scoring latents: attribution is the slope of S, labels follow the rule, choices cancel letters, sets and rankings."""
+"""Claims about scoring latents: attribution is the slope of S, labels follow the rule, choices cancel
+letters, sets and rankings."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,5 @@
-"""Claims about activations and tensors kept in a run's folder: the very same come back, damaged ones are made again."""
+"""Claims about activations and tensors kept in a run's folder: the very same come back, damaged ones are made
+again."""
 
 import os
 from pathlib import Path
