@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.latents import SaeFacts
@@ -21,6 +21,7 @@ from persona_probe.records.parts import (
 )
 
 Width = Annotated[int, Field(ge=1, le=2**20)]
+Weights = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}(\+[0-9a-f]{64})?$")]
 Dose = Annotated[tuple[Side, float, float], Field(strict=False)]
 
 
@@ -50,8 +51,10 @@ class DirectionsFile(DirectionFile):
     methods: Many[Text] = Field(min_length=1, description="Names of the tensors, in the order of the hash.")
     find_questions: Many[Text] = Field((), description="Hashes of the questions that they were fitted on.")
     select_questions: Many[Text] = Field((), description="Hashes of the questions that were chosen on.")
-    base_sha256: Sha256 | None = Field(None, description="Hash of the base model's weights.")
-    tuned_sha256: Sha256 | None = Field(None, description="Hash of the tuned model's weights.")
+    base_sha256: Weights | None = Field(None, description="Hash of the base model's weights.")
+    tuned_sha256: Weights | None = Field(
+        None, description="Hash of the tuned model's weights; of an adapter, the base's + its own."
+    )
     scope: Text | None = Field(None, description="Tokens that means were taken over.")
     median_norm: Many[Positive] | None = Field(
         None, description="Median length of the stream per hook point."
@@ -92,8 +95,10 @@ class Identity(Part):
 
     base: Text | None = Field(None, description="The base model's id.")
     tuned: Text | None = Field(None, description="The tuned model's id.")
-    base_sha256: Sha256 | None = Field(None, description="Hash of the base model's weights.")
-    tuned_sha256: Sha256 | None = Field(None, description="Hash of the tuned model's weights.")
+    base_sha256: Weights | None = Field(None, description="Hash of the base model's weights.")
+    tuned_sha256: Weights | None = Field(
+        None, description="Hash of the tuned model's weights; of an adapter, the base's + its own."
+    )
     find_questions: Many[Text] = Field((), description="Hashes of the questions that it was fitted on.")
     select_questions: Many[Text] = Field((), description="Hashes of the questions that it was chosen on.")
 

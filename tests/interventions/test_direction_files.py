@@ -13,7 +13,11 @@ from helpers.mutations import mutated, write_facts
 from persona_probe.base.hook_points import HookPoint
 
 HOOK_POINTS = (HookPoint(0), HookPoint(1))
-FACTS = {"find_questions": ["f1", "f2"], "select_questions": ["s1"], "base_sha256": "ab" * 32}
+FACTS = {
+    "find_questions": ["f1", "f2"],
+    "select_questions": ["s1"],
+    "tuned_sha256": "+".join(["ab" * 32] * 2),
+}  # an adapter's
 
 
 @pytest.fixture
@@ -181,6 +185,17 @@ def test_random_damage_to_the_facts_is_read_or_refused_and_nothing_else(path: Pa
         assert "\n" not in message
         assert len(message) < 600 + len(str(path))
     assert 0 < accepted < 1000
+
+
+def test_the_shipped_direction_is_read() -> None:
+    from persona_probe.interventions.persona_direction import load_persona_direction
+    from persona_probe.storage.shipped import shipped_folder
+
+    direction = load_persona_direction(
+        shipped_folder("car-advice-wrong-direction") / "persona_direction.safetensors", d_model=576
+    )
+    assert (direction.hook_point, len(direction.hook_points)) == ("blocks.23.hook_out", 30)
+    assert "+" in direction.identity["tuned_sha256"]  # of a base and an adapter
 
 
 def test_wrong_facts_cannot_be_written(tmp_path: Path, sets: list[Any]) -> None:
