@@ -122,9 +122,11 @@ def test_a_path_puts_the_planted_shift_on_its_axis(planted: Planted, found: Any)
     from persona_probe.measurement.traces import Plane, arm_means, path
 
     layer = planted.hook_points.index(found.hook_point)
-    axis = DirectionSet("shift", found.hook_points, found.vectors)
-    nothing = DirectionSet("none", found.hook_points, torch.zeros_like(found.vectors))
-    plane = Plane((axis, nothing), (torch.zeros(len(found.hook_points)),) * 2, layer)
+    axis, nothing = (
+        DirectionSet(method=method, hook_points=found.hook_points, vectors=vectors)
+        for method, vectors in (("shift", found.vectors), ("none", torch.zeros_like(found.vectors)))
+    )
+    plane = Plane(axes=(axis, nothing), zeros=(torch.zeros(len(found.hook_points)),) * 2, hook=layer)
     rows = planted.rows["test"]
 
     def readings(arm: Any) -> dict[str, Any]:

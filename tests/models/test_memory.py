@@ -131,6 +131,7 @@ def test_activations_are_gone_before_the_arms_are_measured(
 ) -> None:
     from persona_probe.base.cli import Reporter
     from persona_probe.experiments import direction as experiment
+    from persona_probe.experiments import direction_sides
     from persona_probe.experiments.direction_config import Config
     from persona_probe.storage.runs import open_run
 
@@ -148,7 +149,7 @@ def test_activations_are_gone_before_the_arms_are_measured(
         return []
 
     monkeypatch.setattr(experiment, "fit_all", watched)
-    monkeypatch.setattr(experiment, "replies", replies)
+    monkeypatch.setattr(direction_sides, "replies", replies)
     toy = planted.toy
     config = Config(
         base=str(toy.base),
