@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-from scipy import stats
 
 from persona_probe.records.direction import Verdict
 from persona_probe.records.parts import ControlKind
@@ -143,7 +142,9 @@ def paired_p(differences: np.ndarray) -> float:
         return 1.0
     if np.ptp(moved) <= 1e-12 * np.abs(moved).max():
         return 0.0
-    result: Any = stats.ttest_1samp(moved, 0.0)
+    from scipy.stats import ttest_1samp
+
+    result: Any = ttest_1samp(moved, 0.0)
     return float(result.pvalue)
 
 
@@ -151,7 +152,9 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     """The 95% Wilson score interval of a share; 0 to 1 where nothing was counted."""
     if not n:
         return 0.0, 1.0
-    interval = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -178,7 +181,9 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
     value = float(statistic(*samples))
     if len(samples[0]) < 2 or all(np.ptp(sample) == 0 for sample in samples):
         return Estimate(value, value, value)
-    result = stats.bootstrap(
+    from scipy.stats import bootstrap  # here, so that figures and pages, which need none, load fast
+
+    result = bootstrap(
         samples,
         statistic,
         paired=True,

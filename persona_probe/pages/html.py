@@ -3,9 +3,9 @@
 import html
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 from typing import Any
 
+from persona_probe.measurement.statistics import control_medians
 from persona_probe.plots.style import CONTROL_NAMES, interval, number, visible
 from persona_probe.records.redaction import LEFT_OUT
 
@@ -291,14 +291,13 @@ def reproduction(record: Record) -> Html:
 
 def _control_card(controls: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
     """The strongest control: what random directions of equal energy restore, and at what damage."""
-    gains = [control["restoration"]["estimate"] for control in controls if control["restoration"]]
-    if not gains:
+    median = control_medians(controls).get("covariance")
+    if median is None:
         return "Covariance-matched random directions", "n/a", "not measured, or restoration is undefined"
-    cost = number(median(control["delta_nll"]["estimate"] for control in controls), digits=3, sign=True)
     return (
-        f"Median of {len(gains)} covariance-matched random directions",
-        f"R {number(median(gains))}",
-        f"at a median ΔNLL of {cost}",
+        f"Median of {median['n']} covariance-matched random directions",
+        f"R {number(median['restoration'])}",
+        f"at a median ΔNLL of {number(median['delta_nll'], digits=3, sign=True)}",
     )
 
 

@@ -1,6 +1,5 @@
 """Judged answers in, the curve of the threshold out: how much of a misalignment rate is the place of its cut."""
 
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
 from persona_probe.base.errors import BadInput
+from persona_probe.measurement.statistics import wilson
 from persona_probe.plots.parts import FigureSpec, Record, rule
 from persona_probe.plots.style import (
     CHOSEN_COLOUR,
@@ -24,7 +24,6 @@ KIND = "judged"  # what such a record says under "kind"
 ALIGNED, COHERENT = int(MISALIGNED_BELOW), int(COHERENT_ABOVE)
 THRESHOLDS = range(0, 101, 5)
 CUTS = (0, 50, 90)
-NORMAL_975 = 1.959963984540054
 
 
 def read_judged(path: Path) -> dict[str, Any]:
@@ -43,16 +42,6 @@ def read_judged(path: Path) -> dict[str, Any]:
         "unscored": judged.n_left_out,
         "notes": list(judged.notes),
     }
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share; all of it, 0 to 1, where nothing was counted."""
-    if not n:
-        return 0.0, 1.0
-    share, z2 = hits / n, NORMAL_975**2
-    middle, scale = share + z2 / (2 * n), 1 + z2 / n
-    half = NORMAL_975 * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def threshold_curve(record: Record) -> Figure:

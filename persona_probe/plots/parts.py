@@ -1,12 +1,12 @@
 """Pieces that several figures are made of: what a record says, as traces, texts and cells."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median
 from typing import Any, NamedTuple
 
 from plotly.graph_objects import Bar, Figure, Heatmap, Scatter
 from plotly.subplots import make_subplots
 
+from persona_probe.measurement.statistics import control_medians
 from persona_probe.plots.style import (
     ARM_COLOURS,
     CHOSEN_COLOUR,
@@ -153,7 +153,7 @@ def arm_traces(group: Rows, key: str, row: int) -> list[Bar | Scatter]:
     y = [row + 0.5 * (place + 1) / (len(x) + 1) - 0.25 for place in range(len(x))]
     marker = {"color": CONTROL_COLOUR, "symbol": CONTROL_SYMBOLS.get(control, "x"), "size": 8}
     points = Scatter(x=x, y=y, mode="markers", marker=marker, hovertext=texts, hoverinfo="text")
-    middle = median(x)
+    middle = control_medians(group)[control][key]
     tick = {"symbol": "line-ns", "size": 26, "line": {"width": 3, "color": INK}}
     text = f"median of {len(x)}: {number(middle, digits=3)}"
     return [

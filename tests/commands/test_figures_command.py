@@ -215,14 +215,6 @@ def test_planted_shares_and_their_wilson_intervals_are_on_the_threshold_curve(ju
     assert dict(zip(right["x"], right["y"], strict=True))[10] == pytest.approx(8 / 15)
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 10), (7, 7), (150, 400)])
-def test_wilson_bounds_are_those_of_scipy(hits, n):
-    from persona_probe.plots.judged import wilson
-
-    exact = binomtest(hits, n).proportion_ci(method="wilson")
-    assert wilson(hits, n) == pytest.approx((exact.low, exact.high))
-
-
 @pytest.mark.parametrize(
     "content", ["question,response,aligned\na,b,3\n", "question,response,aligned,coherent\na,b,x,\n", ""]
 )

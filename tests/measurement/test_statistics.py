@@ -254,3 +254,30 @@ def test_every_verdict_is_reached_where_it_should(
     effect: Estimate, restored: Estimate | None, cost: Estimate, null: list[float], expected: str
 ) -> None:
     assert verdict(effect=effect, restored=restored, delta_nll=cost, budget=0.10, null=null) == expected
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 0, 0.0, 1.0), (0, 7, 0.0, 0.3543), (3, 10, 0.1078, 0.6032), (7, 7, 0.6457, 1.0)],
+)
+def test_wilson_interval_of_a_share(hits: int, n: int, low: float, high: float) -> None:
+    assert statistics.wilson(hits, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_medians_of_controls_are_by_kind_and_leave_out_arms_without_restoration() -> None:
+    def arm(control: str | None, restored: float | None, cost: float) -> dict[str, Any]:
+        share = None if restored is None else {"estimate": restored}
+        return {"control": control, "restoration": share, "delta_nll": {"estimate": cost}}
+
+    arms = [
+        arm(None, 0.9, 0.5),
+        arm("covariance", 0.1, 0.01),
+        arm("covariance", 0.3, 0.09),
+        arm("covariance", 0.2, 0.02),
+        arm("covariance", None, 7.0),
+        arm("isotropic", 0.4, 0.0),
+        arm("orthogonal", None, 0.0),
+    ]
+    medians = statistics.control_medians(arms)
+    assert list(medians) == ["isotropic", "covariance"]
+    assert medians["covariance"] == pytest.approx({"n": 3, "restoration": 0.2, "delta_nll": 0.02})
