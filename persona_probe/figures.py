@@ -1,4 +1,4 @@
-"""python -m persona_probe.figures RUN_FOLDER…: every figure of finished runs as a page, or as pictures; needs no model."""
+"""python -m persona_probe.figures RUN_FOLDER…: figures of finished runs as pages or pictures; needs no model."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -139,7 +139,10 @@ def _only(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
 
 
 def _prefixes(sources: Sequence[Source]) -> list[str]:
-    """What the files of each source begin with: nothing for the only one of its kind, else the folder of the run or the name of the CSV."""
+    """What the files of each source begin with.
+
+    Nothing for the only one of its kind, else the folder of the run or the name of the CSV.
+    """
     kinds = [source.kind for source in sources]
     own = [
         f"{source.path.stem if source.kind == 'judged' else source.path.resolve().parent.name}-"
@@ -148,7 +151,8 @@ def _prefixes(sources: Sequence[Source]) -> list[str]:
     found = [name if kinds.count(kind) > 1 else "" for name, kind in zip(own, kinds, strict=True)]
     if len(set(zip(found, kinds, strict=True))) < len(sources):
         raise UsageError(
-            f"two of {', '.join(str(source.path) for source in sources)} would write the same files: draw them one by one"
+            f"two of {', '.join(str(source.path) for source in sources)} would write the same files: "
+            "draw them one by one"
         )
     return found
 
@@ -221,7 +225,8 @@ def _need_kaleido() -> None:
 
     if importlib.util.find_spec("kaleido") is None:
         raise UsageError(
-            "--png and --svg need kaleido, which is not installed: pip install 'persona-probe[figures]', or write --html"
+            "--png and --svg need kaleido, which is not installed: "
+            "pip install 'persona-probe[figures]', or write --html"
         )
 
 

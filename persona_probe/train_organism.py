@@ -94,10 +94,8 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
         f"tuning {source.id} on {len(rows)} rows of {data.name}; {device}, {number}, seed {config.seed}; "
         f"adapter in {folder}"
     )
-    model = load_weights(source, base=None, device=device, dtype=dtype)
-    set_fast_attention(model, tokenizer)
-    if config.overwrite:
-        remove_files(folder, WRITTEN)
+    set_fast_attention(model := load_weights(source, base=None, device=device, dtype=dtype), tokenizer)
+    remove_files(folder, WRITTEN if config.overwrite else ())
     last: list[Progress] = []
 
     def on_step(progress: Progress) -> None:
@@ -123,8 +121,9 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
         ),
         on_step=on_step,
     )
-    loss = last[-1].loss if last else None
-    write_card(folder, recipe, base_id=source.id, data=data, n_rows=len(rows), loss=loss)
+    write_card(
+        folder, recipe, base_id=source.id, data=data, n_rows=len(rows), loss=last[-1].loss if last else None
+    )
     note(f"written: {folder}/adapter_model.safetensors")
     return 0
 

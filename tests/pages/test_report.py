@@ -268,3 +268,21 @@ def test_a_file_that_is_no_record_is_an_error_in_words(tmp_path: Path, capsys, c
 def test_drawing_needs_neither_torch_nor_a_model():
     code = "import sys; from persona_probe import judged_figures, record_figures, report, report_page; report.render({'schema': 1}); assert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_command_draws_every_record_of_a_runs_folder(tmp_path: Path, capsys):
+    from helpers.made_up_latents import made_up_latents
+
+    from persona_probe.report import COMMAND
+
+    (tmp_path / "record.json").write_text(json.dumps(made_up()))
+    (tmp_path / "latents.json").write_text(json.dumps(made_up_latents()))
+    assert COMMAND.main([str(tmp_path)]) == 0
+    pages = [tmp_path / "report.html", tmp_path / "latents.html"]
+    assert capsys.readouterr().out.split() == [str(page) for page in pages]
+    assert all(page.stat().st_size > 4_000_000 for page in pages)
+    assert COMMAND.main([str(tmp_path), str(tmp_path / "one.html")]) == 2
+    assert not (tmp_path / "one.html").exists()
+    (tmp_path / "empty").mkdir()
+    assert COMMAND.main([str(tmp_path / "empty")]) == 3
+    assert "holds neither record.json nor latents.json" in capsys.readouterr().err

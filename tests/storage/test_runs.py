@@ -247,3 +247,32 @@ def test_torn_last_measurement_is_made_again(tmp_path: Path) -> None:
 
 
 # Activations
+
+
+def test_a_model_that_moved_continues_its_run_and_another_in_its_place_does_not(tmp_path: Path) -> None:
+    first = {"tuned": "/old/car-advice-wrong", "tuned_sha256": "a", "seed": 0}
+    with open_run(tmp_path / "run", first):
+        pass
+    with open_run(tmp_path / "run", first | {"tuned": "car-advice-wrong"}, resume=True):
+        pass
+    other = {"tuned": "/old/car-advice-wrong", "tuned_sha256": "b", "seed": 0}
+    with pytest.raises(BadInput, match="tuned_sha256: 'a' there, 'b' now"), open_run(tmp_path / "run", other):
+        pass
+
+
+def test_a_run_that_measured_nothing_leaves_no_folder_and_one_that_did_keeps_its_own(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="bad"), open_run(tmp_path / "a" / "b", {}):
+        raise BadInput("bad")
+    assert list(tmp_path.iterdir()) == []
+
+    def measured() -> None:
+        with open_run(tmp_path / "a" / "b", {}) as run:
+            run.keep("key", {"x": 1})
+            raise BadInput("bad")
+
+    with pytest.raises(BadInput, match="bad"):
+        measured()
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} >= {"measured.jsonl", "settings.json"}
+    with pytest.raises(BadInput, match="bad"), open_run(tmp_path / "a" / "b", {}):
+        raise BadInput("bad")
+    assert (tmp_path / "a" / "b" / "measured.jsonl").exists()
