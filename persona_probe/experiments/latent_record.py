@@ -206,7 +206,8 @@ def _sae_facts(sae: Sae) -> dict[str, Any]:
 
 
 def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResult, sae: Sae) -> None:
-    """Write the reported latents as directions, which every command takes, then `rows.jsonl` and `latents.json`."""
+    """Write the reported latents as directions, which every command takes, then `rows.jsonl` and
+    `latents.json`."""
     directions = [latent_direction(sae, latent, length=result.length) for latent in result.reported.latents]
     if directions:
         sets = [
@@ -227,8 +228,8 @@ def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResul
 
 
 def latent_rows(result: LatentResult) -> Iterator[ScoredRow]:
-    """Every arm on the test questions, reply by reply: `base`, `tuned`, `steer 5` and `matched steer 5` for sets of
-    latents, `mean_diff steer` for single directions, `tuned-steer 301` for a reported latent.
+    """Every arm on the test questions, reply by reply: `base`, `tuned`, `steer 5` and `matched steer 5` for
+    sets of latents, `mean_diff steer` for single directions, `tuned-steer 301` for a reported latent.
     """
     for side, measurement in result.untouched.items():
         yield from arm_rows(result.test, measurement, arm=side, model=side, edited=False)

@@ -19,13 +19,20 @@ P_BELOW = 0.05  # largest p-value against the covariance-matched directions, whe
 # What each verdict says, in the order in which `verdict` tries them.
 VERDICTS: dict[Verdict, str] = {
     "no effect to remove": "the interval of S tuned − S base covers 0, so there is nothing to restore",
-    "not interpretable": "the damage ΔNLL is above the budget (`--budget`): a broken model is not a restored one",
-    "non-specific": (
-        "the interval of R reaches 0, or random directions with the covariance of the activations do as much: "
-        f"p > {P_BELOW} with 19 of them or more, not better than every one with fewer"
+    "not interpretable": (
+        "the damage ΔNLL is above the budget (`--budget`): a broken model is not a restored one"
     ),
-    "partial": f"specific and within the budget, but the lower end of the interval of R is not above {RESTORED_ABOVE}",
-    "restored": f"specific, within the budget, and the lower end of the interval of R is above {RESTORED_ABOVE}",
+    "non-specific": (
+        "the interval of R reaches 0, or random directions with the covariance of the activations do as"
+        f" much: p > {P_BELOW} with 19 of them or more, not better than every one with fewer"
+    ),
+    "partial": (
+        "specific and within the budget, but the lower end of the interval of R is not above"
+        f" {RESTORED_ABOVE}"
+    ),
+    "restored": (
+        f"specific, within the budget, and the lower end of the interval of R is above {RESTORED_ABOVE}"
+    ),
 }
 
 
