@@ -12,6 +12,7 @@ from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import first_line, shortened
 from persona_probe.models.wrappers import is_wrapper, model_class
+from persona_probe.prompts.tokenizers import Tokenizer
 
 REFUSED = {
     "rwkv": (
@@ -23,7 +24,9 @@ REFUSED = {
 }
 
 
-def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device, dtype: torch.dtype) -> Any:
+def boot_bridge(
+    name: str, weights: Any, tokenizer: Tokenizer, *, device: torch.device, dtype: torch.dtype
+) -> Any:
     """A TransformerBridge in eval mode; `weights` becomes part of it, with its module tree changed. BadInput
     where no adapter fits."""
     from transformer_lens.model_bridge import TransformerBridge
@@ -38,7 +41,7 @@ def boot_bridge(name: str, weights: Any, tokenizer: Any, *, device: torch.device
     weights.config.architectures = [architecture]
     try:
         # TransformerLens gives a tokenizer further special tokens, in place; ours stays as its files have it.
-        copied = copy.deepcopy(tokenizer)
+        copied: Any = copy.deepcopy(tokenizer)
         bridge = TransformerBridge.boot_transformers(
             name, hf_model=weights, tokenizer=copied, device=str(device), dtype=dtype
         )

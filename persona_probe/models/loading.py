@@ -204,9 +204,9 @@ def load(
     large_blocks_apart()
     trim()  # a model that was converted on the way here has left its size in the heap
     refuse_unbridged(source if source.kind == "model" else base_of(source, base))
-    tokenizer = tokenizer or load_tokenizer(source, base)
+    reader = load_tokenizer(source, base) if tokenizer is None else tokenizer
     weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
-    return boot(source.id, weights, tokenizer, dtype=dtype)
+    return boot(source.id, weights, reader, dtype=dtype)
 
 
 def boot(name: str, weights: Any, tokenizer: Tokenizer, *, dtype: torch.dtype) -> Model:

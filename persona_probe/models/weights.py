@@ -11,6 +11,7 @@ from persona_probe.models.adapters import merge_adapter
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import check_finite, first_line, say_tied, tied
 from persona_probe.models.wrappers import KEY_MAPPING, is_wrapper, model_class, of_other_senses
+from persona_probe.prompts.tokenizers import Tokenizer
 
 __all__ = ["check_finite", "load_tokenizer", "load_weights", "merge_adapter", "tied"]
 
@@ -79,20 +80,27 @@ def load_weights(
     return (model if device_map else model.to(device)).eval().requires_grad_(False)
 
 
-def load_tokenizer(source: Source, base: Source | None) -> Any:
+def load_tokenizer(source: Source, base: Source | None) -> Tokenizer:
     """The tokenizer and chat template of a source; an adapter's own when it ships one, else its base's."""
     from transformers import AutoTokenizer
 
-    own = (source.folder / "tokenizer_config.json").is_file()
+    brings_one = (source.folder / "tokenizer_config.json").is_file()
     folder = (
-        source.folder if own or (source.kind == "model" and base is None) else base_of(source, base).folder
+        source.folder
+        if brings_one or (source.kind == "model" and base is None)
+        else base_of(source, base).folder
     )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizer files fail in as many ways as there are formats
         raise BadInput(f"{folder} has no usable tokenizer ({first_line(error)})") from error
     template = folder / "chat_template.jinja"
-    if not getattr(tokenizer, "chat_template", None) and base is not None and own and not template.is_file():
+    if (
+        not getattr(tokenizer, "chat_template", None)
+        and base is not None
+        and brings_one
+        and not template.is_file()
+    ):
         tokenizer.chat_template = getattr(load_tokenizer(base, None), "chat_template", None)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

@@ -127,8 +127,11 @@ def encode_row(
             " merges with the prompt"
         )
     if end:
-        ending = end_of_turn(tokenizer)
-        ids = _encode(tokenizer, text + ending) if ending else (*ids, tokenizer.eos_token_id)
+        ending, eos = end_of_turn(tokenizer), tokenizer.eos_token_id
+        if ending:
+            ids = _encode(tokenizer, text + ending)
+        elif eos is not None:  # without either, end_of_turn has refused the tokenizer
+            ids = (*ids, eos)
     return Row(id=id, kind=kind, question_id=prompt.id, ids=ids, n_prompt=len(before))
 
 
