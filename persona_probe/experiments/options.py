@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from persona_probe.base.choices import Dtype, Scope
 from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.base.options import Option, settings_of
-from persona_probe.prompts.tokenizers import ChatOptions, Thinking
+from persona_probe.prompts.tokenizers import ChatOptions, Thinking, thinking_of
 from persona_probe.storage.shipped import BASE, TUNED
 
 TOKENS_PER_TEXT = 64  # what one text of --batch-size counts for in --max-tokens
@@ -160,9 +160,9 @@ def identity(config: Any) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def chat_options(*, thinking: Any, date: str) -> ChatOptions:
+def chat_options(*, thinking: str, date: str) -> ChatOptions:
     """The options as a value; UsageError for one that does not exist."""
     try:
-        return ChatOptions(thinking, date)
+        return ChatOptions(thinking_of(thinking), date)
     except BadInput as error:
         raise UsageError(str(error)) from error

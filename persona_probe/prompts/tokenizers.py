@@ -54,6 +54,14 @@ Thinking = Literal["keep", "empty", "off"]
 THINKING: tuple[Thinking, ...] = ("keep", "empty", "off")
 
 
+def thinking_of(text: str) -> Thinking:
+    """A way to treat think blocks, from what a user typed; BadInput for another word."""
+    for thinking in THINKING:
+        if thinking == text:
+            return thinking
+    raise BadInput(f"no thinking {text!r}: allowed are {', '.join(THINKING)}")
+
+
 @dataclass(frozen=True)
 class ChatOptions:
     """How a template is run. `date` (ISO) is what it takes for today; `thinking` is what stands in its think
@@ -68,8 +76,7 @@ class ChatOptions:
     date: str = "2026-01-01"
 
     def __post_init__(self) -> None:
-        if self.thinking not in THINKING:
-            raise BadInput(f"no thinking {self.thinking!r}: allowed are {', '.join(THINKING)}")
+        thinking_of(self.thinking)
         try:
             date.fromisoformat(self.date)
         except ValueError as error:
