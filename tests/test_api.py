@@ -4,8 +4,12 @@ functions."""
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from persona_probe.records.rows import ScoredRow
 
 ROOT = Path(__file__).parents[1]
 
@@ -140,7 +144,7 @@ def test_the_closure_is_of_the_gaps_before_and_after() -> None:
 ARMS = ("base", "tuned", "base+ablate", "tuned+ablate")
 
 
-def rows_of(scores: dict[str, list[float]]) -> list[object]:
+def rows_of(scores: dict[str, list[float]]) -> "list[ScoredRow]":
     from persona_probe.records.rows import ScoredRow
 
     return [
@@ -169,6 +173,7 @@ def rows_of(scores: dict[str, list[float]]) -> list[object]:
 def test_the_closure_has_an_interval_over_questions_where_there_are_rows() -> None:
     import persona_probe as pp
     from persona_probe.measurement.closure import closure
+    from persona_probe.measurement.statistics import Estimate
 
     record = pp.load().record
     base, tuned = [0.0, 0.1, -0.1, 0.2], [1.0, 1.2, 0.9, 1.3]
@@ -180,11 +185,14 @@ def test_the_closure_has_an_interval_over_questions_where_there_are_rows() -> No
     }
     found = closure(record, rows_of(planted))
     assert found is not None
+    assert isinstance(found.share, Estimate)
+    assert isinstance(found.after, Estimate)
     assert found.share.estimate == pytest.approx(0.75)
     assert found.share.low == pytest.approx(0.75)
     assert found.after.estimate == pytest.approx(sum(tuned) / 16 - sum(base) / 16)
     uneven = planted | {"tuned+ablate": [0.0, 0.1, -0.1, 1.3]}
     found = closure(record, rows_of(uneven))
     assert found is not None
+    assert isinstance(found.share, Estimate)
     assert found.share.low < found.share.estimate < found.share.high
     assert found.share.high == pytest.approx(1.0)

@@ -271,7 +271,7 @@ class ReadReplies(Part):
 class DirectionRecord(Part):
     """What a run of `find_direction` asked, with what, and what came out (record.json)."""
 
-    version: Literal[2] = Field(2, alias="schema", description="Version of this contract.")
+    version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
     kind: Literal["direction"] = Field("direction", description="Which contract.")
     created: Moment = Field(description="When the record was written, with its time zone.")
     command: Text = Field(description="Command that repeats the run, without private folders.")

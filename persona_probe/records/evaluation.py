@@ -85,7 +85,7 @@ class EvaluationArm(Part):
 class EvaluationRecord(Part):
     """One evaluation of a model pair."""
 
-    version: Literal[1] = Field(1, alias="schema", description="Version of this contract.")
+    version: Literal[1] = Field(default=1, alias="schema", description="Version of this contract.")
     kind: Literal["evaluation"] = Field("evaluation", description="Which contract.")
     created: Moment = Field(description="When the record was written, with its time zone.")
     command: Text = Field(description="Command that repeats the run, without private folders.")

@@ -258,7 +258,7 @@ class Agreement(Part):
 class LatentRecord(Part):
     """What a run of `diff_latents` asked, with what, and what came out (latents.json)."""
 
-    version: Literal[2] = Field(2, alias="schema", description="Version of this contract.")
+    version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
     kind: Literal["latents"] = Field("latents", description="Which contract.")
     created: Moment = Field(description="When the record was written, with its time zone.")
     command: Text = Field(description="Command that repeats the run, without private folders.")

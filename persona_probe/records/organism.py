@@ -46,7 +46,7 @@ class LoraRecipe(Part):
 class OrganismRecord(Part):
     """What `train_organism` made, with what."""
 
-    version: Literal[1] = Field(1, alias="schema", description="Version of this contract.")
+    version: Literal[1] = Field(default=1, alias="schema", description="Version of this contract.")
     kind: Literal["organism"] = Field("organism", description="Which contract.")
     created: Moment = Field(description="When the record was written, with its time zone.")
     command: Text = Field(description="Command that repeats the run, without private folders.")

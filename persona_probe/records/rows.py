@@ -19,7 +19,7 @@ from persona_probe.storage.files import write_bytes
 class ScoredRow(Part):
     """One reply as one arm scores it."""
 
-    version: Literal[2] = Field(2, alias="schema", description="Version of this contract.")
+    version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
     arm: Text = Field(description="Name of the arm, as in the record.")
     model: Side = Field(description="Which of the two models.")
     edited: bool = Field(description="Whether anything was done to the model; false for both baselines.")

@@ -57,7 +57,7 @@ class TransferCell(Part):
 class TransferRecord(Part):
     """Directions of several tuned models, each used in each of them."""
 
-    version: Literal[1] = Field(1, alias="schema", description="Version of this contract.")
+    version: Literal[1] = Field(default=1, alias="schema", description="Version of this contract.")
     kind: Literal["transfer"] = Field("transfer", description="Which contract.")
     created: Moment = Field(description="When the record was written, with its time zone.")
     command: Text = Field(description="Command that repeats the run, without private folders.")

@@ -105,7 +105,9 @@ def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
     def run(**options: Any) -> tuple[int, str, str]:
         from persona_probe.find_direction import COMMAND
 
-        return (COMMAND.main(words(**options)), *capsys.readouterr())
+        code = COMMAND.main(words(**options))
+        out, err = capsys.readouterr()
+        return code, out, err
 
     yield run
     os.environ.clear()

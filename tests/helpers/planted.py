@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from persona_probe.base.hook_points import HookPoint
     from persona_probe.models.pairs import Side
 
 
@@ -22,7 +23,7 @@ class Planted:
     benign: tuple[Any, ...]
 
     @property
-    def hook_points(self) -> tuple[str, ...]:
+    def hook_points(self) -> "tuple[HookPoint, ...]":
         return self.pair.get("base").resids()
 
     def battery(self) -> Any:
