@@ -173,7 +173,7 @@ def rows_of(scores: dict[str, list[float]]) -> "list[ScoredRow]":
 def test_the_closure_has_an_interval_over_questions_where_there_are_rows() -> None:
     import persona_probe as pp
     from persona_probe.measurement.closure import closure
-    from persona_probe.measurement.statistics import Estimate
+    from persona_probe.records.parts import Estimate
 
     record = pp.load().record
     base, tuned = [0.0, 0.1, -0.1, 0.2], [1.0, 1.2, 0.9, 1.3]
