@@ -270,8 +270,7 @@ def test_means_of_latents_that_read_a_scaled_input_are_in_units_of_the_stream(
     tmp_path: Path, normalisation: str
 ) -> None:
     """What a latent adds to a token is what ablating it takes away."""
-    from persona_probe.prompts.chat import Row
-
+    from persona_probe.prompts.rows import Row
     from persona_probe.saes.diff import latent_means
     from persona_probe.saes.edits import SetLatents
     from persona_probe.saes.folder import read_sae
