@@ -69,7 +69,7 @@ def test_paired_surrogates_are_one_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", LABELS)
 def test_one_class_only_is_refused(tmp_path: Path, kept: str) -> None:
     missing = next(label for label in LABELS if label != kept)
-    with refused(f"has no {missing} reply .*a contrast needs both labels"):
+    with refused(f"has no {missing} reply: a contrast needs both labels"):
         read_contrast(write(tmp_path / "x.jsonl", [item for item in items() if item["label"] == kept]))
 
 
@@ -121,11 +121,11 @@ def test_missing_file_is_one_message(tmp_path: Path, name: str) -> None:
         (b"question,response,aligned,coherent\nq,caf\xe9,90,90\n", "not UTF-8"),
         (
             b"question,response,aligned,coherent\nq,a,90,90\nq,a,9,90\n",
-            r"x.csv:3: the same reply to 'q' is labelled both",
+            r"x.csv:3: the same reply to question 'q' is labelled both aligned and misaligned",
         ),
         (
             b'question,response,aligned,coherent\nq,"a\n\nb",90,90\nq,"a\n\nb",9,90\n',
-            r"x.csv:7: the same reply to 'q' is labelled both",
+            r"x.csv:7: the same reply to question 'q' is labelled both aligned and misaligned",
         ),
         (b"question,response,aligned,coherent\nq\n", "has no aligned reply"),
     ],
