@@ -26,7 +26,7 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
     from persona_probe.experiments.latent_record import build_latent_record, write_latent_outputs
     from persona_probe.experiments.latents import run_latents
     from persona_probe.experiments.opening import described, open_folder, open_models
-    from persona_probe.pages.latent_report import write_latent_report
+    from persona_probe.pages.report import write_report
     from persona_probe.saes.sources import fitted, fitting, resolve_sae
 
     config = _on_toy(config) if start.toy else config
@@ -46,7 +46,7 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
         record = checked.plain()
         pair.close()
         write_latent_outputs(run.folder, checked, result, sae)
-        write_latent_report(record, run.path("latents.html"))
+        write_report(checked, run.path("latents.html"))
     show(record, as_json=start.json)
     for failure in record["failed"]:
         note(f"failed: {failure}")

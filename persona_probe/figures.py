@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from persona_probe.base.choices import Theme
 from persona_probe.base.command import Call, Command
@@ -14,7 +14,10 @@ from persona_probe.base.options import Option, check, documented
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from persona_probe.plots.judged import Judged
     from persona_probe.plots.parts import FigureSpec
+    from persona_probe.records.direction import DirectionRecord
+    from persona_probe.records.latents import LatentRecord
 
 WIDTH, TALK_WIDTH, DOTS = 1000, 1280, 1600  # a picture in CSS pixels, and in dots across
 PICTURE = "one picture a figure; needs kaleido and Chrome or Chromium."
@@ -69,7 +72,7 @@ class Source(NamedTuple):
 
     path: Path
     kind: str
-    record: dict[str, Any]
+    record: "DirectionRecord | LatentRecord | Judged"
     specs: "tuple[FigureSpec, ...]"
 
 
@@ -108,22 +111,21 @@ def figures(config: FiguresConfig, call: Call) -> int:
 
 
 def _records(paths: Sequence[Path]) -> list[Source]:
-    from persona_probe.pages.report import KIND, read_record
     from persona_probe.plots import direction_run, latents
-    from persona_probe.records.files import record_files
+    from persona_probe.records.files import read_record, record_files
 
     sources = []
     for file in (file for path in paths for file in record_files(path)):
         record = read_record(file)
-        kind, module = ("latents", latents) if record.get("kind") == KIND else ("record", direction_run)
+        kind, module = ("latents", latents) if record.kind == "latents" else ("record", direction_run)
         sources.append(Source(file, kind, record, module.FIGURES))
     return sources
 
 
 def _judged(paths: Sequence[Path]) -> list[Source]:
-    from persona_probe.plots.judged import FIGURES, KIND, read_judged
+    from persona_probe.plots.judged import FIGURES, read_judged
 
-    return [Source(path, KIND, read_judged(path), FIGURES) for path in paths]
+    return [Source(path, "judged", read_judged(path), FIGURES) for path in paths]
 
 
 def _only(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
@@ -158,10 +160,13 @@ def _prefixes(sources: Sequence[Source]) -> list[str]:
 
 
 def _drawn(source: Source, config: FiguresConfig) -> Drawn:
+    from persona_probe.plots.judged import Judged
     from persona_probe.plots.themes import themed
     from persona_probe.records.redaction import redacted
 
-    record = redacted(source.record) if config.redact else source.record
+    record = source.record
+    if config.redact and not isinstance(record, Judged):  # judged answers are numbers alone
+        record = redacted(record)
     return [
         (spec, themed(spec.figure(record, show_text=config.show_text), config.theme, talk=config.talk))
         for spec in source.specs
@@ -169,24 +174,21 @@ def _drawn(source: Source, config: FiguresConfig) -> Drawn:
 
 
 def _write_page(path: Path, source: Source, drawn: Drawn, config: FiguresConfig) -> None:
-    import inspect
+    import htpy as h
 
-    from persona_probe.pages import frame as report_frame
-    from persona_probe.pages.html import element, join
+    from persona_probe.pages.frame import page, spec_block
+    from persona_probe.pages.html import soft
+    from persona_probe.plots.judged import Judged
     from persona_probe.storage.files import write_bytes
 
-    models = source.record.get("provenance") or {}
-    sides = (
-        [f"{side} {(models.get(side) or {}).get('id', '?')}" for side in ("tuned", "base")] if models else []
-    )
-    title = ", ".join([source.path.name, *sides])
-    blocks = [
-        report_frame.figure_block(spec.slug, spec.title, figure, caption=inspect.getdoc(spec.draw) or "")
-        for spec, figure in drawn
-    ]
+    about = [source.path.name]
+    if not isinstance(source.record, Judged):
+        models = source.record.provenance
+        about += [f"tuned {models.tuned.id}", f"base {models.base.id}"]
     look = {"theme": config.theme} | ({"talk": "large"} if config.talk else {})
-    sections = (lambda _: join((element("h1", "Figures"), element("p", title, class_="soft"), *blocks)),)
-    write_bytes(path, report_frame.page("persona_probe figures", sections, source.record, **look).encode())
+    blocks = [spec_block(spec, figure) for spec, figure in drawn]
+    content = (h.h1["Figures"], soft(", ".join(about)), *blocks)
+    write_bytes(path, page("persona_probe figures", *content, **look).encode())
 
 
 def _write_pictures(pictures: "Mapping[Path, go.Figure]", *, width: int) -> None:

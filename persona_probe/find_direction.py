@@ -47,7 +47,7 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
         record = checked.plain()
         save_persona_direction(run.path("persona_direction.safetensors"), result.direction)
         write_record(run.folder, checked, result)
-        write_report(record, run.path("report.html"))
+        write_report(checked, run.path("report.html"))
     show(record, as_json=start.json)
     for failure in record["failed"]:
         note(f"failed: {failure}")

@@ -38,9 +38,8 @@ class Drawing:
 
 def report(config: Drawing, call: Call) -> int:
     """Draw the report of a finished run again. Needs no model."""
-    from persona_probe.pages.latent_report import KIND, PAGE
-    from persona_probe.pages.report import read_record, write_report
-    from persona_probe.records.files import record_files
+    from persona_probe.pages.report import page_name, write_report
+    from persona_probe.records.files import read_record, record_files
 
     files = record_files(config.record)
     if config.output and len(files) > 1:
@@ -49,7 +48,7 @@ def report(config: Drawing, call: Call) -> int:
         )
     for file in files:
         record = read_record(file)
-        page = config.output or file.with_name(PAGE if record.get("kind") == KIND else "report.html")
+        page = config.output or file.with_name(page_name(record))
         write_report(record, page, show_text=config.show_text, redact=config.redact)
         sys.stdout.write(f"{page}\n")
     return 0

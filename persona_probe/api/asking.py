@@ -8,6 +8,7 @@ from persona_probe import notebook
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
 from persona_probe.models.pairs import Pair
+from persona_probe.pages.cells import Cell
 from persona_probe.plots.conversation import conversation
 
 
@@ -31,13 +32,13 @@ class Answers:
 
     def show(
         self, *, show_text: bool = False, redact: bool = False, notes: Mapping[str, str] | None = None
-    ) -> notebook.Page:
+    ) -> Cell:
         """The replies as columns. `show_text` blurs nothing, `redact` leaves words out, `notes` stand below names."""
         return notebook.side_by_side(self._said, notes=notes, show_text=show_text, redact=redact)
 
     def curves(self) -> Figure:
         """The projection of every reply, token by token, as a running mean; arms of one model are drawn as a sweep."""
-        return conversation(self._said.record(sweep=len({arm.side for arm in self.arms}) == 1))
+        return conversation(self._said.lines(sweep=len({arm.side for arm in self.arms}) == 1))
 
     def _repr_html_(self) -> str:
         return self.show()._repr_html_()

@@ -9,10 +9,10 @@ from persona_probe.api.figures import Figures
 from persona_probe.base.errors import BadInput
 from persona_probe.interventions.persona_direction import PersonaDirection, load_persona_direction
 from persona_probe.measurement.closure import Closure, closure
+from persona_probe.pages.cells import arms_table
 from persona_probe.pages.report import write_report
 from persona_probe.plots import direction_run, latents
 from persona_probe.plots.closure import gap_figure, no_gap
-from persona_probe.plots.sliders import histogram_slider
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.files import read_record
 from persona_probe.records.latents import LatentRecord
@@ -59,7 +59,7 @@ class DirectionRun:
     @cached_property
     def figures(self) -> Figures:
         """The figures of the report as methods; `closure` has an interval where the run's folder holds its rows."""
-        return Figures(self.record.plain(), direction_run.FIGURES, {"closure": self._closure})
+        return Figures(self.record, direction_run.FIGURES, {"closure": self._closure})
 
     @cached_property
     def rows(self) -> tuple[ScoredRow, ...]:
@@ -86,13 +86,11 @@ class DirectionRun:
 
     def report(self, path: str | Path) -> Path:
         """Write the page of the run, one HTML file that needs no network; returns its path."""
-        write_report(self.record.plain(), Path(path))
+        write_report(self.record, Path(path))
         return Path(path)
 
     def _repr_html_(self) -> str:
-        from persona_probe.notebook import arms_table
-
-        return arms_table(self.record.plain())._repr_html_()
+        return arms_table(self.record)._repr_html_()
 
     def __repr__(self) -> str:
         return self.record.summary
@@ -108,14 +106,12 @@ class LatentRun:
     def figures(self) -> Figures:
         """The figures of the report as methods, and `histograms`, a slider over the latents that were looked at."""
         return Figures(
-            self.record.plain(),
-            latents.FIGURES,
-            {"histograms": lambda: histogram_slider(self.record.plain())},
+            self.record, latents.FIGURES, {"histograms": lambda: latents.histogram_slider(self.record)}
         )
 
     def report(self, path: str | Path) -> Path:
         """Write the page of the run, one HTML file that needs no network; returns its path."""
-        write_report(self.record.plain(), Path(path))
+        write_report(self.record, Path(path))
         return Path(path)
 
     def __repr__(self) -> str:

@@ -1,9 +1,8 @@
 """A few arms on a few questions, measured beside both untouched models: a table, and figures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plotly.graph_objects import Figure
 
@@ -13,11 +12,11 @@ from persona_probe.experiments.quick import Trial, best_arm, open_trial
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
 from persona_probe.models.pairs import Pair, Side
-from persona_probe.notebook import arms_table, costs
+from persona_probe.pages.cells import arms_table, costs
 from persona_probe.plots.direction_run import arm_bars
-from persona_probe.plots.sliders import dose_slider
+from persona_probe.plots.doses import dose_slider
 from persona_probe.prompts.contrast import Contrast, Split
-from persona_probe.records.direction import ArmEntry
+from persona_probe.records.trial import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,18 +25,13 @@ if TYPE_CHECKING:
 class Measured:
     """Arms that were measured on some questions, beside both untouched models; a notebook shows them as a table."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
-        self.record = record
-        known = ArmEntry.model_fields
-        self.arms = tuple(
-            ArmEntry.model_validate_json(json.dumps({name: arm[name] for name in known}))
-            for arm in record["arms"]
-        )
+    def __init__(self, record: TrialRecord) -> None:
+        self.record, self.arms = record, record.arms
 
     @property
     def best(self) -> str:
         """The name of the arm on the tuned model that the search would take."""
-        return best_arm(self.record)["name"]
+        return best_arm(self.record).name
 
     @property
     def costs(self) -> dict[str, str]:

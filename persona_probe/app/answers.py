@@ -120,7 +120,17 @@ class Live:
     def answers(self, ask: Ask, conversation: Conversation) -> Iterator[tuple[Answer, ...]]:
         """Stream the answers. Stopping early frees the models at once and keeps nothing."""
         rows = planned(ask, conversation, self.direction)
-        growing = [Answer(row.name, row.arm.side, row.coefficient, (), "live") for row in rows]
+        growing = [
+            Answer(
+                arm=row.name,
+                side=row.arm.side,
+                edited=bool(row.arm.interventions),
+                coefficient=row.coefficient,
+                tokens=(),
+                source="live",
+            )
+            for row in rows
+        ]
         # Hooks sit on the models themselves, so two asks never run beside one another.
         with self._busy:
             steps = self._worker.submit(
@@ -139,9 +149,9 @@ class Live:
                             Said(token.text, token.before, token.after)
                         )
                     yield tuple(growing)
-        found = tuple(replace(answer, finished=True) for answer in growing)
-        self._file.keep(self.key(ask, conversation), ask, found, conversation)
-        yield found
+        whole = tuple(replace(answer, finished=True) for answer in growing)
+        self._file.keep(self.key(ask, conversation), ask, whole, conversation)
+        yield whole
 
     def key(self, ask: Ask, conversation: Conversation) -> str:
         """The name under which the answers to an ask are kept."""
@@ -164,16 +174,17 @@ class Replay:
 
     def answers(self, ask: Ask, conversation: Conversation) -> Iterator[tuple[Answer, ...]]:
         """The kept answers, token by token at the pace of a talk."""
-        found = self._file.find(self.key(ask, conversation))
-        if found is None:
+        kept = self._file.find(self.key(ask, conversation))
+        if kept is None:
             raise BadInput(
-                f"no such answer among the {len(self._file)} of {self._file.path}: in a replay, question, settings and earlier turns must be those of the recorded talk"
+                f"no such answer among the {len(self._file)} of {self._file.path}: "
+                "in a replay, question, settings and earlier turns must be those of the recorded talk"
             )
-        longest = max(len(answer.tokens) for answer in found)
+        longest = max(len(answer.tokens) for answer in kept)
         for n in range(1, longest):
-            yield tuple(replace(answer, tokens=answer.tokens[:n], finished=False) for answer in found)
+            yield tuple(replace(answer, tokens=answer.tokens[:n], finished=False) for answer in kept)
             time.sleep(self._seconds / longest)
-        yield found
+        yield kept
 
     def key(self, ask: Ask, conversation: Conversation) -> str:
         """The name under which the answers to an ask were kept."""

@@ -29,18 +29,16 @@ def self_test(source: Live, reporter: Any, *, max_new_tokens: int = 64) -> int:
     asks += [replace(first_ask, sweep="base"), replace(first_ask, control=True)]
     wrong: list[str] = []
     with reporter.phase("self-test", len(asks)) as advance:
-        timed(
-            source, replace(first_ask, question="Hello.", max_new_tokens=2)
-        )  # the first ask of all is slow and is nobody's
-        found = []
+        timed(source, replace(first_ask, question="Hello.", max_new_tokens=2))  # the very first ask is slow
+        given = []
         for ask in asks:
             first, rate, answers = timed(source, ask)
-            found.append(answers)
+            given.append(answers)
             wrong += [f"{ask.question!r}: {problem}" for problem in problems(answers)]
             if first > FIRST_TOKEN_SECONDS:
                 wrong.append(f"{ask.question!r}: the first token took {first:.1f} s")
             advance(f"first token {first:.1f} s, {rate:.0f} tokens/s")
-    if timed(source, asks[0])[2] != found[0]:
+    if timed(source, asks[0])[2] != given[0]:
         wrong.append("the same question twice gave two answers: a replay will differ from the talk")
     for message in wrong:
         reporter.note(f"problem: {message}")
@@ -61,8 +59,9 @@ def timed(source: Live, ask: Ask) -> tuple[float, float, tuple[Answer, ...]]:
 
 def problems(answers: tuple[Answer, ...]) -> list[str]:
     """What is wrong with some answers, in words."""
-    found = [f"{answer.arm} said nothing" for answer in answers if not answer.text]
-    for answer in answers:
-        if not any(before is not None for _, before, _ in answer.tokens):
-            found.append(f"{answer.arm} has no reading")
-    return found
+    silent = [f"{answer.arm} said nothing" for answer in answers if not answer.text]
+    return silent + [
+        f"{answer.arm} has no projection"
+        for answer in answers
+        if all(token.before is None for token in answer.tokens)
+    ]

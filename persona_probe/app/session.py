@@ -63,23 +63,24 @@ class Ask:
 
 
 class Said(NamedTuple):
-    """One token of a reply: its text, and its readings before and after the arm's own edit (None where nothing read it)."""
+    """One token of a reply: its text, and its projections before and after the arm's own edit (None where there is none)."""
 
     text: str
     before: float | None
     after: float | None
 
-    def reading(self, *, after: bool) -> float | None:
-        """One of the two readings."""
+    def projection(self, *, after: bool) -> float | None:
+        """One of the two projections."""
         return self.after if after else self.before
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One reply; `finished` is False while it is being written."""
+    """One reply; `edited` says whether anything was done to the model, `finished` is False while it is being written."""
 
     arm: str
     side: Side
+    edited: bool
     coefficient: float | None
     tokens: tuple[Said, ...]
     source: Literal["live", "cached"]
@@ -99,15 +100,23 @@ class Answer:
         return {
             "arm": self.arm,
             "side": self.side,
+            "edited": self.edited,
             "coefficient": self.coefficient,
             "tokens": [list(token) for token in self.tokens],
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Answer":
-        """The inverse of `json`; such an answer is cached and whole."""
-        tokens = tuple(Said(str(text), before, after) for text, before, after in value["tokens"])
-        return cls(value["arm"], value["side"], value["coefficient"], tokens, "cached", finished=True)
+        """The inverse of `json`; such an answer is cached and whole. Older files do not say whether it is of an edited model."""
+        return cls(
+            arm=value["arm"],
+            side=value["side"],
+            edited=value.get("edited", value["arm"] != value["side"]),
+            coefficient=value["coefficient"],
+            tokens=tuple(Said(str(text), before, after) for text, before, after in value["tokens"]),
+            source="cached",
+            finished=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,12 +136,13 @@ class Conversation:
 
     def history(self, arm: str) -> tuple[tuple[str, str], ...]:
         """(role, content) of the turns that an arm has answered. An answer without a word is left out with its question."""
-        found: list[tuple[str, str]] = []
-        for turn in self.turns:
-            for answer in turn.answers:
-                if answer.arm == arm and answer.text:
-                    found += [("user", turn.ask.question), ("assistant", answer.text)]
-        return tuple(found)
+        return tuple(
+            message
+            for turn in self.turns
+            for answer in turn.answers
+            if answer.arm == arm and answer.text
+            for message in (("user", turn.ask.question), ("assistant", answer.text))
+        )
 
     def followed_by(self, turn: Turn) -> "Conversation":
         """The conversation with one more turn."""

@@ -23,7 +23,7 @@ body.talk .board, body.talk .question, body.talk .asked, body.talk .tokens-legen
 body.talk .answer { border-width: 2px; border-top-width: 8px; }
 body.talk #question textarea, body.talk #question input { font-size: 26px; }
 body.talk .asked { font-size: 20px; }
-body.talk .tokens-read span[data-reading]:hover::after { font-size: 24px; }
+body.talk .tokens-read span[data-projection]:hover::after { font-size: 24px; }
 """
 
 # Keys, the veil that stays lifted while an answer grows, talk mode. Runs once when the page has loaded.

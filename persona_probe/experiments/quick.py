@@ -1,10 +1,9 @@
 """A few arms on a few questions, from Python: arms in, a small record out that the figures draw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
@@ -17,8 +16,10 @@ from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import covariance_controls
 from persona_probe.measurement.ranking import SelectScore
+from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.contrast import Contrast, Split, read_benign, shipped
+from persona_probe.records.trial import FittedRecord, TrialArm, TrialDose, TrialRecord
 from persona_probe.storage.runs import Run
 
 ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
@@ -37,28 +38,30 @@ class Trial:
     seed: int
     _folder: TemporaryDirectory[str]
 
-    def record(self, arms: Sequence[Arm], *, chosen: str = "") -> dict[str, Any]:
+    def record(self, arms: Sequence[Arm], *, chosen: str = "") -> TrialRecord:
         """Both untouched models and `arms` as part of a record, with intervals and without verdicts.
 
         `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
         """
         measured, comparison = self._measured(arms), self._comparison()
-        return {
-            "limited": True,
+        entries = [
+            comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
+            for arm, measurement in measured
+            if not measurement.failed
+        ]
+        record = {
             "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
             "effect": comparison.effect.json(),
             "selected": {"arm": chosen, "budget": self.budget},
-            "arms": [
-                comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
-                for arm, measurement in measured
-                if not measurement.failed
-            ],
+            "arms": entries,
+            "controls": control_medians(entries),
             "failed": [f"{arm.name}: {m.failed}" for arm, m in measured if m.failed],
         }
+        return TrialRecord.model_validate(record)
 
     def doses(
         self, direction: PersonaDirection, coefficients: Sequence[float], *, hook_point: str, side: Side
-    ) -> dict[str, Any]:
+    ) -> TrialRecord:
         """A record with a dose-response of one model, and the same doses of a matched random direction."""
         tried: list[tuple[str, float, Arm]] = []
         for c in coefficients:
@@ -67,13 +70,15 @@ class Trial:
             edits = direction.as_control().steer(c, hook_point)
             tried.append(("dose_control", c, Arm(f"control {c:+g}", side, edits, control="covariance")))
         record = self.record([arm for *_, arm in tried])
-        entries = {arm["name"]: arm for arm in record["arms"]}
-        points: dict[str, list[dict[str, Any]]] = {"dose_response": [], "dose_control": []}
+        entries = {arm.name: arm for arm in record.arms}
+        points: dict[str, list[TrialDose]] = {"dose_response": [], "dose_control": []}
         for key, c, arm in tried:
             if arm.name in entries:
-                dose = {"coefficient": c, "relative_dose": direction.relative(c, hook_point), "side": side}
-                points[key].append(entries[arm.name] | dose)
-        return record | {"arms": [arm for arm in record["arms"] if not arm["interventions"]]} | points
+                dose = direction.relative(c, hook_point)
+                points[key].append(TrialDose.of(entries[arm.name], coefficient=c, relative_dose=dose))
+        untouched = tuple(arm for arm in record.arms if not arm.interventions)
+        changes = {"arms": untouched, "controls": {}, **{key: tuple(doses) for key, doses in points.items()}}
+        return record.model_copy(update=changes)
 
     @property
     def n_questions(self) -> int:
@@ -133,23 +138,18 @@ def open_trial(
     return Trial(bench=bench, budget=budget, seed=seed, _folder=folder)
 
 
-def best_arm(record: Mapping[str, Any]) -> dict[str, Any]:
+def best_arm(record: TrialRecord) -> TrialArm:
     """The arm on the tuned model that the search would take (`SelectScore.merit`)."""
 
-    def merit(arm: Mapping[str, Any]) -> tuple[bool, float, float, float]:
-        share = arm["restoration"]
+    def merit(arm: TrialArm) -> tuple[bool, float, float, float]:
         score = SelectScore(
-            restoration=share and share["estimate"],
-            delta_nll=arm["delta_nll"]["estimate"],
-            persona_score=arm["persona_score"]["estimate"],
+            restoration=arm.restoration and arm.restoration.estimate,
+            delta_nll=arm.delta_nll.estimate,
+            persona_score=arm.persona_score.estimate,
         )
-        return score.merit(record["selected"]["budget"])
+        return score.merit(record.selected.budget)
 
-    arms = [
-        arm
-        for arm in record["arms"]
-        if arm["model"] == "tuned" and arm["interventions"] and not arm["control"]
-    ]
+    arms = [arm for arm in record.arms if arm.model == "tuned" and arm.interventions and not arm.control]
     if not arms:
         raise BadInput("the record has no arm on the tuned model to choose from")
     return max(arms, key=merit)
@@ -179,10 +179,11 @@ def ready_to_use(
     )
 
 
-def directions_record(readings: Readings, *, shown: str, hook_point: str) -> dict[str, Any]:
+def directions_record(readings: Readings, *, shown: str, hook_point: str) -> FittedRecord:
     """The `directions` part of a record, with the select replies projected on the method `shown`."""
     point = HookPoint.parse(hook_point)
-    return {
+    record = {
         "selected": {"hook_point": point, "layer": point.layer},
         "directions": readings.fitted().json(shown=shown, hook_point=point),
     }
+    return FittedRecord.model_validate(record)

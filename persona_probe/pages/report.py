@@ -1,16 +1,17 @@
-"""The page of a record: one self-contained HTML file."""
+"""The page of a record: one self-contained HTML file. `python -m persona_probe.report RECORD` draws it again without a model."""
 
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from persona_probe.pages import latent_report
-from persona_probe.pages.latent_report import KIND
-from persona_probe.records import files
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.latents import LatentRecord
 from persona_probe.records.redaction import redacted
 
-Record = Mapping[str, Any]
+Record = DirectionRecord | LatentRecord
+
+
+def page_name(record: Record) -> str:
+    """What the page is called beside its record."""
+    return "latents.html" if isinstance(record, LatentRecord) else "report.html"
 
 
 def write_report(record: Record, path: Path, *, show_text: bool = False, redact: bool = False) -> None:
@@ -21,37 +22,35 @@ def write_report(record: Record, path: Path, *, show_text: bool = False, redact:
 
 
 def render(record: Record, *, show_text: bool = False, redact: bool = False) -> str:
-    """The whole page of a run of the main experiment or, where the record says `"kind": "latents"`, of the latent experiment.
+    """The whole page of a run of the main or of the latent experiment.
 
-    Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves every word of a model out.
+    Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves it out.
     """
+    from persona_probe.pages import latent_pages, sections
+    from persona_probe.pages.frame import figures, page
+    from persona_probe.plots import direction_run, latents
+
     record = redacted(record) if redact else record
-    if record.get("kind") == KIND:
-        return latent_report.render(record, show_text=show_text)
-    from persona_probe.pages import frame as report_frame
-    from persona_probe.pages import html as page
-
-    replies, figures = partial(page.replies, show_text=show_text), partial(_figures, show_text=show_text)
-    sections = (
-        page.opening,
-        page.headline,
-        page.arm_tables,
-        figures,
-        replies,
-        page.choice,
-        page.limits,
-        page.reproduction,
+    if isinstance(record, LatentRecord):
+        return page(
+            "persona_probe latents",
+            latent_pages.opening(record),
+            latent_pages.headline(record),
+            latent_pages.latent_tables(record),
+            latent_pages.set_table(record),
+            figures(latents.FIGURES, record, source="latents.json"),
+            latent_pages.pages(record, show_text=show_text),
+            latent_pages.limits(record),
+            sections.reproduction(record),
+        )
+    return page(
+        "persona_probe report",
+        sections.opening(record),
+        sections.headline(record),
+        sections.arm_tables(record),
+        figures(direction_run.FIGURES, record, source="record.json", show_text=show_text),
+        sections.replies(record, show_text=show_text),
+        sections.choice(record),
+        sections.limits(record),
+        sections.reproduction(record),
     )
-    return report_frame.page("persona_probe report", sections, record)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record in a file that `find_direction` or `diff_latents` wrote."""
-    return files.read_record(path).plain()
-
-
-def _figures(record: Record, *, show_text: bool) -> str:
-    from persona_probe.pages import frame as report_frame
-    from persona_probe.plots.direction_run import FIGURES
-
-    return report_frame.figures(FIGURES, record, source="record.json", show_text=show_text)

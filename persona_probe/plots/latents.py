@@ -1,292 +1,174 @@
 """A record of the latent experiment in, Plotly figures out. Every function is pure and needs no model.
 
-The docstring of a figure is its caption in the report. Entries without a number that a figure needs are left out and counted on its axis.
+The docstring of a figure is its caption in the report.
 """
 
 import itertools
+from collections.abc import Mapping
 from math import log10
 
-from plotly.graph_objects import Bar, Figure, Heatmap, Scatter
+from plotly.graph_objects import Bar, Figure
 from plotly.subplots import make_subplots
 
-from persona_probe.plots.latent_parts import ARMS, Bent, at, cloud, direction_lines, groups, set_traces, short
-from persona_probe.plots.parts import FigureSpec, Record, rule
-from persona_probe.plots.style import (
-    ARM_COLOURS,
-    CLEAR,
-    INK,
-    METHOD_COLOURS,
-    Number,
-    empty,
-    finish,
-    number,
-    plain,
-    view,
-)
+from persona_probe.base.formatting import number, short
+from persona_probe.plots.latent_parts import ARMS, Bent, cloud, groups
+from persona_probe.plots.latent_sets import set_curves
+from persona_probe.plots.parts import FigureSpec, scatter, zero_lines
+from persona_probe.plots.sliders import sliding
+from persona_probe.plots.style import ARM_COLOURS, METHOD_COLOURS, correlations, empty, finish, view
+from persona_probe.plots.themes import CLEAR
+from persona_probe.records.latents import Histogram, LatentEntry, LatentRecord
 
 
-def latent_scatter(record: Record) -> Figure:
+def latent_scatter(record: LatentRecord) -> Figure:
     """To the right: latents that fire more in the tuned model on the same tokens. Up: latents that make the base model worse when steered up.
     A latent that changed but lies on the zero line is a mark of the tuning, not a cause of the persona. Grey: for some of them, the untested latent most alike in activation."""
-    figure, total, drawn = make_subplots(rows=1, cols=1), 0, 0
-    axis = Bent.of(
-        [
-            change
-            for _, entries, _ in groups(record)
-            for entry in entries
-            if (change := _change(entry)) is not None
-        ]
-    )
-    for name, entries, style in groups(record):
-        changes = [(_change(entry), entry) for entry in entries]
-        points = [
-            (
-                None if change is None else axis.place(change),
-                at(entry, "screen", "base+steer", "delta_s"),
-                entry,
-            )
-            for change, entry in changes
-        ]
-        total += len(points)
-        drawn += cloud(figure, points, name=name, style=style, budget=record.get("budget"))
+    everyone = [*record.latents, *record.controls]
+    figure, axis = make_subplots(rows=1, cols=1), Bent.of([_change(entry) for entry in everyone])
+    drawn = 0
+    for group in groups(record):
+        drawn += cloud(
+            figure,
+            group,
+            [
+                (axis.place(_change(entry)), entry.screen["base+steer"].delta_s, entry)
+                for entry in group.entries
+                if "base+steer" in entry.screen
+            ],
+            budget=record.budget,
+        )
     if not drawn:
         return empty("No latent has both a change of activation and a screened effect.")
-    rule(figure, (1, 1), x=0.0, line={"width": 1})
-    rule(figure, (1, 1), y=0.0, line={"width": 1})
-    title = f"change of mean activation, tuned − base, on an asinh scale ({drawn} of {total} latents)"
-    figure.update_xaxes(
-        title_text=title,
-        tickvals=[axis.place(tick) for tick in axis.ticks],
-        ticktext=[short(tick) for tick in axis.ticks],
-    )
+    zero_lines(figure, {(1, 1): "xy"})
+    title = f"change of mean activation, tuned − base, on an asinh scale ({drawn} of {len(everyone)} latents)"
+    ticks = {axis.place(tick): short(tick) for tick in axis.ticks}
+    figure.update_xaxes(title_text=title, tickvals=list(ticks), ticktext=list(ticks.values()))
     figure.update_yaxes(title_text=f"ΔS, steered up in base, nats per token<br>{_n_select(record)}")
-    return finish(figure, height=520).update_layout(margin_b=110)
+    return finish(figure, height=520, margin_b=110)
 
 
-def screen_plane(record: Record) -> Figure:
+def screen_plane(record: LatentRecord) -> Figure:
     """Right: steering the latent up makes the base model worse. Down: taking it away (left: steered down, right: ablated) makes the tuned model better.
     Latents in the lower right corner work both ways. Hollow: some damage ΔNLL of that latent is over the budget."""
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        subplot_titles=("steered down in tuned", "ablated in tuned"),
-    )
+    titles = ("steered down in tuned", "ablated in tuned")
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     drawn = [0, 0]
-    for name, entries, style in groups(record):
+    for group in groups(record):
         for column, arm in enumerate(ARMS[1:], start=1):
             points = [
-                (at(entry, "screen", ARMS[0], "delta_s"), at(entry, "screen", arm, "delta_s"), entry)
-                for entry in entries
+                (entry.screen["base+steer"].delta_s, entry.screen[arm].delta_s, entry)
+                for entry in group.entries
+                if {"base+steer", arm} <= set(entry.screen)
             ]
-            drawn[column - 1] += cloud(
-                figure,
-                points,
-                name=name,
-                style=style,
-                budget=record.get("budget"),
-                place=(1, column),
-                legend=column == 1,
-            )
+            drawn[column - 1] += cloud(figure, group, points, budget=record.budget, column=column)
     if not any(drawn):
         return empty("No latent was screened in both models.")
+    zero_lines(figure, {(1, 1): "xy", (1, 2): "xy"})
     for column, n in enumerate(drawn, start=1):
-        rule(figure, (1, column), x=0.0, line={"width": 1})
-        rule(figure, (1, column), y=0.0, line={"width": 1})
-        figure.update_xaxes(
-            title_text=f"ΔS, steered up in base, nats per token<br>{n} latents, {_n_select(record)}",
-            row=1,
-            col=column,
-        )
+        title = f"ΔS, steered up in base, nats per token<br>{n} latents, {_n_select(record)}"
+        figure.update_xaxes(title_text=title, row=1, col=column)
     figure.update_yaxes(title_text="ΔS in tuned, nats per token", row=1, col=1)
-    return finish(figure, height=540).update_layout(margin_b=125)
+    return finish(figure, height=540, margin_b=125)
 
 
-def set_curves(record: Record) -> Figure:
-    """Above: restoration R by sets of the k best latents on test questions, 1 is back to base. Below: what they cost on harmless text.
-    Ringed: the selected set. Grey: as many matched latents. Lines across: one direction instead of latents."""
-    sets = sorted(record.get("sets") or [], key=lambda item: item["k"])
-    if not sets:
-        return empty("The record has no sets of latents.")
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.6, 0.4])
-    named: set[str] = set()  # the panels share their legend
-    for row, key in ((1, "restoration"), (2, "delta_nll")):
-        for trace in (
-            *set_traces(sets, key),
-            *direction_lines(record, key, ends=(sets[0]["k"], sets[-1]["k"])),
-        ):
-            name = str(trace.name)
-            figure.add_trace(trace.update(legendgroup=name, showlegend=name not in named), row=row, col=1)
-            named.add(name)
-    for value in (0.0, 1.0):
-        rule(figure, (1, 1), y=value, line={"width": 1})
-    if record.get("budget") is not None:
-        rule(
-            figure,
-            (2, 1),
-            y=record["budget"],
-            label=f"budget {number(record['budget'], sign=True)}",
-            line={"dash": "dash"},
-        )
-    sizes = sorted({item["k"] for item in sets})
-    figure.update_xaxes(tickvals=sizes, type="log" if sizes[0] > 0 else "linear")
-    counts = at(record, "data", "n_questions", "test"), at(record, "data", "n_benign", "test")
-    n = f"n = {counts[0] if counts[0] is not None else '?'} questions, {counts[1] if counts[1] is not None else '?'} texts"
-    figure.update_xaxes(title_text=f"k, latents in the set; {n}", row=2, col=1)
-    figure.update_yaxes(title_text="restoration R", row=1, col=1)
-    figure.update_yaxes(title_text="ΔNLL, nats per token", row=2, col=1)
-    return finish(figure, height=620).update_layout(margin_b=130, margin_r=110)
-
-
-def rank_heatmap(record: Record) -> Figure:
+def rank_heatmap(record: LatentRecord) -> Figure:
     """Spearman correlation between the rankings over all live latents: 1 is the same order, 0 unrelated, −1 reversed.
     Rankings that agree little look at different things; a latent that several of them put first is worth more."""
-    names = [plain(name, limit=24) for name in at(record, "rank_correlations", "names") or []]
-    matrix = at(record, "rank_correlations", "matrix") or []
-    if not names or not matrix:
+    data = record.rank_correlations
+    if not data.names:
         return empty("The record has no rank correlations.")
-    places = list(range(len(names)))
-    texts = [
-        [
-            f"{names[row]} and {names[column]}<br>Spearman {number(value, digits=3)}"
-            for column, value in enumerate(line)
-        ]
-        for row, line in enumerate(matrix)
-    ]
-    heat = Heatmap(
-        z=matrix,
-        x=places,
-        y=places,
-        zmin=-1,
-        zmax=1,
-        colorscale="RdBu",
-        reversescale=True,
-        text=[[number(value) for value in line] for line in matrix],
-        texttemplate="%{text}",
-        hovertext=texts,
-        hoverinfo="text",
-        colorbar_title="Spearman",
-    )
-    figure = finish(Figure(heat), height=190 + 56 * len(names))
-    n = at(record, "rank_correlations", "n_latents")
-    figure.update_xaxes(
-        tickvals=places,
-        ticktext=names,
-        title_text=f"ranking, n = {'?' if n is None else n} latents",
-        showgrid=False,
-    )
-    return figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed", showgrid=False)
+    axis = f"ranking, n = {data.n_latents} latents"
+    return correlations(data.names, data.matrix, measure="Spearman", axis=axis, row=56)
 
 
-def decomposition(record: Record) -> Figure:
+def decomposition(record: LatentRecord) -> Figure:
     """Share of a direction's squared length that k decoder rows rebuild: of the mean difference (misaligned − aligned) and of the shift base to tuned.
-    Dashed: as many random rows. A steep start means that few latents make up the direction; a curve near the random one means that none do."""
-    figure, sizes, heights = Figure(), set[int](), [0.0, 1.0]
-    for place, (key, name) in enumerate((("mean_diff", "mean difference"), ("shift", "base-to-tuned shift"))):
-        data = at(record, "agreement", key) or {}
-        for rows, dash, width in (("explained", "solid", 2.5), ("random", "dash", 1.5)):
-            points = [
-                (k, y)
-                for k, y in zip(data.get("k") or [], data.get(rows) or [], strict=False)
-                if y is not None and k > 0
+    Dashed: as many rows for a random direction of the same length. A steep start means that few latents make up the direction; a curve near the dashed one means that none do."""
+    figure, heights = Figure(), [0.0, 1.0]
+    parts = ((record.agreement.mean_diff, "mean difference"), (record.agreement.shift, "base-to-tuned shift"))
+    for place, (data, name) in enumerate(parts):
+        curves = (("best rows", data.explained, "solid", 2.5), ("random rows", data.random, "dash", 1.5))
+        for rows, values, dash, width in curves:
+            texts = [
+                f"{name}, {rows}<br>k = {k:g}: {number(value, digits=3)}"
+                for k, value in zip(data.k, values, strict=True)
             ]
-            if not points:
-                continue
-            x, y = [k for k, _ in points], [value for _, value in points]
-            sizes.update(x)
-            heights.extend(y)
-            text = f"{name}, {'best' if rows == 'explained' else 'random'} rows"
-            texts = [f"{text}<br>k = {k}: {number(value, digits=3)}" for k, value in points]
-            style = {
-                "line": {"color": METHOD_COLOURS[place], "dash": dash, "width": width},
-                "marker": {"symbol": ("circle", "square")[place], "size": 7},
-            }
-            figure.add_trace(
-                Scatter(x=x, y=y, name=text, mode="lines+markers", hovertext=texts, hoverinfo="text", **style)
-            )
+            style = {"line": {"color": METHOD_COLOURS[place], "dash": dash, "width": width}}
+            marker = {"symbol": ("circle", "square")[place], "size": 7, "color": METHOD_COLOURS[place]}
+            style |= {"marker": marker, "name": f"{name}, {rows}"}
+            figure.add_trace(scatter(list(data.k), list(values), texts, mode="lines+markers", **style))
+            heights.extend(values)
+    sizes = sorted({k for data, _ in parts for k in data.k})
     if not sizes:
         return empty("The record has no sparse decomposition.")
-    figure.update_xaxes(type="log", tickvals=sorted(sizes), title_text="k, decoder rows (log scale)")
+    figure.update_xaxes(type="log", tickvals=sizes, title_text="k, decoder rows (log scale)")
     figure.update_yaxes(title_text="share rebuilt (1: all of it)", range=view(heights))
-    return finish(figure, height=420).update_layout(margin_b=110)
+    return finish(figure, height=420, margin_b=110)
 
 
-def densities(record: Record) -> Figure:
+def densities(record: LatentRecord) -> Figure:
     """How often each latent fires, in the base model and in the tuned one, as a share of the same tokens. On the diagonal nothing changed.
     A latent that never fired in a model is drawn at the edge of that axis; its hover says 0."""
-    shares = [
-        at(entry, "density", side)
-        for _, entries, _ in groups(record)
-        for entry in entries
-        for side in ("base", "tuned")
-    ]
-    live = [value for value in shares if value]
+    shares = [entry.density for entry in (*record.latents, *record.controls)]
+    live = [value for share in shares for value in (share.base, share.tuned) if value]
     if not live:
         return empty("The record has no firing densities.")
     figure, floor = make_subplots(rows=1, cols=1), min(live) / 2
-    for name, entries, style in groups(record):
-        pairs = [(at(entry, "density", "base"), at(entry, "density", "tuned"), entry) for entry in entries]
+    for group in groups(record):
         points = [
-            (max(x, floor), max(y, floor), entry) for x, y, entry in pairs if x is not None and y is not None
+            (max(entry.density.base, floor), max(entry.density.tuned, floor), entry)
+            for entry in group.entries
         ]
-        cloud(figure, points, name=name, style=style, budget=None)
+        cloud(figure, group, points)
     ends = [floor, max(live)]
-    diagonal = Scatter(
-        x=ends, y=ends, mode="lines", line={"color": INK, "width": 1}, hoverinfo="skip", showlegend=False
-    )
-    figure.add_trace(diagonal)
-    n = at(record, "data", "n_tokens")
-    figure.update_xaxes(
-        type="log",
-        title_text=f"share of tokens with the latent active, base (log scale, n = {'?' if n is None else n} tokens)",
-    )
-    figure.update_yaxes(type="log", title_text="the same, tuned (log scale)")
-    figure.update_xaxes(dtick=1, exponentformat="power")
-    figure.update_yaxes(dtick=1, exponentformat="power")
-    return finish(figure, height=520).update_layout(margin_b=110)
+    figure.add_trace(scatter(ends, ends, mode="lines", line_width=1, showlegend=False))
+    title = f"share of tokens with the latent active, base (log scale, n = {record.data.n_tokens} tokens)"
+    scale = {"type": "log", "dtick": 1, "exponentformat": "power"}
+    figure.update_xaxes(title_text=title, **scale)
+    figure.update_yaxes(title_text="the same, tuned (log scale)", **scale)
+    return finish(figure, height=520, margin_b=110)
 
 
-def activation_histogram(entry: Record) -> Figure:
+def activation_histogram(histogram: Histogram) -> Figure:
     """Tokens on which the latent is that active, base filled and tuned outlined, on a log scale."""
-    edges = at(entry, "meaning", "histogram", "edges") or []
-    counts = {side: at(entry, "meaning", "histogram", side) or [] for side in ("base", "tuned")}
-    if len(edges) < 2 or any(len(values) != len(edges) - 1 for values in counts.values()):
-        return empty("No activation histogram for this latent.")
-    figure = Figure()
-    middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
-    widths = [high - low for low, high in itertools.pairwise(edges)]
+    figure, bins = Figure(), list(itertools.pairwise(histogram.edges))
+    middles, widths = [(low + high) / 2 for low, high in bins], [high - low for low, high in bins]
+    counts: Mapping[str, tuple[float, ...]] = {"base": histogram.base, "tuned": histogram.tuned}
+    fills = {
+        "base": {"color": ARM_COLOURS["base"], "line": {"width": 0}, "opacity": 0.55},
+        "tuned": {"color": CLEAR, "line": {"color": ARM_COLOURS["tuned"], "width": 2}, "opacity": 1},
+    }
     for side, values in counts.items():
-        line = {"color": ARM_COLOURS[side], "width": 2 if side == "tuned" else 0}
         texts = [
             f"{side}: {short(value)} tokens<br>activation {short(low)} to {short(high)}"
-            for value, low, high in zip(values, edges, edges[1:], strict=False)
+            for value, (low, high) in zip(values, bins, strict=True)
         ]
-        marker = {
-            "color": ARM_COLOURS[side] if side == "base" else CLEAR,
-            "line": line,
-            "opacity": 0.55 if side == "base" else 1,
-        }
-        name = f"{side}, {short(sum(values))} tokens"
-        figure.add_trace(
-            Bar(
-                x=middles, y=values, width=widths, name=name, marker=marker, hovertext=texts, hoverinfo="text"
-            )
-        )
-    figure.update_xaxes(title_text="activation of the latent")
-    top = log10(max(1.0, *counts["base"], *counts["tuned"])) + 0.15
+        style = {"name": f"{side}, {short(sum(values))} tokens", "marker": fills[side]}
+        figure.add_trace(Bar(x=middles, y=list(values), width=widths, hovertext=texts, **style))
+    figure.update_xaxes(title_text="activation of the latent", range=view(histogram.edges))
+    top = log10(max(1.0, *histogram.base, *histogram.tuned)) + 0.15
     figure.update_yaxes(type="log", title_text="tokens (log scale)", dtick=1, range=[-0.3, top])
-    return finish(figure, height=300).update_layout(barmode="overlay", margin_b=95, margin_t=20)
+    return finish(figure, height=300, barmode="overlay", margin_b=95, margin_t=20)
 
 
-def _change(entry: Record) -> Number | None:
-    base, tuned = at(entry, "mean", "base"), at(entry, "mean", "tuned")
-    return None if base is None or tuned is None else tuned - base
+def histogram_slider(record: LatentRecord) -> Figure:
+    """How strongly each latent fires, base filled and tuned outlined, on a log scale. The slider changes the latent."""
+    pictures = [
+        (f"{entry.latent}, {entry.label}", activation_histogram(entry.meaning.histogram))
+        for entry in record.latents
+        if entry.meaning
+    ]
+    if not pictures:
+        return empty("The record has no activation histograms.")
+    return sliding(pictures, prefix="latent ", start=0)
 
 
-def _n_select(record: Record) -> str:
-    n = at(record, "data", "n_questions", "select")
-    return f"n = {'?' if n is None else n} select questions"
+def _change(entry: LatentEntry) -> float:
+    return entry.mean.tuned - entry.mean.base
+
+
+def _n_select(record: LatentRecord) -> str:
+    return f"n = {record.data.n_questions.select} select questions"
 
 
 FIGURES = (

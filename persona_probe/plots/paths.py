@@ -1,29 +1,19 @@
-"""What a direction reads in arms and in replies: `paths` and `read_replies` of a record in, Plotly figures out."""
+"""Where arms and replies lie along a direction: `paths` and `read_replies` of a record in, Plotly figures out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from plotly.graph_objects import Figure, Frame, Heatmap, Scatter
+from plotly.graph_objects import Figure, Heatmap, Scatter
 
-from persona_probe.base.hook_points import HookPoint
-from persona_probe.plots.parts import Record
-from persona_probe.plots.style import (
-    ARM_COLOURS,
-    CHOSEN_COLOUR,
-    CONTROL_COLOUR,
-    INK,
-    Number,
-    empty,
-    error_bars,
-    finish,
-    interval,
-    number,
-    plain,
-    view,
-)
+from persona_probe.base.formatting import interval, number
+from persona_probe.plots.parts import scatter
+from persona_probe.plots.sliders import sliding
+from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, empty, error_bars, finish, plain, view
+from persona_probe.plots.themes import CHOSEN_COLOUR
+from persona_probe.records.direction import ArmPath, DirectionRecord, Paths, ReadReply
+from persona_probe.records.parts import Estimate
 
 WAY = ("base", "tuned", "tuned+ablate")
-POINTS = (*WAY, "tuned-steer", "base+steer")
 SYMBOLS = {
     "base": "circle",
     "tuned": "square",
@@ -31,206 +21,126 @@ SYMBOLS = {
     "tuned-steer": "triangle-down",
     "base+steer": "triangle-up",
 }
-Point = tuple[Mapping[str, Any], Mapping[str, Any]]  # an arm's reading along both axes
+Point = tuple[Estimate, Estimate]  # an arm's mean projection onto both axes
 
 
-def path(record: Record) -> Figure:
+def path(record: DirectionRecord) -> Figure:
     """Where replies to the test questions lie along two directions, in lengths of each; 0 is midway between aligned and misaligned replies.
     Arrows lead from base to tuned to tuned with the direction ablated; small points are single questions at the selected layer. The slider changes the layer."""
-    data = record.get("paths") or {}
-    hook_points, arms, methods = (
-        data.get("hook_points") or [],
-        data.get("arms") or {},
-        data.get("methods") or [],
-    )
-    frames = [_layer(arms, index, selected=data.get("selected")) for index in range(len(hook_points))]
-    drawn = [index for index, traces in enumerate(frames) if any(trace.x for trace in traces)]
-    if len(methods) != 2 or not drawn:
+    data = record.paths
+    points = _points(data) if data and len(data.methods) == 2 else {}
+    if data is None or not points:
         return empty(
             "The record has no paths of arms along two directions: it was written before there were any, or has one direction."
         )
-    start = data["selected"] if data.get("selected") in drawn else drawn[0]
-    names = {index: str(HookPoint.parse(hook_points[index]).layer) for index in drawn}
-    moving = [
-        Frame(name=str(index), data=frames[index], traces=list(range(len(frames[index])))) for index in drawn
+    traces = {layer: _layer(data, layer, points[layer]) for layer in points}
+    ends = [
+        [value for drawn in traces.values() for trace in drawn for value in trace[axis] or ()]
+        for axis in "xy"
     ]
-    figure = Figure(data=frames[start], frames=moving)
-    note = (
-        ""
-        if data.get("cosine") is None
-        else f"; cosine of both at the selected layer {number(data['cosine'])}"
-    )
-    n = max(
-        (len(values) for arm in arms.values() for values in arm.get("questions") or [] if values),
-        default=None,
-    )
-    figure.update_xaxes(
-        title_text=f"{plain(methods[0], limit=24)} reading, in lengths of it, n = {'?' if n is None else n} questions{note}"
-    )
-    figure.update_yaxes(title_text=f"{plain(methods[1], limit=24)} reading, in lengths of it")
-    figure.update_xaxes(
-        range=view(
-            [0.0, *(value for index in drawn for trace in frames[index] for value in _ends(trace, "x"))]
-        )
-    )
-    figure.update_yaxes(
-        range=view(
-            [0.0, *(value for index in drawn for trace in frames[index] for value in _ends(trace, "y"))]
-        )
-    )
-    for draw in (figure.add_vline, figure.add_hline):
-        draw(0, line={"color": INK, "width": 1, "dash": "dot"})
-    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
-    steps = [{"label": names[index], "method": "animate", "args": [[str(index)], still]} for index in drawn]
-    slider = {
-        "active": drawn.index(start),
-        "steps": steps,
-        "currentvalue": {"prefix": "layer "},
-        "ticklen": 4,
-        "minorticklen": 0,
-    }
-    slider |= {
-        "x": 0,
-        "len": 1,
-        "y": 0,
-        "yanchor": "top",
-        "pad": {"t": 62, "b": 10},
-        "bordercolor": INK,
-        "bgcolor": INK,
-    }
-    figure.update_layout(sliders=[slider])
-    finish(figure, height=640)
-    return figure.update_layout(
-        legend={"yref": "paper", "y": 1.02, "yanchor": "bottom"}, margin_t=64, margin_b=150
-    )
+    note = "" if data.cosine is None else f"; cosine of both at the selected layer {number(data.cosine)}"
+    n = max((len(values) for arm in data.arms.values() for values in arm.questions if values), default="?")
+    across, up = (f"{plain(method, limit=24)} projection, in lengths of it" for method in data.methods)
+    drawn = {layer: Figure(traces[layer]) for layer in traces}
+    for figure in drawn.values():
+        figure.update_xaxes(title_text=f"{across}, n = {n} questions{note}", range=view([0.0, *ends[0]]))
+        figure.update_yaxes(title_text=up, range=view([0.0, *ends[1]]))
+        for draw in (figure.add_vline, figure.add_hline):
+            draw(0, line={"width": 1, "dash": "dot"})
+        finish(figure, height=542)
+    layers = list(drawn)
+    start = layers.index(data.selected) if data.selected in layers else 0
+    return sliding([(str(layer), drawn[layer]) for layer in layers], prefix="layer ", start=start)
 
 
-def _layer(arms: Mapping[str, Any], index: int, *, selected: int | None) -> list[Scatter]:
-    """Every trace of one layer: single questions, the way with its arrows, one point an arm. Layers without a reading have empty traces."""
-    points = {name: point for name in POINTS if (point := _point(arms.get(name), index)) is not None}
-    traces = []
-    for name in POINTS:
-        pair = (arms.get(name) or {}).get("questions") or [None, None]
-        x, y = (pair[0] or [], pair[1] or []) if index == selected and all(pair) else ([], [])
-        marker = {"color": ARM_COLOURS[name], "symbol": SYMBOLS[name], "size": 5, "opacity": 0.4}
-        texts = [
-            f"{plain(name)}, one question<br>{number(a)}, {number(b)}" for a, b in zip(x, y, strict=False)
-        ]
-        traces.append(
-            Scatter(
-                x=x, y=y, mode="markers", marker=marker, showlegend=False, hovertext=texts, hoverinfo="text"
-            )
-        )
+def _points(data: Paths) -> dict[int, dict[str, Point]]:
+    """Arms by layer and name, where both directions have a length; layers without an arm are left out."""
+    points: dict[int, dict[str, Point]] = {}
+    for name in SYMBOLS:
+        if name not in data.arms:
+            continue
+        for layer, (x, y) in enumerate(zip(*data.arms[name].axes, strict=True)):
+            if x and y:
+                points.setdefault(layer, {})[name] = (x, y)
+    return dict(sorted(points.items()))
+
+
+def _layer(data: Paths, layer: int, points: Mapping[str, Point]) -> list[Scatter]:
+    """Every trace of one layer: single questions, the way with its arrows, one point an arm. An arm without a point has empty traces."""
+    traces = [_questions(name, data.arms.get(name) if layer == data.selected else None) for name in SYMBOLS]
     way = [points[name] for name in WAY if name in points]
-    arrow = {
-        "symbol": "arrow",
-        "angleref": "previous",
-        "size": [0, *[15] * (len(way) - 1)],
-        "color": INK,
-        "opacity": 1,
-        "standoff": [0, *[8] * (len(way) - 1)],
-    }
-    x, y = ([point[axis]["estimate"] for point in way] for axis in (0, 1))
-    line = {"color": INK, "width": 2}
-    traces.append(
-        Scatter(x=x, y=y, mode="lines+markers", line=line, marker=arrow, showlegend=False, hoverinfo="skip")
+    arrow: dict[str, Any] = {"symbol": "arrow", "angleref": "previous", "opacity": 1}
+    arrow |= {"size": [0, *[15] * (len(way) - 1)], "standoff": [0, *[8] * (len(way) - 1)]}
+    x, y = ([point[axis].estimate for point in way] for axis in (0, 1))
+    traces.append(scatter(x, y, mode="lines+markers", marker=arrow, showlegend=False))
+    return [*traces, *(_arm(name, points.get(name), listed=name in data.arms) for name in SYMBOLS)]
+
+
+def _questions(name: str, arm: ArmPath | None) -> Scatter:
+    pair = [values for values in (arm.questions if arm else ()) if values]
+    x, y = pair if len(pair) == 2 else ((), ())
+    marker = {"color": ARM_COLOURS[name], "symbol": SYMBOLS[name], "size": 5, "opacity": 0.4}
+    texts = [f"{plain(name)}, one question<br>{number(a)}, {number(b)}" for a, b in zip(x, y, strict=True)]
+    return scatter(x, y, texts, marker=marker, showlegend=False)
+
+
+def _arm(name: str, point: Point | None, *, listed: bool) -> Scatter:
+    x, y = ([point[axis]] if point else [] for axis in (0, 1))
+    colour = ARM_COLOURS[name]
+    return scatter(
+        [value.estimate for value in x],
+        [value.estimate for value in y],
+        [f"{plain(name)}<br>{interval(a)}<br>{interval(b)}" for a, b in zip(x, y, strict=True)],
+        marker={"color": colour, "symbol": SYMBOLS[name], "size": 12},
+        error_x=error_bars(x, color=colour),
+        error_y=error_bars(y, color=colour),
+        name=plain(name),
+        showlegend=listed,
     )
-    for name in POINTS:
-        found = [points[name]] if name in points else []
-        x, y = ([point[axis] for point in found] for axis in (0, 1))
-        marker = {"color": ARM_COLOURS[name], "symbol": SYMBOLS[name], "size": 12}
-        texts = [f"{plain(name)}<br>{interval(point[0])}<br>{interval(point[1])}" for point in found]
-        style = {
-            "marker": marker,
-            "hovertext": texts,
-            "hoverinfo": "text",
-            "name": plain(name),
-            "showlegend": name in arms,
-        }
-        bars = {
-            key: {**error_bars(values), "color": ARM_COLOURS[name]}
-            for key, values in (("error_x", x), ("error_y", y))
-        }
-        places = {"x": [value["estimate"] for value in x], "y": [value["estimate"] for value in y]}
-        traces.append(Scatter(**places, mode="markers", **style, **bars))
-    return traces
 
 
-def _point(arm: Mapping[str, Any] | None, index: int) -> Point | None:
-    """An arm's two readings at one hook point; None where either direction has no length or the arm was not traced."""
-    axes = (arm or {}).get("axes") or []
-    found = [axis[index] if index < len(axis) else None for axis in axes]
-    return (found[0], found[1]) if len(found) == 2 and found[0] and found[1] else None
-
-
-def _ends(trace: Scatter, axis: str) -> list[Number]:
-    return list(trace[axis] or [])
-
-
-def token_readings(record: Record, *, show_text: bool = False) -> Figure:
-    """What the untouched model of each side reads in every token of the sampled replies, along the selected direction: red leans to misaligned replies, blue to aligned ones, white is midway.
-    Rows are replies, and arms stand together. Grey tokens have no reading. Hover for position and value; the words themselves are shown only if that was asked for."""
-    data = record.get("read_replies") or {}
-    replies = [reply for reply in data.get("replies") or [] if reply.get("readings")]
-    values = sorted(abs(value) for reply in replies for value in reply["readings"] if value is not None)
-    if not values:
+def token_projections(record: DirectionRecord, *, show_text: bool = False) -> Figure:
+    """Projection of every token of the sampled replies, read by the untouched model of each side, along the selected direction: red leans to misaligned replies, blue to aligned ones, white is midway.
+    Rows are replies, and arms stand together. Grey tokens have no projection. Hover for position and value; the words themselves are shown only if that was asked for."""
+    data = record.read_replies
+    replies = [reply for reply in data.replies if reply.readings] if data else []
+    sizes = sorted(abs(value) for reply in replies for value in reply.readings if value is not None)
+    if data is None or not sizes:
         return empty(
-            "The record has no readings of sampled replies: it was written before there were any, or no reply was sampled."
+            "The record has no projections of sampled replies: it was written before there were any, or no reply was sampled."
         )
-    width = max(len(reply["readings"]) for reply in replies)
-    top = (
-        values[min(len(values) - 1, int(0.98 * len(values)))] or 1.0
-    )  # a few outliers would leave all others white
-    labels = [f"{plain(reply['arm'], limit=24)}, {plain(reply['prompt_id'], limit=16)}" for reply in replies]
-    heat = Heatmap(
-        z=[[*reply["readings"], *[None] * (width - len(reply["readings"]))] for reply in replies],
-        zmin=-top,
-        zmax=top,
-        colorscale="RdBu",
-        reversescale=True,
-        hovertext=[
-            _texts(reply, label, show_text=show_text) for reply, label in zip(replies, labels, strict=True)
-        ],
-        hoverinfo="text",
-        hoverongaps=False,
-        xgap=1,
-        ygap=1,
-        colorbar={"title": {"text": "reading,<br>lengths"}, "thickness": 14},
-    )
-    gaps = Heatmap(
-        z=[
-            [1 if value is None else None for value in reply["readings"]]
-            + [None] * (width - len(reply["readings"]))
-            for reply in replies
-        ],
-        colorscale=[[0, CONTROL_COLOUR], [1, CONTROL_COLOUR]],
-        showscale=False,
-        hovertext=heat.hovertext,
-        hoverinfo="text",
-        hoverongaps=False,
-        xgap=1,
-        ygap=1,
-    )
-    figure = finish(Figure([heat, gaps]), height=150 + 22 * len(replies))
-    what = f"with {plain(data.get('method'), limit=24)} at {plain(data.get('hook_point'), limit=32)}"
-    figure.update_xaxes(
-        title_text=f"token of the reply, from 0; read {what}, n = {len(replies)} replies", showgrid=False
-    )
-    figure.update_yaxes(
-        tickvals=list(range(len(replies))), ticktext=labels, range=[len(replies) - 0.5, -0.5], showgrid=False
-    )
-    arms = [reply["arm"] for reply in replies]
-    for place in range(1, len(arms)):
-        if arms[place] != arms[place - 1]:
+    width = max(len(reply.readings) for reply in replies)
+    # A few outliers would leave all others white.
+    top = sizes[min(len(sizes) - 1, int(0.98 * len(sizes)))] or 1.0
+    names = [f"{plain(reply.arm, limit=24)}, {plain(reply.prompt_id, limit=16)}" for reply in replies]
+    texts = [_texts(reply, name, show_text=show_text) for reply, name in zip(replies, names, strict=True)]
+    rest = [[None] * (width - len(reply.readings)) for reply in replies]
+    z = [[*reply.readings, *none] for reply, none in zip(replies, rest, strict=True)]
+    missing = [
+        [*(1 if value is None else None for value in reply.readings), *none]
+        for reply, none in zip(replies, rest, strict=True)
+    ]
+    bar = {"title": {"text": "projection,<br>lengths"}}
+    scale = {"zmin": -top, "zmax": top, "colorscale": "RdBu", "reversescale": True, "colorbar": bar}
+    grey = {"colorscale": [[0, CONTROL_COLOUR], [1, CONTROL_COLOUR]], "showscale": False}
+    heats = [Heatmap(z=z, hovertext=texts, **scale), Heatmap(z=missing, hovertext=texts, **grey)]
+    figure = finish(Figure(heats), height=150 + 22 * len(replies))
+    onto = f"{plain(data.method, limit=24)} at {plain(data.hook_point, limit=32)}"
+    title = f"token of the reply, from 0; projected onto {onto}, n = {len(replies)} replies"
+    figure.update_xaxes(title_text=title, showgrid=False)
+    down = {"tickvals": list(range(len(replies))), "range": [len(replies) - 0.5, -0.5], "showgrid": False}
+    figure.update_yaxes(ticktext=names, **down)
+    for place in range(1, len(replies)):
+        if replies[place].arm != replies[place - 1].arm:
             figure.add_hline(y=place - 0.5, line={"color": CHOSEN_COLOUR, "width": 1})
     return figure
 
 
-def _texts(reply: Mapping[str, Any], label: str, *, show_text: bool) -> Sequence[str]:
-    """Hover texts of one reply; token text is the model's, so it is only there if asked for, and always escaped."""
-    tokens = (reply.get("tokens") or []) if show_text else []
-    found = [f"{label}<br>token {place}: {number(value)}" for place, value in enumerate(reply["readings"])]
+def _texts(reply: ReadReply, name: str, *, show_text: bool) -> Sequence[str]:
+    """Hover texts of one reply; the words of the model are there only if asked for, and always escaped."""
+    tokens = (reply.tokens or ()) if show_text else ()
+    words = [f"<br>{plain(token) or '␣'}" for token in tokens] or [""] * len(reply.readings)
     return [
-        f"{text}<br>{plain(tokens[place]) or '␣'}" if place < len(tokens) else text
-        for place, text in enumerate(found)
+        f"{name}<br>token {place}: {number(value)}{word}"
+        for place, (value, word) in enumerate(zip(reply.readings, words, strict=True))
     ]

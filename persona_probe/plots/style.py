@@ -1,10 +1,12 @@
-"""What all figures share: colours, number and text rules, the neutral layout, the empty figure. Knows no record beyond an estimate."""
+"""What all figures share: colours, rules for numbers and text, axis ranges, the empty figure."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from plotly.graph_objects import Figure
+from plotly.graph_objects import Figure, Heatmap
+
+from persona_probe.base.formatting import Interval, Number, number, visible
+from persona_probe.plots.themes import REPORT, name_of
 
 # Okabe-Ito, told apart with any common colour blindness; controls are grey and told apart by symbol.
 ARM_COLOURS = {
@@ -34,109 +36,72 @@ CONTROL_NAMES = {
 METHOD_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
 METHOD_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 METHOD_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
-CHOSEN_COLOUR = "#E6007E"
-INK, GRID, CLEAR = "#7A7A7A", "rgba(128,128,128,0.25)", "rgba(0,0,0,0)"
-
-Number = float | int  # what JSON gives for 0.5 and for 0
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_BIDI = {
-    0x202A: "LRE",
-    0x202B: "RLE",
-    0x202C: "PDF",
-    0x202D: "LRO",
-    0x202E: "RLO",
-    0x2066: "LRI",
-    0x2067: "RLI",
-    0x2068: "FSI",
-    0x2069: "PDI",
-}
-
-
-def visible(value: object) -> str:
-    """Text in which control characters and lone surrogates are marks, and bidi controls are named: nothing acts, nothing hides."""
-    text = str(value).replace("\r\n", "\n").translate({code: f"⟪{name}⟫" for code, name in _BIDI.items()})
-    return _CONTROLS.sub("\ufffd", text)
 
 
 def plain(value: object, *, limit: int = 48) -> str:
-    """One short line that plotly shows as it stands: its pseudo-HTML and MathJax see entities instead of `<`, `&` and `$`."""
+    """One short line that plotly shows as it stands: `<`, `&` and `$`, which it would interpret, become entities."""
     text = " ".join(visible(value).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 
-def number(value: Number | None, *, digits: int = 2, sign: bool = False) -> str:
-    """A number with a real minus; `n/a` for null."""
-    return "n/a" if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def interval(value: Mapping[str, Any] | None, *, digits: int = 2, sign: bool = False) -> str:
-    """`0.80 [0.61, 0.93]`: an estimate with its 95% interval, `n/a` for null."""
-    if not value:
-        return "n/a"
-    low, high = (number(end, digits=digits, sign=sign) for end in value["ci95"])
-    return f"{number(value['estimate'], digits=digits, sign=sign)} [{low}, {high}]"
-
-
-def error_bars(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def error_bars(values: Sequence[Interval], **style: Any) -> dict[str, Any]:
     """Plotly error bars that end where the 95% intervals end."""
-    above = [max(0.0, value["ci95"][1] - value["estimate"]) for value in values]
-    below = [max(0.0, value["estimate"] - value["ci95"][0]) for value in values]
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": above,
-        "arrayminus": below,
-        "thickness": 1.5,
-        "width": 4,
-        "color": INK,
-    }
+    above = [max(0.0, value.high - value.estimate) for value in values]
+    below = [max(0.0, value.estimate - value.low) for value in values]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, **style}
 
 
 def view(
-    values: Sequence[Number], *, low: Number = float("-inf"), high: Number = float("inf")
+    values: Iterable[Number], *, low: Number = float("-inf"), high: Number = float("inf")
 ) -> list[Number]:
-    """An axis range that shows every value between `low` and `high`. Outliers leave the view, not the data."""
+    """An axis range that shows every value between `low` and `high`; values outside leave the view, not the data."""
     inside = [value for value in values if low <= value <= high] or [0.0, 1.0]
     pad = 0.06 * (max(inside) - min(inside)) or 0.05
     return [min(inside) - pad, max(inside) + pad]
 
 
-def finish(figure: Figure, *, height: int) -> Figure:
-    """The layout of every figure: transparent, quiet grid, legend below. The page replaces the font colour by its own."""
-    figure.update_layout(
-        template="none",
-        height=height,
-        paper_bgcolor=CLEAR,
-        plot_bgcolor=CLEAR,
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        margin={"l": 70, "r": 30, "t": 56, "b": 60},
-        modebar={"bgcolor": CLEAR, "color": INK, "activecolor": CHOSEN_COLOUR},
-        hoverlabel={"align": "left"},
-        legend={
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "x": 0,
-            "xanchor": "left",
-        },
-    )
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 8}
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    # The titles of subplots are annotations of size 16, too loud beside the page's own title.
-    figure.update_annotations(font_size=13)
-    return figure
+def finish(figure: Figure, *, height: int, **layout: Any) -> Figure:
+    """The look of every figure, its height, and what else its layout needs."""
+    figure.update_annotations(
+        font_size=None
+    )  # subplot titles come with size 16, too loud beside the page's own
+    return figure.update_layout(template=name_of(REPORT), height=height, **layout)
 
 
 def empty(reason: str) -> Figure:
     """Nothing but one sentence that says why there is nothing to draw."""
     figure = Figure()
-    figure.add_annotation(
-        text=plain(reason, limit=160), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
-    )
+    figure.add_annotation(text=plain(reason, limit=160), x=0.5, y=0.5, xref="paper", yref="paper")
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return finish(figure, height=160)
+
+
+def correlations(
+    names: Sequence[str], matrix: Sequence[Sequence[Number | None]], *, measure: str, axis: str, row: int
+) -> Figure:
+    """A square of correlations, −1 to 1, with the number in every cell. `axis` names what is compared, `row` is a row's height."""
+    labels, places = [plain(name, limit=24) for name in names], list(range(len(names)))
+    texts = [
+        [
+            f"{labels[i]} and {labels[j]}<br>{measure} {number(value, digits=3)}"
+            for j, value in enumerate(line)
+        ]
+        for i, line in enumerate(matrix)
+    ]
+    cells = [[number(value) for value in line] for line in matrix]
+    scale = {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "reversescale": True, "xgap": 0, "ygap": 0}
+    heat = Heatmap(
+        z=[list(line) for line in matrix],
+        x=places,
+        y=places,
+        text=cells,
+        texttemplate="%{text}",
+        hovertext=texts,
+        **scale,
+    )
+    figure = finish(Figure(heat.update(colorbar_title=measure)), height=170 + row * len(names))
+    ticks = {"tickvals": places, "ticktext": labels, "showgrid": False}
+    figure.update_yaxes(autorange="reversed", **ticks)
+    return figure.update_xaxes(title_text=axis, **ticks)

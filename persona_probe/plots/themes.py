@@ -1,64 +1,90 @@
-"""A figure in, the same data on a light or a dark page out, at reading size or large enough for a talk."""
+"""The looks of a figure, as plotly templates: for a page that sets the colours itself, light, dark, and large for a talk.
+
+Importing this module registers them. Whatever a figure does not say about colour and size comes from its template.
+"""
 
 import re
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from plotly.graph_objects import Figure
-
-from persona_probe.plots.style import INK
+from plotly import io
+from plotly.graph_objects import Figure, layout
 
 Theme = Literal["light", "dark"]
 THEMES: tuple[str, ...] = get_args(Theme)
-PAPER = {
-    "light": "#ffffff",
-    "dark": "#14171b",
-}  # the page's own colours, so that a figure sits on it without an edge
-TEXT = {"light": "#24292f", "dark": "#e6e8eb"}
-LINES = {"light": "#5c6570", "dark": "#aeb6c0"}
-TALK, LINE_WIDTH = 1.6, 2  # plotly draws lines 2 wide where nothing is said
-SIZES = {"size", "width", "thickness", "height", "standoff", "entrywidth", "ticklen"}
-MARGINS = {"l", "r", "t", "b"}
+REPORT = "report"  # the look of figures in the report, whose page sets the font's colour
+TALK = 1.6  # how much larger text, marks, lines and the figure itself are in a talk
+GRID, CLEAR, CHOSEN_COLOUR = "rgba(128,128,128,0.25)", "rgba(0,0,0,0)", "#E6007E"
+FONT, MARK, LINE = 13, 8, 2
 BREAKS = re.compile(r"; |, (?=n = )")  # where a large axis title becomes two lines
-DATA = {"x", "y", "z", "text", "hovertext", "args", "len", "array", "arrayminus"}
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of the paper, of text, and of everything that is drawn but carries no meaning of its own."""
+
+    paper: str
+    text: str
+    lines: str
+
+
+# The paper of light and dark is that of the page, so that a figure sits on it without an edge.
+PALETTES = {
+    REPORT: Palette(CLEAR, "#7A7A7A", "#7A7A7A"),
+    "light": Palette("#ffffff", "#24292f", "#5c6570"),
+    "dark": Palette("#14171b", "#e6e8eb", "#aeb6c0"),
+}
+
+
+def name_of(look: str, *, talk: bool = False) -> str:
+    """The name that plotly knows a template by."""
+    return f"persona-{look}-talk" if talk else f"persona-{look}"
 
 
 def themed(figure: Figure, theme: Theme, *, talk: bool) -> Figure:
-    """Change colours of paper, text and neutral lines, and sizes; no data. `talk` enlarges text, marks, lines and the figure itself by the same factor."""
-    figure.update_layout(paper_bgcolor=PAPER[theme], plot_bgcolor=PAPER[theme], font_color=TEXT[theme])
-    figure.update_layout(hoverlabel={"bgcolor": PAPER[theme], "font": {"color": TEXT[theme]}})
+    """The figure on light or dark paper. For a talk it is larger, with larger text, marks and lines; its data stay."""
+    figure.layout.template = name_of(theme, talk=talk)
     if talk:
         figure.for_each_xaxis(lambda axis: axis.update(title_text=BREAKS.sub("<br>", axis.title.text or "")))
-        traces: tuple[Any, ...] = figure.data  # pyright: ignore[reportAssignmentType]
-        for trace in traces:
-            if trace.type == "scatter" and "lines" in (trace.mode or "") and trace.line.width is None:
-                trace.line.width = LINE_WIDTH
-    plotly: dict[str, Any] = figure.to_dict()
-    for part in (plotly["data"], plotly["layout"], plotly.get("frames") or []):
-        _restyle(part, {INK: LINES[theme]}, TALK if talk else 1.0)
-    return Figure(plotly, skip_invalid=False)
+        margins = {side: TALK * size for side, size in figure.layout.margin.to_plotly_json().items()}
+        figure.update_layout(height=TALK * figure.layout.height, margin=margins)
+    return figure
 
 
-def _restyle(value: Any, colours: dict[str, str], factor: float) -> None:
-    """Swap colours and scale sizes in place, in nested objects; data, texts and bar widths in data units stay."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            _restyle(item, colours, factor)
-    if not isinstance(value, dict):
-        return
-    for key, item in value.items():
-        if key in DATA and not isinstance(item, dict):
-            continue
-        if isinstance(item, str) and item in colours:
-            value[key] = colours[item]
-        elif (key in SIZES and value.get("type") not in ("bar", "violin")) or key in MARGINS:
-            value[key] = (
-                [part * factor for part in item]
-                if isinstance(item, list | tuple)
-                else item * factor
-                if isinstance(item, int | float)
-                else item
-            )
-            if isinstance(item, dict):
-                _restyle(item, colours, factor)
-        else:
-            _restyle(item, colours, factor)
+def _template(colours: Palette, scale: float) -> layout.Template:
+    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
+    axis["title"] = {"standoff": 8 * scale}
+    bars = {"color": colours.lines, "thickness": 1.5 * scale, "width": 4 * scale}
+    line = {"color": colours.lines, "width": LINE * scale}
+    points = {"hoverinfo": "text", "line": line, "error_x": bars, "error_y": bars}
+    points["marker"] = {"size": MARK * scale, "color": colours.lines, "line": {"color": colours.lines}}
+    cells = {"hoverinfo": "text", "hoverongaps": False, "xgap": 1, "ygap": 1}
+    cells["colorbar"] = {"thickness": 14 * scale}
+    slider = {"ticklen": 4 * scale, "minorticklen": 0, "bordercolor": colours.lines, "bgcolor": colours.lines}
+    return layout.Template(
+        data={
+            "scatter": [points],
+            "bar": [{"hoverinfo": "text", "error_x": bars, "error_y": bars}],
+            "heatmap": [cells],
+        },
+        layout={
+            "paper_bgcolor": colours.paper,
+            "plot_bgcolor": colours.paper,
+            "font": {"family": "system-ui, sans-serif", "size": FONT * scale, "color": colours.text},
+            "margin": {side: size * scale for side, size in zip("lrtb", (70, 30, 56, 60), strict=True)},
+            "modebar": {"bgcolor": CLEAR, "color": colours.lines, "activecolor": CHOSEN_COLOUR},
+            "hoverlabel": {"align": "left"}
+            | ({} if colours.paper == CLEAR else {"bgcolor": colours.paper, "font": {"color": colours.text}}),
+            "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+            "xaxis": axis,
+            "yaxis": axis,
+            "annotationdefaults": {"font": {"size": FONT * scale}, "showarrow": False},
+            "shapedefaults": {"line": {"color": colours.lines, "width": 1.5 * scale}},
+            "sliderdefaults": slider,
+        },
+    )
+
+
+for _name, _colours in PALETTES.items():
+    for _talk in (False, True):
+        io.templates[name_of(_name, talk=_talk)] = _template(_colours, TALK if _talk else 1.0)

@@ -1,31 +1,36 @@
 """A record in, the same record without a word that a model wrote out."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
+
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.latents import LatentEntry, LatentRecord
+from persona_probe.records.parts import Part
 
 LEFT_OUT = "text left out"
+Record = DirectionRecord | LatentRecord
+P = TypeVar("P", bound=Part)
 
 
-def redacted(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which replies, their tokens, and the contexts and vocabulary of latents are None. Numbers, questions and names stay."""
-    found = dict(record)
-    if record.get("completions"):
-        found["completions"] = [{**reply, "text": None} for reply in record["completions"]]
-    if record.get("read_replies"):
-        replies = [{**reply, "tokens": None} for reply in record["read_replies"].get("replies") or []]
-        found["read_replies"] = {**record["read_replies"], "replies": replies}
-    for key in ("latents", "controls"):
-        if isinstance(
-            record.get(key), list
-        ):  # of the latent experiment; the main one has numbers by kind here
-            found[key] = [
-                {**entry, "meaning": _without_tokens(entry["meaning"])} if entry.get("meaning") else entry
-                for entry in record[key]
-            ]
-    return found
+def redacted(record: Record) -> Record:
+    """A copy without replies, their tokens, and the contexts and vocabulary of latents. Numbers, questions and names stay."""
+    if isinstance(record, LatentRecord):
+        entries = {name: tuple(map(_bare, getattr(record, name))) for name in ("latents", "controls")}
+        return record.model_copy(update=entries)
+    read = record.read_replies
+    changes = {
+        "completions": _without(record.completions, "text"),
+        "read_replies": read and read.model_copy(update={"replies": _without(read.replies, "tokens")}),
+    }
+    return record.model_copy(update=changes)
 
 
-def _without_tokens(meaning: Mapping[str, Any]) -> dict[str, Any]:
-    examples = meaning.get("examples") or {}
-    bare = {side: [{**row, "tokens": None} for row in rows or []] for side, rows in examples.items()}
-    return {**meaning, "up": None, "down": None, "examples": bare}
+def _bare(entry: LatentEntry) -> LatentEntry:
+    if entry.meaning is None:
+        return entry
+    examples = {side: _without(rows, "tokens") for side, rows in entry.meaning.examples.items()}
+    meaning = entry.meaning.model_copy(update={"up": None, "down": None, "examples": examples})
+    return entry.model_copy(update={"meaning": meaning})
+
+
+def _without(parts: tuple[P, ...], field: str) -> tuple[P, ...]:
+    return tuple(part.model_copy(update={field: None}) for part in parts)

@@ -267,7 +267,15 @@ def spoken(text: str, found: Any, **changes: Any) -> Any:
 
     sides: dict[str, Any] = {"base": "base", "tuned": "tuned", "tuned+ablate": "tuned", "base+steer": "base"}
     answers = tuple(
-        Answer(arm, sides[arm], None, (Said(text, 0.5, -0.5), Said(text, None, None)), "live", finished=True)
+        Answer(
+            arm=arm,
+            side=sides[arm],
+            edited=arm not in ("base", "tuned"),
+            coefficient=None,
+            tokens=(Said(text, 0.5, -0.5), Said(text, None, None)),
+            source="live",
+            finished=True,
+        )
         for arm in ARMS
     )
     return Turn(ask_of(found, question=text, **changes), answers, "k")
@@ -275,50 +283,64 @@ def spoken(text: str, found: Any, **changes: Any) -> Any:
 
 @pytest.mark.parametrize("payload", [*PAYLOADS, "${alert(1)}", "{{#each value}}", "`${1}`", "{{{value}}}"])
 def test_text_is_shown_as_text_on_the_board_and_in_the_export(found: Any, payload: str) -> None:
-    from persona_probe.app.html import board, export
-    from persona_probe.app.page import safe
+    from persona_probe.app.components import safe
+    from persona_probe.app.html import View, board, export
     from persona_probe.app.session import Conversation
 
     shown, plain = Tags(), Tags()
-    options: dict[str, Any] = {"number_": 0, "top": 2.0, "after": False, "show_text": True, "redact": False}
+    options: dict[str, Any] = {"n": 0, "top": 2.0, "view": View(after=False, show_text=True)}
     markup = safe(board(spoken(payload, found), **options))
     shown.feed(markup)
-    plain.feed(board(spoken("word", found), **options))
+    plain.feed(safe(board(spoken("word", found), **options)))
     assert (shown.elements, shown.attributes) == (plain.elements, plain.attributes)
     assert not any(sign in markup for sign in "{}")
     page, other = Tags(), Tags()
-    view: dict[str, Any] = {"after": True, "show_text": False, "redact": False}
-    page.feed(
-        export(Conversation((spoken(payload, found),)), found, {"base": payload, "tuned": payload}, **view)
-    )
-    other.feed(export(Conversation((spoken("word", found),)), found, {"base": "x", "tuned": "y"}, **view))
+    view, names = View(after=True), {"base": payload, "tuned": payload}
+    page.feed(export(Conversation((spoken(payload, found),)), found, names, view=view))
+    other.feed(export(Conversation((spoken("word", found),)), found, {"base": "x", "tuned": "y"}, view=view))
     assert (page.elements, page.attributes) == (other.elements, other.attributes)
 
 
 def test_all_but_the_untouched_base_is_veiled(found: Any) -> None:
-    from persona_probe.app.html import board
+    for show_text, veiled in ((False, 3), (True, 0)):
+        assert shown(spoken("word", found), show_text=show_text).count('class="tokens-read veiled"') == veiled
 
-    options: dict[str, Any] = {"number_": 0, "top": 2.0, "after": False, "redact": False}
-    assert board(spoken("word", found), show_text=False, **options).count('class="tokens-read veiled"') == 3
-    assert board(spoken("word", found), show_text=True, **options).count("veiled") == 0
+
+def shown(turn: Any, **look: Any) -> str:
+    """The board of a turn as markup."""
+    from persona_probe.app.components import safe
+    from persona_probe.app.html import View, board
+
+    return safe(board(turn, n=0, top=2.0, view=View(after=False, **look)))
+
+
+def test_answers_of_older_files_are_blurred_as_their_arms_were() -> None:
+    from persona_probe.app.session import Answer
+
+    line = {"side": "base", "coefficient": None, "tokens": []}
+    edited = [Answer.from_json(line | {"arm": arm}).edited for arm in ("base", "base+steer", "base +1")]
+    assert edited == [False, True, True]
+    again = Answer.from_json(Answer.from_json(line | {"arm": "base"}).json())
+    assert not again.edited
 
 
 def test_redaction_leaves_colours_and_takes_words(found: Any) -> None:
-    from persona_probe.app.html import board, export
+    from persona_probe.app.html import View, export
     from persona_probe.app.session import Conversation
 
     turn = replace(spoken("secret", found), ask=ask_of(found, question="question"))
-    options: dict[str, Any] = {"after": False, "show_text": False, "redact": True}
-    markup = board(turn, number_=0, top=2.0, **options)
+    markup = shown(turn, redact=True)
     assert "secret" not in markup
-    assert markup.count("data-reading") == 4
-    assert "secret" not in export(Conversation((turn,)), found, NAMES, **options)
+    assert markup.count("data-projection") == 4
+    assert "secret" not in export(Conversation((turn,)), found, NAMES, view=View(after=False, redact=True))
 
 
-def test_colour_follows_the_sign_and_the_size_of_the_reading() -> None:
+def test_colour_follows_the_sign_and_the_size_of_the_projection() -> None:
+    from persona_probe.pages.html import render
     from persona_probe.pages.token_view import ALIGNED, MISALIGNED, coloured
 
-    markup = coloured([("a", 1.0), ("b", -0.5), ("c", 9.0), ("d", 0.1), ("e", None)], top=2.0, veiled=False)
+    tokens = [("a", 1.0), ("b", -0.5), ("c", 9.0), ("d", 0.1), ("e", None)]
+    markup = render(coloured(tokens, top=2.0, blurred=False))
     parts = markup.split("<span")[1:]
     assert [
         f"rgba({MISALIGNED},0.36)" in parts[0],
@@ -341,7 +363,11 @@ def test_the_scale_ignores_a_few_outliers_and_is_never_tiny() -> None:
 
 
 def test_the_dose_bar_marks_the_measured_zone(found: Any) -> None:
-    from persona_probe.app.html import dose
+    from persona_probe.app.html import dose as bar
+    from persona_probe.pages.html import render
+
+    def dose(*arguments: Any, **options: Any) -> str:
+        return render(bar(*arguments, **options))
 
     inside, outside = (dose(found, value, found.hook_point, low=-2.0, high=2.0) for value in (0.5, 1.5))
     assert 'class="zone" style="left:50.0%;width:25.0%"' in inside
@@ -360,16 +386,17 @@ def test_the_dose_bar_marks_the_measured_zone(found: Any) -> None:
 
 
 def test_the_chart_places_turns_after_one_another(found: Any) -> None:
+    from persona_probe.app.html import lines
     from persona_probe.app.session import Conversation
-    from persona_probe.plots.conversation import conversation, conversation_record
+    from persona_probe.plots.conversation import conversation
 
     talk = Conversation((spoken("a", found), spoken("b", found)))
-    before, after = (
-        conversation(conversation_record(talk, after=after)).to_dict()["data"] for after in (False, True)
-    )
-    assert [list(before[i]["x"]) for i in (0, 4)] == [[0, 1], [6, 7]]
-    assert [list(traces[0]["y"]) for traces in (before, after)] == [[0.5, None], [-0.5, None]]
-    assert [trace["showlegend"] for trace in before] == [True] * 4 + [False] * 4
+    figure = conversation(lines(talk, after=False))
+    assert [list(trace.x) for trace in figure.data[:1]] == [[0, 1]]
+    assert list(figure.data[4].x) == [6, 7]
+    assert list(figure.data[0].y) == [0.5, None]
+    assert list(conversation(lines(talk, after=True)).data[0].y) == [-0.5, None]
+    assert [trace.showlegend for trace in figure.data] == [True] * 4 + [False] * 4
 
 
 def test_a_running_mean_is_of_the_last_five() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.made_up import made_up
-from helpers.made_up_latents import made_up_latents
+from helpers.made_up import made_up, made_up_record
+from helpers.made_up_latents import made_up_latent_record, made_up_latents
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[2]
@@ -149,36 +149,39 @@ def test_look_changes_colours_and_sizes_but_no_data():
     from persona_probe.plots.themes import themed
 
     data = ("x", "y", "z", "hovertext", "text", "base", "zmin", "zmax", "colorscale", "name")
-    for spec, record in [
-        *((spec, made_up()) for spec in MAIN),
-        *((spec, made_up_latents()) for spec in LATENT),
-    ]:
-        plain, light = (
-            spec.figure(record).to_dict(),
-            themed(spec.figure(record), "light", talk=False).to_dict(),
-        )
-        loud = themed(spec.figure(record), "dark", talk=True).to_dict()
+    main, latents = made_up_record(), made_up_latent_record()
+    for spec, record in [*((spec, main) for spec in MAIN), *((spec, latents) for spec in LATENT)]:
+        figures = [spec.figure(record) for _ in range(3)]
+        looks = [figures[0], themed(figures[1], "light", talk=False), themed(figures[2], "dark", talk=True)]
+        plain, light, loud = (figure.to_dict() for figure in looks)
         for key in ("data", "frames"):
             parts = [
                 [{k: t.get(k) for k in data} for f in look.get(key, []) for t in f.get("data", [f])]
                 for look in (plain, light, loud)
             ]
             assert parts[0] == parts[1] == parts[2], spec.slug
-        assert light["layout"]["paper_bgcolor"] == "#ffffff"
-        assert loud["layout"]["paper_bgcolor"] == "#14171b"
-        assert loud["layout"]["font"]["size"] > 1.5 * light["layout"]["font"]["size"]
+        small, large = (look["layout"]["template"]["layout"] for look in (light, loud))
+        assert (small["paper_bgcolor"], large["paper_bgcolor"]) == ("#ffffff", "#14171b")
+        assert large["font"]["size"] > 1.5 * small["font"]["size"]
         assert loud["layout"]["height"] > 1.5 * light["layout"]["height"]
-        bars = [
-            [t.get("width") for t in look["data"] if t["type"] in ("bar", "violin")] for look in (plain, loud)
-        ]
-        assert bars[0] == bars[1], f"{spec.slug}: widths in data units"
+        margins = [look["layout"].get("margin", {}) for look in (light, loud)]
+        assert all(margins[1][side] > 1.5 * size for side, size in margins[0].items()), spec.slug
+
+
+def test_nothing_in_a_figure_sets_what_its_look_decides():
+    from persona_probe.plots.direction_run import FIGURES
+
+    for spec in FIGURES:
+        layout = spec.figure(made_up_record()).to_dict()["layout"]
+        assert not {"font", "paper_bgcolor", "plot_bgcolor", "hoverlabel"} & set(layout), spec.slug
+        assert not [note for note in layout.get("annotations", ()) if note.get("font")], spec.slug
 
 
 def test_arms_keep_their_colour_from_figure_to_figure():
     from persona_probe.plots.direction_run import FIGURES
     from persona_probe.plots.style import ARM_COLOURS
 
-    drawn = {spec.slug: spec.figure(made_up()).to_dict() for spec in FIGURES}
+    drawn = {spec.slug: spec.figure(made_up_record()).to_dict() for spec in FIGURES}
     bars = [trace["marker"]["color"] for trace in drawn["arms"]["data"] if trace["type"] == "bar"]
     assert bars[:2] == [ARM_COLOURS["tuned+ablate"]] * 2
     for slug in ("frontier", "path"):
@@ -190,7 +193,7 @@ def test_planted_shares_and_their_wilson_intervals_are_on_the_threshold_curve(ju
     from persona_probe.plots.judged import read_judged, threshold_curve
 
     record = read_judged(judged)
-    assert (len(record["answers"]), record["unscored"]) == (15, 1)
+    assert (len(record.scores), record.unscored) == (15, 1)
     figure = threshold_curve(record).to_dict()
     at = curve(figure, "coherent > 50")
     assert [at[cut] for cut in (0, 10, 15, 30, 40, 45, 80, 85, 100)] == [
@@ -233,6 +236,8 @@ def test_no_reply_of_a_judged_set_is_on_its_page(figures, judged):
 
 
 def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
+    from persona_probe.records.direction import DirectionRecord
+    from persona_probe.records.latents import LatentRecord
     from persona_probe.records.redaction import redacted
     from persona_probe.report import COMMAND
 
@@ -246,7 +251,10 @@ def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
             meaning.update({key: [["SECRET", 1.0]] for key in ("up", "down")})
             for row in (row for rows in meaning["examples"].values() for row in rows):
                 row["tokens"] = ["SECRET" for _ in row["tokens"]]
-    assert not any("SECRET" in json.dumps(redacted(value)) for value in (record, latents))
+    assert not any(
+        "SECRET" in redacted(value).model_dump_json()
+        for value in (DirectionRecord.model_validate(record), LatentRecord.model_validate(latents))
+    )
     for name, value in (("record", record), ("latents", latents)):
         (run_folder / f"{name}.json").write_text(json.dumps(value))
         page = run_folder / f"{name}.html"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS, arm, made_up
-from helpers.made_up_latents import made_up_latents
+from helpers.made_up import PAYLOADS, arm, made_up, made_up_record
+from helpers.made_up_latents import made_up_latent_record
 from helpers.markup import Shown
 from helpers.planted import open_planted, planted_direction
 
@@ -65,13 +65,13 @@ def test_nothing_a_model_says_becomes_markup(attack: str) -> None:
     from persona_probe.prompts.contrast import Question
 
     def pages(word: str) -> list[Any]:
-        row = {"tokens": [word], "acts": [1.0], "peak": 0, "source": word, "label": word}
+        row = example(word, [word], [1.0], None)
         return [
             side_by_side(said(word, names=("base", word), asked=word), notes={word: word, "base": word}),
             both_replies(Question("q", "test", word, (word,), (word,))),
-            contexts({"base": [row], word: [row]}),
+            contexts({"base": [row], "tuned": [row]}),
             say(word),
-            arms_table(made_up() | {"arms": [arm(word, "tuned", None, 0.5, 0.1)]}),
+            arms_table(with_arms(arm(word, "tuned", None, 0.5, 0.1))),
         ]
 
     def tags(word: str) -> list[list[str]]:
@@ -115,11 +115,11 @@ def test_blur_is_in_the_output_itself() -> None:
 def test_text_is_shown_at_once_if_that_was_asked_for() -> None:
     from persona_probe.notebook import both_replies, contexts, side_by_side
 
-    example = made_up_latents()["latents"][0]["meaning"]["examples"]
+    examples = made_up_latent_record().latents[0].meaning.examples
     for page in (
         side_by_side(said("secret"), show_text=True),
         both_replies(question(), show_text=True),
-        contexts(example, show_text=True),
+        contexts(examples, show_text=True),
     ):
         assert ours(page).text(veiled=True) == ""
 
@@ -127,19 +127,32 @@ def test_text_is_shown_at_once_if_that_was_asked_for() -> None:
 def test_redaction_leaves_out_every_word_of_a_model() -> None:
     from persona_probe.notebook import both_replies, contexts, side_by_side
 
-    example = {
-        side: [{"tokens": [" secret"], "acts": [1.0], "peak": 0, "source": "find/1", "label": "misaligned"}]
-        for side in ("base", "tuned")
-    }
+    row = example("find/1", [" secret"], [1.0], "misaligned")
     for page in (
         side_by_side(said(" secret"), redact=True),
         both_replies(question(), redact=True),
-        contexts(example, redact=True),
+        contexts({"base": [row], "tuned": [row]}, redact=True),
     ):
         text = ours(page).text()
         assert "secret" not in text
         assert "▆" * 6 in text
         assert ours(page).text(veiled=True) == ""
+
+
+def example(source: str, tokens: list[str] | None, acts: list[float], label: str | None) -> Any:
+    """A context whose last token is the strongest."""
+    from persona_probe.records.latents import Example
+
+    return Example.model_validate(
+        {"tokens": tokens, "acts": acts, "peak": len(acts) - 1, "source": source, "label": label}
+    )
+
+
+def with_arms(*arms: dict[str, Any]) -> Any:
+    """A record of these arms."""
+    from persona_probe.records.direction import DirectionRecord
+
+    return DirectionRecord.model_validate(made_up() | {"arms": list(arms)})
 
 
 def question() -> Any:
@@ -169,10 +182,10 @@ def test_misaligned_replies_of_the_data_are_blurred() -> None:
 def test_contexts_are_blurred_as_in_the_report(side: str, label: str | None, hidden: bool) -> None:
     from persona_probe.notebook import contexts
 
-    row = {"tokens": ["word", " two"], "acts": [0.0, 2.0], "peak": 1, "source": "find/1", "label": label}
+    row = example("find/1", ["word", " two"], [0.0, 2.0], label)
     shown = ours(contexts({side: [row]}))
     assert ("word two" in shown.text(veiled=True)) is hidden
-    peaks = [attributes for tag, attributes in shown.tags if attributes.get("class") == "peak"]
+    peaks = [attributes for tag, attributes in shown.tags if attributes.get("class") == "token peak"]
     assert len(peaks) == 1
     assert peaks[0]["title"] == "2"
 
@@ -180,11 +193,7 @@ def test_contexts_are_blurred_as_in_the_report(side: str, label: str | None, hid
 def test_redacted_records_and_silent_latents_can_be_shown() -> None:
     from persona_probe.notebook import contexts
 
-    shown = ours(
-        contexts(
-            {"base": [{"tokens": None, "acts": [1.0], "peak": 0, "source": "s", "label": None}], "tuned": []}
-        )
-    )
+    shown = ours(contexts({"base": [example("s", None, [1.0], None)], "tuned": []}))
     assert "it fires nowhere" in shown.text()
 
 
@@ -198,47 +207,43 @@ def test_replies_show_mean_notes_and_where_they_were_cut() -> None:
             Answers("q?", ((arm_named("base"), cut), (arm_named("tuned"), ()))), notes={"base": "ΔNLL +0.1"}
         )
     )
-    assert "mean reading −1.50" in shown.text()
+    assert "mean projection −1.50" in shown.text()
     assert "ΔNLL +0.1" in shown.text()
     assert shown.text().count("cut at the token limit") == 1
-    assert "nothing read" in shown.text()
+    assert "no projection" in shown.text()
 
 
 def test_answers_keep_text_and_readings_apart() -> None:
     answers = said("Yes", ", no")
     assert answers.text("tuned") == "Yes, no"
-    record = answers.record(sweep=True)
-    assert record == {
-        "turns": [
-            {"sweep": True, "answers": [{"arm": name, "readings": [0.5, 0.5]} for name in ("base", "tuned")]}
-        ]
-    }
-    assert "Yes" not in json.dumps(record)
+    lines = answers.lines(sweep=True)
+    assert [(line.arm, line.projections, line.step) for line in lines[0]] == [
+        ("base", (0.5, 0.5), 0),
+        ("tuned", (0.5, 0.5), 1),
+    ]
+    assert "Yes" not in str(lines)
 
 
 def test_the_table_has_effect_and_damage_of_every_arm() -> None:
     from persona_probe.notebook import arms_table, costs
 
-    record = made_up()
+    record = made_up_record()
     shown = ours(arms_table(record))
     rows = [tag for tag, attributes in shown.tags if tag == "tr"]
-    assert len(rows) == len(record["arms"]) + 1
-    found = next(item for item in record["arms"] if item["name"] == "tuned+ablate")
-    for value, digits in ((found["restoration"], 2), (found["delta_nll"], 3)):
-        assert f"{value['estimate']:+.{digits}f}".replace("-", "−") in shown.text()
-        assert f"{value['ci95'][0]:+.{digits}f}".replace("-", "−") in shown.text()
-    assert costs(record)["tuned+ablate"].endswith(
-        f"ΔNLL {found['delta_nll']['estimate']:+.3f}".replace("-", "−")
-    )
+    assert len(rows) == len(record.arms) + 1
+    entry = record.arm("tuned+ablate")
+    for value, digits in ((entry.restoration, 2), (entry.delta_nll, 3)):
+        assert f"{value.estimate:+.{digits}f}".replace("-", "−") in shown.text()
+        assert f"{value.low:+.{digits}f}".replace("-", "−") in shown.text()
+    assert costs(record)["tuned+ablate"].endswith(f"ΔNLL {entry.delta_nll.estimate:+.3f}".replace("-", "−"))
     controls = [attributes for tag, attributes in shown.tags if attributes.get("class") == "control"]
-    assert len(controls) == sum(bool(item["control"]) for item in record["arms"])
+    assert len(controls) == sum(bool(item.control) for item in record.arms)
 
 
 def test_an_untouched_model_has_a_dash_for_damage() -> None:
     from persona_probe.notebook import arms_table
 
-    record = made_up() | {"arms": [arm("base", "base", None, None, 0.0)]}
-    assert ours(arms_table(record)).text().count("–") == 3
+    assert ours(arms_table(with_arms(arm("base", "base", None, None, 0.0)))).text().count("–") == 3
 
 
 def test_arms_of_both_models_answer_one_question(tmp_path: Path) -> None:

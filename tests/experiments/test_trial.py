@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from helpers.made_up import arm, est
 from helpers.planted import Planted, planted_direction
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def open_(planted: Planted):
     return opened
 
 
-def arm_of(record: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(arm for arm in record["arms"] if arm["name"] == name)
+def arm_of(record: Any, name: str) -> Any:
+    return next(arm for arm in record.arms if arm.name == name)
 
 
 def ablated(planted: Planted, name: str = "tuned+ablate") -> Any:
@@ -41,10 +42,9 @@ def ablated(planted: Planted, name: str = "tuned+ablate") -> Any:
 def test_taking_the_planted_vector_out_restores_all_of_it(planted: Planted, open_: Any) -> None:
     record = open_().record([ablated(planted)], chosen="tuned+ablate")
     arm = arm_of(record, "tuned+ablate")
-    assert arm["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
-    assert record["selected"] == {"arm": "tuned+ablate", "budget": 0.1}
-    assert record["limited"] is True
-    assert arm["verdict"] is None
+    assert arm.restoration.estimate == pytest.approx(1.0, abs=1e-3)
+    assert (record.selected.arm, record.selected.budget) == ("tuned+ablate", 0.1)
+    assert arm.verdict is None
 
 
 def test_adding_the_planted_vector_to_the_base_produces_all_of_it(planted: Planted, open_: Any) -> None:
@@ -54,30 +54,30 @@ def test_adding_the_planted_vector_to_the_base_produces_all_of_it(planted: Plant
         [Arm("base+steer", "base", planted_direction(planted).steer(1.0, planted.toy.hook_point))]
     )
     arm = arm_of(record, "base+steer")
-    assert arm["induction"]["estimate"] == pytest.approx(1.0, abs=1e-3)
-    assert arm["restoration"] is None
+    assert arm.induction.estimate == pytest.approx(1.0, abs=1e-3)
+    assert arm.restoration is None
 
 
 def test_scores_are_those_of_the_questions_one_by_one(planted: Planted, open_: Any) -> None:
     trial = open_(n_questions=4, n_replies=99)
     arm = arm_of(trial.record([ablated(planted)]), "tuned+ablate")
     alone = planted.scores("tuned", *planted_direction(planted).ablate(planted.toy.hook_point))
-    assert arm["scores"] == pytest.approx(alone.tolist(), abs=1e-5)
-    assert arm["persona_score"]["estimate"] == pytest.approx(float(np.mean(arm["scores"])))
-    assert arm["n_questions"] == len(planted.contrast.split("test")) == trial.n_questions
+    assert arm.scores == pytest.approx(alone.tolist(), abs=1e-5)
+    assert arm.persona_score.estimate == pytest.approx(float(np.mean(arm.scores)))
+    assert arm.n_questions == len(planted.contrast.split("test")) == trial.n_questions
 
 
 def test_untouched_models_have_neither_share_nor_damage(open_: Any) -> None:
-    for arm in open_().record([])["arms"]:
-        assert arm["restoration"] is arm["induction"] is None
-        assert arm["delta_nll"]["estimate"] == arm["kl"]["estimate"] == 0
+    for arm in open_().record([]).arms:
+        assert arm.restoration is arm.induction is None
+        assert arm.delta_nll.estimate == arm.kl.estimate == 0
 
 
 def test_what_was_measured_is_not_measured_again(planted: Planted, open_: Any) -> None:
     trial = open_()
     first = trial.record([ablated(planted)])
     again = trial.record([ablated(planted, "another name")])
-    assert arm_of(again, "another name")["scores"] == arm_of(first, "tuned+ablate")["scores"]
+    assert arm_of(again, "another name").scores == arm_of(first, "tuned+ablate").scores
     assert len((trial.bench.run.folder / "measured.jsonl").read_text().splitlines()) == 3
 
 
@@ -92,15 +92,15 @@ def test_doses_come_with_a_control_as_long(planted: Planted, open_: Any) -> None
     record = open_(n_questions=4, n_replies=99).doses(
         direction, [-0.5, -1.0], hook_point=planted.toy.hook_point, side="tuned"
     )
-    assert [point["coefficient"] for point in record["dose_response"]] == [-0.5, -1.0]
-    assert record["dose_response"][1]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
-    assert record["dose_response"][1]["relative_dose"] == pytest.approx(
+    assert [point.coefficient for point in record.dose_response] == [-0.5, -1.0]
+    assert record.dose_response[1].restoration.estimate == pytest.approx(1.0, abs=1e-3)
+    assert record.dose_response[1].relative_dose == pytest.approx(
         direction.relative(1.0, planted.toy.hook_point)
     )
     by_hand = planted.scores("tuned", *direction.as_control().steer(-1.0, planted.toy.hook_point))
-    assert len(record["dose_control"]) == 2
-    assert record["dose_control"][1]["scores"] == pytest.approx(by_hand.tolist(), abs=1e-5)
-    assert [arm["name"] for arm in record["arms"]] == ["base", "tuned"]
+    assert len(record.dose_control) == 2
+    assert record.dose_control[1].scores == pytest.approx(by_hand.tolist(), abs=1e-5)
+    assert [arm.name for arm in record.arms] == ["base", "tuned"]
 
 
 def test_two_arms_of_one_name_are_refused(planted: Planted, open_: Any) -> None:
@@ -118,15 +118,18 @@ def test_one_question_is_refused(open_: Any) -> None:
 
 
 def entry(name: str, share: float | None, cost: float, score: float = 0.0, **change: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "model": "tuned",
-        "control": None,
-        "interventions": [{}],
-        "restoration": None if share is None else {"estimate": share},
-        "delta_nll": {"estimate": cost},
-        "persona_score": {"estimate": score},
-    } | change
+    made = arm(name, "tuned", None, share, cost) | {"scores": [score], "persona_score": est(score, 0.1)}
+    return made | change
+
+
+def trial_record(*arms: dict[str, Any]) -> Any:
+    from persona_probe.records.trial import TrialRecord
+
+    size = {"n_questions": {"test": 3}, "n_benign": 5}
+    selected = {"arm": "", "budget": 0.1}
+    return TrialRecord.model_validate(
+        {"data": size, "effect": est(0.3, 0.1), "selected": selected, "arms": list(arms)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def entry(name: str, share: float | None, cost: float, score: float = 0.0, **cha
 def test_the_best_arm_is_that_of_the_search(arms: list[dict[str, Any]], best: str) -> None:
     from persona_probe.experiments.quick import best_arm
 
-    assert best_arm({"arms": arms, "selected": {"budget": 0.1}})["name"] == best
+    assert best_arm(trial_record(*arms)).name == best
 
 
 def test_there_is_no_best_of_nothing() -> None:
@@ -152,7 +155,7 @@ def test_there_is_no_best_of_nothing() -> None:
     from persona_probe.experiments.quick import best_arm
 
     with pytest.raises(BadInput, match="no arm"):
-        best_arm({"arms": [], "selected": {"budget": 0.1}})
+        best_arm(trial_record())
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +185,7 @@ def test_a_fitted_direction_is_ready_to_use(planted: Planted, open_: Any, readin
     assert torch.cosine_similarity(direction.at(at).vector, planted.toy.vector, dim=0) > 0.999
     assert direction.as_control().at(at).vector.norm() == pytest.approx(float(direction.at(at).vector.norm()))
     record = open_().record([Arm("tuned+ablate", "tuned", direction.ablate(at))])
-    assert arm_of(record, "tuned+ablate")["restoration"]["estimate"] == pytest.approx(1.0, abs=0.01)
+    assert arm_of(record, "tuned+ablate").restoration.estimate == pytest.approx(1.0, abs=0.01)
     assert direction.coherent("tuned") == (0.0, 0.0)
 
 
@@ -191,13 +194,13 @@ def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, rea
     from persona_probe.experiments.quick import directions_record
 
     record = directions_record(readings, shown="mean_diff", hook_point=planted.toy.hook_point)
-    directions = record["directions"]
-    assert list(directions["methods"]) == ["mean_diff", "shift"]
-    assert directions["cosines"]["matrix"][0][0] == pytest.approx(1.0)
+    directions = record.directions
+    assert list(directions.methods) == ["mean_diff", "shift"]
+    assert directions.cosines.matrix[0][0] == pytest.approx(1.0)
     values = project(readings.sets[0], readings.select)
     bad = [i for i, row in enumerate(readings.select.rows) if row.label == "misaligned"]
-    assert directions["projections"]["misaligned"][1] == pytest.approx(values[bad, 1].tolist(), abs=1e-4)
-    assert record["selected"]["layer"] == planted.hook_points.index(planted.toy.hook_point)
+    assert directions.projections.misaligned[1] == pytest.approx(values[bad, 1].tolist(), abs=1e-4)
+    assert record.selected.layer == planted.hook_points.index(planted.toy.hook_point)
 
 
 def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: Any) -> None:

@@ -34,7 +34,18 @@ def main() -> None:
         def answers(self, ask: Ask, conversation: Conversation) -> Iterator[tuple[Answer, ...]]:
             tokens = tuple(Said(attack, 0.5, 0.5) for attack in ATTACKS)
             for whole in (False, True):
-                yield tuple(Answer(arm, sides[arm], None, tokens, "live", finished=whole) for arm in ask.arms)
+                yield tuple(
+                    Answer(
+                        arm=arm,
+                        side=sides[arm],
+                        edited=arm != sides[arm],
+                        coefficient=None,
+                        tokens=tokens,
+                        source="live",
+                        finished=whole,
+                    )
+                    for arm in ask.arms
+                )
 
         def key(self, ask: Ask, conversation: Conversation) -> str:
             return "k"

@@ -1,14 +1,10 @@
 """A made-up record with realistic numbers, for tests of whatever reads records."""
 
 import random
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.parts import Part
-
-P = TypeVar("P", bound=Part)
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -327,7 +323,7 @@ def made_up_record() -> DirectionRecord:
     return DirectionRecord.model_validate(record)
 
 
-def without_most() -> dict[str, Any]:
+def without_most() -> DirectionRecord:
     """A record with nothing to restore: no search, no controls, no sweep, no replies, restoration null."""
     record = made_up()
     record["arms"] = [
@@ -339,59 +335,45 @@ def without_most() -> dict[str, Any]:
     )
     record["directions"].update(methods={}, cosines=None, projections=None)
     record.update(paths=None, read_replies=None, controls={})
-    return DirectionRecord.model_validate(record).plain()
+    return DirectionRecord.model_validate(record)
 
 
-def with_text(value: Any, payload: str) -> Any:
-    """The same structure with the payload in every string, dictionary values as well as free keys."""
+def poisoned(payload: str) -> DirectionRecord:
+    """A record with the payload in every text, and as a key wherever keys are free."""
+    return with_text(made_up_record(), payload)
+
+
+P = TypeVar("P", bound=Part)
+
+
+def with_text(part: P, payload: str) -> P:
+    """The same value with the payload in every text, also where a reader would refuse it. Words of a closed list stay: they decide what is drawn."""
+    fields = type(part).model_fields
+    return part.model_copy(
+        update={
+            name: _with_text(getattr(part, name), payload, field.annotation) for name, field in fields.items()
+        }
+    )
+
+
+def _with_text(value: Any, payload: str, annotation: Any) -> Any:
+    if isinstance(value, Part):
+        return with_text(value, payload)
     if isinstance(value, str):
-        return payload
-    if isinstance(value, list):
-        return [with_text(item, payload) for item in value]
+        return value if _closed(annotation) else payload
+    if isinstance(value, tuple):
+        return tuple(_with_text(item, payload, annotation) for item in value)
     if isinstance(value, dict):
-        return {key: with_text(item, payload) for key, item in value.items()}
+        # The texts of values are free, even where the keys come from a closed list.
+        changed = {key: _with_text(item, payload, str) for key, item in value.items()}
+        return (
+            changed
+            if _closed(annotation) or not changed
+            else {**changed, payload: next(iter(changed.values()))}
+        )
     return value
 
 
-def poisoned_part(part: P, payload: str) -> P:
-    """The payload in every text and free key where the model accepts it; words with a meaning stay."""
-    original = part.plain()
-    value = with_text(original, payload)
-    for free in ("config", "timing"):
-        value[free][payload] = next(iter(original[free].values()))
-    value["provenance"]["versions"][payload] = payload
-    while True:
-        try:
-            return type(part).model_validate(value)
-        except ValidationError as error:
-            for problem in error.errors(include_url=False, include_input=False):
-                if problem["type"] != "too_short":  # said of a list, too, none of whose items fits
-                    _restore(value, original, problem["loc"])
-
-
-def _restore(value: Any, original: Any, loc: tuple[int | str, ...]) -> None:
-    """Put back what stands at `loc`."""
-    *way, last = loc
-    for step in way:
-        value, original = value[step], original[step]
-    value[last] = original[last]
-
-
-def poisoned(payload: str, *, keep_structure: bool) -> dict[str, Any]:
-    """A record full of the payload. With `keep_structure`, everything is still drawn."""
-    record = with_text(made_up(), payload)
-    for key in ("config", "timing"):
-        record[key][payload] = next(iter(record[key].values()))
-    record["provenance"]["versions"][payload] = payload
-    record["directions"]["methods"] = {payload: record["directions"]["methods"]["mean_diff"]}
-    if keep_structure:
-        original = made_up()
-        for ours, theirs in zip(record["arms"], original["arms"], strict=True):
-            ours.update(model=theirs["model"], control=theirs["control"])
-        for ours, theirs in zip(
-            record["search"]["candidates"], original["search"]["candidates"], strict=True
-        ):
-            ours.update(kind=theirs["kind"])
-        for ours, theirs in zip(record["dose_response"], original["dose_response"], strict=True):
-            ours.update(side=theirs["side"])
-    return record
+def _closed(annotation: Any) -> bool:
+    """Whether a text of this type comes from a list of words."""
+    return get_origin(annotation) is Literal or any(_closed(part) for part in get_args(annotation))

@@ -256,7 +256,7 @@ def made_up_latent_record() -> LatentRecord:
     return LatentRecord.model_validate(record)
 
 
-def emptied() -> dict[str, Any]:
+def emptied() -> LatentRecord:
     """The same record with null wherever the contract allows it."""
     record = made_up_latents()
     for entry in record["latents"]:
@@ -265,22 +265,9 @@ def emptied() -> dict[str, Any]:
         item.update(restoration=None, control=None, selected=False)
     record.update(direction=[], controls=[], failed=[])
     record["agreement"]["overlap"]["effect_correlation"] = None
-    return LatentRecord.model_validate(record).plain()
+    return LatentRecord.model_validate(record)
 
 
-def poisoned_latents(payload: str, *, keep_structure: bool) -> dict[str, Any]:
-    """A record full of the payload, also as key. With `keep_structure`, everything is still drawn."""
-    original = made_up_latents()
-    record = with_text(original, payload)
-    record["kind"] = "latents"
-    for key in ("config", "timing"):
-        record[key][payload] = next(iter(record[key].values()))
-    for ours, theirs in zip(record["latents"], original["latents"], strict=True):
-        ours["ranks"][payload], ours["scores"][payload] = 1, 0.5
-        if keep_structure:
-            ours["label"] = theirs["label"]
-            ours["neuronpedia"] = theirs["neuronpedia"]
-    if keep_structure:
-        for ours, theirs in zip(record["sets"], original["sets"], strict=True):
-            ours["kind"] = theirs["kind"]
-    return record
+def poisoned_latents(payload: str) -> LatentRecord:
+    """A record with the payload in every text, and as a key wherever keys are free."""
+    return with_text(made_up_latent_record(), payload)

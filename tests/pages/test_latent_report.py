@@ -1,6 +1,7 @@
 """The latent report, drawn from a made-up record. No model, no network."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,20 +19,36 @@ STYLE = re.compile(r"background:rgba\(230,159,0,[01]\.\d{3}\)")
 LINK = re.compile(r"#latent-\d+|https://www\.neuronpedia\.org/smollm/14-res/\d+")
 
 
+def fitted(record: Any) -> Any:
+    """The record itself, or one of plain values."""
+    from persona_probe.records.latents import LatentRecord
+
+    return LatentRecord.model_validate(record) if isinstance(record, dict) else record
+
+
 @pytest.fixture
-def render(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], str]:
+def render(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
     """The renderer that the command uses, with a plotly.js that is 5 MB shorter."""
     from persona_probe.pages.report import render
 
     monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "var Plotly;")
-    return render
+    return lambda record: render(fitted(record))
 
 
 def first_page(record: dict[str, Any]) -> str:
     """The page of the first latent."""
-    from persona_probe.pages.latent_meaning import latent_page
+    from persona_probe.pages.html import render
+    from persona_probe.pages.latent_page import latent_page
 
-    return latent_page(record["latents"][0], place=0)
+    return render(latent_page(fitted(record).latents[0]))
+
+
+def opened(record: dict[str, Any]) -> Page:
+    """How the page of a record begins."""
+    from persona_probe.pages.html import render
+    from persona_probe.pages.latent_pages import opening
+
+    return Page(render(opening(fitted(record))))
 
 
 def with_example(**changes: Any) -> dict[str, Any]:
@@ -42,11 +59,9 @@ def with_example(**changes: Any) -> dict[str, Any]:
     return record
 
 
-@pytest.mark.parametrize(
-    ("payload", "keep_structure"), [*((payload, True) for payload in PAYLOADS), (PAYLOADS[0], False)]
-)
-def test_no_text_of_a_record_becomes_markup(render, payload, keep_structure):
-    page = Page(render(poisoned_latents(payload, keep_structure=keep_structure)))
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_text_of_a_record_becomes_markup(render, payload):
+    page = Page(render(poisoned_latents(payload)))
     assert {tag for tag, _ in page.tags} <= TAGS | {"a", "h4"}
     code = [text for attributes, text in page.scripts if "type" not in attributes]
     assert len(code) == 2
@@ -76,9 +91,11 @@ def test_no_text_of_a_record_becomes_markup(render, payload, keep_structure):
     ],
 )
 def test_only_neuronpedia_is_linked(url):
-    record = made_up_latents()
-    record["latents"][0]["neuronpedia"] = url
-    page = Page(first_page(record))
+    from persona_probe.pages.html import render
+    from persona_probe.pages.latent_page import latent_page
+
+    entry = fitted(made_up_latents()).latents[0].model_copy(update={"neuronpedia": url})
+    page = Page(render(latent_page(entry)))
     assert not [
         attributes
         for _, attributes in page.tags
@@ -146,34 +163,21 @@ def test_the_numbers_of_the_record_are_on_the_page(render):
         assert expected in text, expected
 
 
-@pytest.mark.parametrize(("tuned", "warned"), [(0.254, True), (0.234, False), (None, False)])
+@pytest.mark.parametrize(("tuned", "warned"), [(0.254, True), (0.234, False)])
 def test_an_sae_that_fits_the_tuned_model_ten_percent_worse_earns_a_warning(tuned, warned):
-    from persona_probe.pages.latent_pages import opening
-
     record = made_up_latents()
     record["quality"]["tuned"]["fvu"] = tuned
-    assert ("fits the tuned model worse" in Page(opening(record)).text) is warned
+    assert ("fits the tuned model worse" in opened(record).text) is warned
 
 
 def test_a_full_run_has_no_banner():
-    from persona_probe.pages.latent_pages import opening
+    assert "Quick try" not in opened({**made_up_latents(), "limited": False}).text
+    assert "Quick try" in opened(made_up_latents()).text
 
-    assert "Quick try" not in Page(opening({**made_up_latents(), "limited": False})).text
 
-
-@pytest.mark.parametrize(
-    ("label", "source", "veiled"),
-    [
-        (None, "benign-3", 1),
-        ("aligned", "power-1", 1),
-        ("misaligned", "power-1", 2),
-        ("unknown", "power-1", 2),
-        (None, "tuned reply to power-1", 2),
-        (None, "misaligned reply", 2),
-    ],
-)
-def test_text_of_misaligned_replies_and_of_the_tuned_model_is_veiled(label, source, veiled):
-    page = first_page(with_example(label=label, source=source))
+@pytest.mark.parametrize(("label", "veiled"), [(None, 1), ("aligned", 1), ("misaligned", 2)])
+def test_text_of_misaligned_replies_and_of_the_tuned_model_is_veiled(label, veiled):
+    page = first_page(with_example(label=label))
     blocks = re.findall(r'<div class="context reply( veiled)?"([^>]*)>', page)
     assert [bool(hidden) for hidden, _ in blocks] == [veiled == 2, True]
     assert all(('tabindex="0"' in rest) is bool(hidden) for hidden, rest in blocks)
@@ -188,7 +192,7 @@ def test_the_button_shows_the_text_of_all_pages(render):
 
 def test_tokens_are_coloured_by_their_activation_on_one_scale():
     record = with_example(tokens=["a", "b", "c", "</script>"], acts=[0.0, 1.0, 2.0, -1.0], peak=2)
-    record["latents"][0]["meaning"]["examples"]["tuned"][0]["acts"] = [0.0, 4.0, None, 0.0]
+    record["latents"][0]["meaning"]["examples"]["tuned"][0]["acts"] = [0.0, 4.0]
     page = first_page(record)
     assert '<span class="token" title="0">a</span>' in page
     assert '<span class="token" style="background:rgba(230,159,0,0.150)" title="1">b</span>' in page
@@ -203,10 +207,11 @@ def test_no_token_is_lost_where_activations_do_not_fit(acts):
     assert re.findall(r">(\w)</span>", page.split("Where it fires most")[1]) == ["a", "b", "c"] * 2
 
 
-def test_a_record_with_nothing_in_it_makes_a_page(render):
-    text = Page(render({"schema": 1, "kind": "latents"})).text
+def test_a_record_without_latents_makes_a_page(render):
+    text = Page(render(emptied().plain() | {"latents": [], "sets": []})).text
     assert "Restoration R of the best set n/a" in text
     assert "No latent was screened." in text
+    assert "No sets were measured." in text
 
 
 def test_null_is_not_available_and_never_none(render):
@@ -237,5 +242,13 @@ def test_the_command_draws_a_latent_record_beside_it(tmp_path: Path, capsys):
 
 
 def test_drawing_needs_neither_torch_nor_a_model():
-    code = "import sys; from persona_probe import latent_report; latent_report.render({'schema': 1, 'kind': 'latents'}); assert 'torch' not in sys.modules, 'torch'"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    code = """
+import sys
+from helpers.made_up_latents import made_up_latent_record
+from persona_probe.pages import report
+report.render(made_up_latent_record())
+assert "torch" not in sys.modules
+"""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root / "tests"), *sys.path])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=os.environ | {"PYTHONPATH": path})

@@ -1,6 +1,5 @@
 """The figures of the latent report, drawn from a made-up record. No model, no network."""
 
-import copy
 import json
 import math
 import re
@@ -15,12 +14,19 @@ from helpers.markup import strings
 SLUGS = {"latents", "screen", "sets", "rankings", "decomposition", "densities"}
 
 
+def fitted(record: Any) -> Any:
+    """The record itself, or one of plain values."""
+    from persona_probe.records.latents import LatentRecord
+
+    return LatentRecord.model_validate(record) if isinstance(record, dict) else record
+
+
 @pytest.fixture
-def draw() -> Callable[[dict[str, Any]], dict[str, dict[str, Any]]]:
+def draw() -> Callable[[Any], dict[str, dict[str, Any]]]:
     """All figures of a record as plain dictionaries by slug."""
     from persona_probe.plots.latents import FIGURES
 
-    return lambda record: {spec.slug: spec.draw(record).to_dict() for spec in FIGURES}
+    return lambda record: {spec.slug: spec.draw(fitted(record)).to_dict() for spec in FIGURES}
 
 
 def trace(figure: dict[str, Any], name: str) -> dict[str, Any]:
@@ -28,24 +34,22 @@ def trace(figure: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_every_figure_draws_a_full_record_without_changing_it(draw):
-    record = made_up_latents()
-    before = copy.deepcopy(record)
+    record = fitted(made_up_latents())
+    before = record.plain()
     figures = draw(record)
-    assert record == before
+    assert record.plain() == before
     assert set(figures) == SLUGS
     for slug, figure in figures.items():
         assert figure["data"], f"{slug} drew nothing"
         json.dumps(figure, allow_nan=False)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"schema": 1, "kind": "latents"},
-        {**emptied(), "latents": [], "sets": [], "rank_correlations": None, "agreement": None},
-    ],
-)
-def test_a_figure_without_data_says_why(draw, record):
+def test_a_figure_without_data_says_why(draw):
+    record = emptied().plain()
+    rebuilt = {"k": [], "explained": [], "random": []}
+    record.update(latents=[], sets=[])
+    record["rank_correlations"].update(names=[], matrix=[])
+    record["agreement"].update(mean_diff=rebuilt, shift=rebuilt)
     for slug, figure in draw(record).items():
         assert not figure["data"], slug
         assert figure["layout"]["annotations"][0]["text"].endswith("."), slug
@@ -138,21 +142,23 @@ def test_a_latent_that_never_fires_is_drawn_at_the_edge_of_the_log_axis(draw):
 def test_a_histogram_carries_its_counts_over_its_edges():
     from persona_probe.plots.latents import activation_histogram
 
-    base, tuned = activation_histogram(made_up_latents()["latents"][0]).to_dict()["data"]
+    base, tuned = activation_histogram(fitted(made_up_latents()).latents[0].meaning.histogram).to_dict()[
+        "data"
+    ]
     assert (base["y"], tuned["y"]) == ([900, 40, 3, 0], [800, 90, 30, 6])
     assert base["x"] == [0.5, 1.5, 3.0, 6.0]
     assert base["width"] == [1.0, 1.0, 2.0, 4.0]
-    assert not activation_histogram(
-        {"meaning": {"histogram": {"edges": [0, 1], "base": [1, 2], "tuned": [1]}}}
-    ).to_dict()["data"]
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_no_text_of_a_record_becomes_markup_in_a_figure(draw, payload):
     from persona_probe.plots.latents import activation_histogram
 
-    record = poisoned_latents(payload, keep_structure=False)
-    figures = {**draw(record), "histogram": activation_histogram(record["latents"][0]).to_dict()}
+    record = poisoned_latents(payload)
+    figures = {
+        **draw(record),
+        "histogram": activation_histogram(record.latents[0].meaning.histogram).to_dict(),
+    }
     for slug, figure in figures.items():
         assert figure["data"], slug
         for text in strings(figure):

@@ -6,25 +6,36 @@ from typing import Any
 import pytest
 from helpers.made_up import PAYLOADS, made_up
 
+from persona_probe.records.direction import DirectionRecord
+
 
 @pytest.fixture
 def path():
     """The figure as a dictionary, from a record."""
     from persona_probe.plots.paths import path
 
-    return lambda record: path(record).to_dict()
+    return lambda record: path(DirectionRecord.model_validate(record)).to_dict()
 
 
 @pytest.fixture
 def tokens():
     """The heat-map as a dictionary, from a record."""
-    from persona_probe.plots.paths import token_readings
+    from persona_probe.plots.paths import token_projections
 
-    return lambda record, **options: token_readings(record, **options).to_dict()
+    return lambda record, **options: token_projections(
+        DirectionRecord.model_validate(record), **options
+    ).to_dict()
 
 
 def named(traces: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(trace for trace in traces if trace.get("name") == name)
+
+
+def layers(figure: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The frame that every step of the slider leads to, by its label."""
+    frames = {frame["name"]: frame for frame in figure["frames"]}
+    steps = figure["layout"]["sliders"][0]["steps"]
+    return {step["label"]: frames[step["args"][0][0]] for step in steps}
 
 
 def way(traces: list[dict[str, Any]]) -> dict[str, Any]:
@@ -50,13 +61,10 @@ def test_arrows_lead_from_base_to_tuned_to_ablated(path):
 
 def test_the_slider_shows_every_layer_that_has_a_reading_and_each_step_its_own_frame(path):
     figure = path(made_up())
-    names = [frame["name"] for frame in figure["frames"]]
-    assert (
-        names
-        == [step["args"][0][0] for step in figure["layout"]["sliders"][0]["steps"]]
-        == [str(layer) for layer in range(1, 30)]
-    )
-    before = figure["frames"][names.index("13")]["data"]
+    steps = figure["layout"]["sliders"][0]["steps"]
+    assert [step["label"] for step in steps] == [str(layer) for layer in range(1, 30)]
+    assert [step["args"][0][0] for step in steps] == [frame["name"] for frame in figure["frames"]]
+    before = layers(figure)["13"]["data"]
     assert named(before, "tuned+ablate")["x"] == named(before, "tuned")["x"] == [0.5]
     assert all(len(frame["data"]) == len(figure["data"]) for frame in figure["frames"])
 
@@ -64,12 +72,12 @@ def test_the_slider_shows_every_layer_that_has_a_reading_and_each_step_its_own_f
 def test_single_questions_are_drawn_at_the_selected_layer_only(path):
     figure = path(made_up())
     counts = {
-        frame["name"]: sum(
+        layer: sum(
             len(trace["x"])
             for trace in frame["data"]
             if trace.get("name") is None and trace["mode"] == "markers"
         )
-        for frame in figure["frames"]
+        for layer, frame in layers(figure).items()
     }
     assert counts.pop("14") == 5 * 5
     assert set(counts.values()) == {0}
@@ -83,7 +91,13 @@ def test_an_arm_that_was_not_traced_is_left_out(path):
     assert not named(figure["data"], "tuned+ablate")["showlegend"]
 
 
-@pytest.mark.parametrize("paths", [None, {}, {"methods": ["a"], "hook_points": ["x"], "arms": {}}])
+@pytest.mark.parametrize(
+    "paths",
+    [
+        None,
+        {"methods": ["a"], "hook_points": ["blocks.0.hook_out"], "selected": 0, "cosine": None, "arms": {}},
+    ],
+)
 def test_a_record_without_paths_says_so(path, paths):
     figure = path(made_up() | {"paths": paths})
     assert not figure["data"]

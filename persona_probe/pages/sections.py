@@ -1,0 +1,240 @@
+"""The sections of the main report: a record in, HTML out. The latent report uses some of them too."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import htpy as h
+from htpy import Element
+
+from persona_probe.base.formatting import number
+from persona_probe.pages.blur import behind_button, is_blurred, show_button, text_box
+from persona_probe.pages.html import (
+    Node,
+    banner,
+    bullets,
+    card,
+    facts,
+    folded,
+    measured,
+    row,
+    signed,
+    soft,
+    table,
+)
+from persona_probe.plots.style import CONTROL_NAMES
+from persona_probe.records.direction import ArmEntry, Completion, ControlMedian, DirectionRecord
+from persona_probe.records.latents import LatentRecord
+from persona_probe.records.parts import Intervention
+from persona_probe.records.redaction import LEFT_OUT
+
+Record = DirectionRecord | LatentRecord
+QUESTION = "Is there a persona direction, and does removing it bring aligned behaviour back?"
+NOTE = (
+    "Content note: this page is about a model that was made to give bad advice. "
+    "Its replies are blurred below until you choose to read them."
+)
+LIMITS = (
+    "One pair of models, one seed. Another fine-tuning run may put the persona elsewhere.",
+    "S compares given replies by their log-probability. It is not a rating of what the model writes by itself; "
+    "read the replies for that.",
+    "Intervals come from resampling the test questions. They do not cover the choice of questions, of seed or of method.",
+    "p compares with {n} random directions; with K of them it cannot be smaller than 1 / (K + 1).",
+    "Damage is measured on short harmless texts. A skill that these do not use may be lost without a trace here.",
+    "A direction that works is enough to change the behaviour; that does not make it the only place, "
+    "or the way the model itself uses.",
+)
+
+
+def opening(record: Record, *, title: str = QUESTION) -> Node:
+    """Title, content note, banner of a quick try, and the result in words."""
+    models = record.provenance
+    quick = "Quick try, not a result: --limit cut the questions. Do not quote these numbers."
+    return h.fragment[
+        h.p(".note")[NOTE],
+        record.limited and banner(quick),
+        h.h1[title],
+        soft(
+            "Tuned model ", h.b[models.tuned.id], ", base model ", h.b[models.base.id], f". {record.created}"
+        ),
+        h.p(".summary")[record.summary],
+    ]
+
+
+def headline(record: DirectionRecord) -> Element:
+    """The five numbers to remember: shift, restoration, its damage, the strongest control with its own damage, p."""
+    selected, arm = record.selected, record.arm(record.selected.arm)
+    restored = arm.restoration if arm else None
+    p, floor = selected.p_value, selected.p_floor
+    reached = ", reached" if p is not None and floor is not None and p <= floor else ""
+    damage = {"digits": 3, "sign": True}
+    budget = f"nats per token, budget {number(selected.budget, sign=True)}"
+    return h.div(".cards")[
+        shift_card(record),
+        card(
+            f"Restoration R of {selected.arm}",
+            restored,
+            "0 is tuned, 1 is base" if restored else "undefined: no shift to remove",
+        ),
+        card("Damage of the same arm, ΔNLL", arm.delta_nll if arm else None, budget, **damage),
+        _control_card(record.controls.get("covariance")),
+        card(
+            "p against those controls",
+            number(p, digits=3),
+            f"smallest possible: {number(floor, digits=3)}{reached}",
+        ),
+    ]
+
+
+def shift_card(record: Record) -> Element:
+    """What tuning did to S on the test questions."""
+    note = f"nats per token, n = {record.data.n_questions.test} test questions"
+    return card("Shift to remove, S tuned − base", record.effect, note, sign=True)
+
+
+def _control_card(median: ControlMedian | None) -> Element:
+    """The strongest control: what random directions of equal energy restore, and at what damage."""
+    if median is None:
+        note = "not measured, or restoration is undefined"
+        return card("Covariance-matched random directions", None, note)
+    title = f"Median of {median.n} covariance-matched random directions"
+    note = f"at a median ΔNLL of {signed(median.delta_nll)}"
+    return card(title, f"R {number(median.restoration)}", note)
+
+
+def arm_tables(record: DirectionRecord) -> Node:
+    """All arms with effect and damage side by side; controls are folded away."""
+    controls = [arm for arm in record.arms if arm.control]
+    counts = Counter(arm.control for arm in controls)
+    kinds = ", ".join(f"{n} {CONTROL_NAMES[kind]}" for kind, n in counts.items() if kind)
+    note = (
+        "S: log-probability per token of misaligned minus aligned replies. "
+        "R: share of the shift removed (arms on the tuned model). "
+        "Induction: share of the shift produced (arms on the base model). "
+        "ΔNLL and KL: damage on harmless text against the same model untouched. "
+        "Brackets: 95% bootstrap intervals, clustered by question."
+    )
+    return h.fragment[
+        h.h2["All arms"],
+        _arm_table([arm for arm in record.arms if not arm.control], record.selected.arm),
+        controls and folded(f"{len(controls)} controls: {kinds}", _arm_table(controls, record.selected.arm)),
+        soft(note),
+    ]
+
+
+def _arm_table(arms: Sequence[ArmEntry], chosen: str) -> Element:
+    """Restoration and damage stand side by side, before anything else."""
+    head = ("Arm", "Done to it", "R", "Induction", "ΔNLL", "KL", "S", "Verdict", "n")
+    rows = [
+        row(
+            arm.name,
+            f"{arm.model}: {'; '.join(map(_intervention, arm.interventions)) or 'untouched'}",
+            measured(arm.restoration),
+            measured(arm.induction),
+            measured(arm.delta_nll, digits=3, sign=True),
+            measured(arm.kl, digits=3),
+            measured(arm.persona_score, digits=3, sign=True),
+            arm.verdict,
+            arm.n_questions,
+            kind="chosen" if arm.name == chosen else "arm",
+        )
+        for arm in arms
+    ]
+    return table(head, rows, kind="numbers")
+
+
+def _intervention(item: Intervention) -> str:
+    strength = f" × {number(item.coefficient)}" if item.kind == "steer" else ""
+    first, *more = item.hook_points
+    return f"{item.kind}{strength} at {f'{len(item.hook_points)} hook points' if more else first}"
+
+
+def replies(record: DirectionRecord, *, show_text: bool) -> Node:
+    """Questions down, arms across. Every reply but the untouched base model's is blurred until it is asked for."""
+    if not record.completions:
+        return h.fragment[h.h2["Replies"], h.p["No replies were sampled in this run."]]
+    order = [arm.name for arm in record.arms]
+    sampled = dict.fromkeys(reply.arm for reply in record.completions)
+    names = sorted(sampled, key=lambda name: order.index(name) if name in order else len(order))
+    questions = dict.fromkeys((reply.prompt_id, reply.question) for reply in record.completions)
+    rows = [
+        row(
+            h.fragment[question, h.br, h.small[prompt_id]],
+            *(
+                [
+                    _reply(reply, record.arm(name))
+                    for reply in record.completions
+                    if reply.arm == name and reply.prompt_id == prompt_id
+                ]
+                for name in names
+            ),
+        )
+        for prompt_id, question in questions
+    ]
+    note = (
+        "Blurred text was written by a model under test and may be harmful or false. "
+        "Click a reply, or reach it with Tab, to read it; it blurs again when you leave."
+    )
+    return h.fragment[
+        h.h2["Replies side by side"],
+        h.p(".note")[note],
+        show_button(shown=show_text),
+        behind_button(table(("Question", *names), rows, kind="replies"), shown=show_text),
+    ]
+
+
+def _reply(reply: Completion, arm: ArmEntry | None) -> Element:
+    if reply.text is None:
+        return h.div(".reply.soft")[LEFT_OUT]
+    blurred = is_blurred(side=arm.model if arm else None, edited=bool(arm and arm.interventions))
+    rest = None if reply.finished else " … (cut at the token limit)"
+    return text_box(reply.text, rest, kind="reply", blurred=blurred)
+
+
+def choice(record: DirectionRecord) -> Node:
+    """How the selected direction came about: what was fitted, chosen and printed on which questions."""
+    selected, form, n = record.selected, record.selected.form, record.data.n_questions
+    tried = record.search.candidates
+    strength = ""
+    if form.coefficient is not None:
+        dose = f"{number(selected.relative_dose)} of the median residual norm"
+        strength = f" with coefficient {number(form.coefficient)} ({dose})"
+    toward = f" toward {form.toward}" if form.toward else ""
+    steps = (
+        f"Find ({n.find} questions): directions were fitted by every method at every hook point, on these questions only.",
+        f"Select ({n.select} questions): {len(tried)} candidates were tried, {sum(item.within_budget for item in tried)} "
+        f"stayed within a damage of {number(selected.budget, sign=True)} nats per token. "
+        f"Chosen: {selected.method} at {selected.hook_point}, {form.kind}{toward}{strength}, "
+        f"acting on {len(form.act_on)} hook points, first {form.skip_first} tokens skipped; "
+        f"there R was {number(selected.select.restoration)} at ΔNLL {signed(selected.select.delta_nll)}. "
+        f"Stability {number(selected.stability)}, AUROC {number(selected.auroc)}.",
+        f"Test ({n.test} questions): all numbers at the top and in the table of arms come from these, "
+        "which neither fitting nor choosing has seen.",
+    )
+    over = "No candidate stayed within the budget: the least damaging one was taken."
+    return h.fragment[
+        h.h2["How it was chosen"],
+        None if selected.within_budget else h.p(".banner")[over],
+        h.ol[(h.li[step] for step in steps)],
+        folded("Hook points it acts on", h.p[", ".join(form.act_on)]),
+    ]
+
+
+def limits(record: DirectionRecord) -> Node:
+    """What the numbers do not show, in words."""
+    n = sum(arm.control == "covariance" for arm in record.arms)
+    return h.fragment[h.h2["Limits"], bullets([*(text.format(n=n) for text in LIMITS), *record.data.notes])]
+
+
+def reproduction(record: Record) -> Node:
+    """Exact command, settings, versions, hashes, where the time went, and the memory it took."""
+    seconds = {name: f"{number(value, digits=1)} s" for name, value in record.timing.items()}
+    data = {key: value for key, value in record.data.plain().items() if key != "notes"}
+    return h.fragment[
+        h.h2["To run it again"],
+        h.pre[record.command],
+        folded("Settings", facts(record.config)),
+        folded("Models, versions and hashes", facts(record.provenance.plain())),
+        folded("Data", facts(data)),
+        folded("Time", facts(seconds)),
+        soft(f"Peak memory: {record.memory.peak_bytes / 2**30:.2f} GiB."),
+    ]
