@@ -30,6 +30,7 @@ def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) 
             "all need the same traces, and the start is one of them"
         )
     shown = pictures[start][1]
+    layout: dict[str, Any] = shown.to_dict()["layout"]
     frames = [
         Frame(name=str(place), data=drawn, traces=list(range(len(drawn))), layout=_moving(figure))
         for place, ((_, figure), drawn) in enumerate(zip(pictures, traces, strict=True))
@@ -41,7 +42,7 @@ def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) 
     ]
     slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}}
     slider |= {"x": 0, "len": 1, "y": 0, "yanchor": "top", "pad": {"t": 62, "b": 10}}
-    height = (shown.layout.height or 450) + BELOW + ABOVE - 116
+    height = layout.get("height", 450) + BELOW + ABOVE - 116
     legend = {"yref": "paper", "y": 1.02, "yanchor": "bottom"}
     figure = Figure(data=shown.data, layout=shown.layout, frames=frames)
     return figure.update_layout(

@@ -5,10 +5,11 @@ Importing this module registers them. Whatever a figure does not say about colou
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from plotly import graph_objects as go
 from plotly import io
-from plotly.graph_objects import Figure, layout
+from plotly.graph_objects import Figure
 
 Theme = Literal["light", "dark"]
 THEMES: tuple[str, ...] = get_args(Theme)
@@ -46,12 +47,13 @@ def themed(figure: Figure, theme: Theme, *, talk: bool) -> Figure:
     figure.layout.template = name_of(theme, talk=talk)
     if talk:
         figure.for_each_xaxis(lambda axis: axis.update(title_text=BREAKS.sub("<br>", axis.title.text or "")))
-        margins = {side: TALK * size for side, size in figure.layout.margin.to_plotly_json().items()}
-        figure.update_layout(height=TALK * figure.layout.height, margin=margins)
+        layout: dict[str, Any] = figure.to_dict()["layout"]
+        margins = {side: TALK * size for side, size in layout.get("margin", {}).items()}
+        figure.update_layout(height=TALK * layout["height"], margin=margins)
     return figure
 
 
-def _template(colours: Palette, scale: float) -> layout.Template:
+def _template(colours: Palette, scale: float) -> go.layout.Template:
     axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
     axis["title"] = {"standoff": 8 * scale}
     bars = {"color": colours.lines, "thickness": 1.5 * scale, "width": 4 * scale}
@@ -61,7 +63,7 @@ def _template(colours: Palette, scale: float) -> layout.Template:
     cells = {"hoverinfo": "text", "hoverongaps": False, "xgap": 1, "ygap": 1}
     cells["colorbar"] = {"thickness": 14 * scale}
     slider = {"ticklen": 4 * scale, "minorticklen": 0, "bordercolor": colours.lines, "bgcolor": colours.lines}
-    return layout.Template(
+    return go.layout.Template(
         data={
             "scatter": [points],
             "bar": [{"hoverinfo": "text", "error_x": bars, "error_y": bars}],

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from helpers.made_up import arm, est
+from helpers.made_up import arm as made_up_arm
+from helpers.made_up import est
 from helpers.planted import Planted, planted_direction
 
 if TYPE_CHECKING:
@@ -118,7 +119,10 @@ def test_one_question_is_refused(open_: Any) -> None:
 
 
 def entry(name: str, share: float | None, cost: float, score: float = 0.0, **change: Any) -> dict[str, Any]:
-    made = arm(name, "tuned", None, share, cost) | {"scores": [score], "persona_score": est(score, 0.1)}
+    made = made_up_arm(name, "tuned", None, share, cost) | {
+        "scores": [score],
+        "persona_score": est(score, 0.1),
+    }
     return made | change
 
 
