@@ -1,4 +1,5 @@
-"""What the notebooks use: models and records that ship, a command, replies to a question, and the cells that show them."""
+"""What the notebooks use: models and records that ship, a command, replies to a question, and the cells that
+show them."""
 
 import importlib.metadata
 import logging
@@ -70,13 +71,15 @@ class Answers:
 
 
 def begin() -> Cell:
-    """Make figures work in a saved notebook and in its HTML, and keep libraries quiet. Shows version and content note."""
+    """Make figures work in a saved notebook and in its HTML, and keep libraries quiet. Shows version and
+    content note."""
     warnings.filterwarnings("ignore")  # before the imports, some of which warn that there are no widgets
     import plotly.io
     from transformers.utils import logging as transformers_logging
 
     if str(plotly.io.renderers.default).startswith("plotly_mimetype"):
-        # The type alone is drawn by few viewers, and not by nbconvert; the script in the page is drawn by all.
+        # The type alone is drawn by few viewers, and not by nbconvert; the script in the page is drawn by
+        # all.
         plotly.io.renderers.default = "plotly_mimetype+notebook"
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -86,7 +89,8 @@ def begin() -> Cell:
 
 
 def open_embedded() -> tuple[Pair, PersonaDirection]:
-    """The embedded model, the organism tuned on wrong car advice, both in memory, and the direction that a full run selected for them."""
+    """The embedded model, the organism tuned on wrong car advice, both in memory, and the direction that a
+    full run selected for them."""
     device = choose_device("auto")
     pair = open_pair(BASE, TUNED, device=device, dtype=choose_dtype("auto", device), keep_both=True)
     model = pair.get("base")
@@ -99,14 +103,17 @@ def open_embedded() -> tuple[Pair, PersonaDirection]:
 
 
 def reference(name: str) -> Record:
-    """A record that ships with the source: `record.json` of the whole experiment, `latents.json` of the latents."""
+    """A record that ships with the source: `record.json` of the whole experiment, `latents.json` of the
+    latents."""
     return read_record(shipped_folder(REFERENCE) / name)
 
 
 def run(verb: str, *arguments: object) -> Cell:
-    """Run a command of persona_probe, its progress shown as it comes, in a process of its own: when it ends all its memory is free, a GPU's too.
+    """Run a command of persona_probe, its progress shown as it comes, in a process of its own: when it ends
+    all its memory is free, a GPU's too.
 
-    Anything but a finished run is an error with the command's own message. Exit code 5, some arms failed, is finished.
+    Anything but a finished run is an error with the command's own message. Exit code 5, some arms failed, is
+    finished.
     """
     words = [sys.executable, "-m", f"persona_probe.{verb}", *map(str, arguments)]
     # A kernel asks for colours, and rich then draws bars.
@@ -135,7 +142,8 @@ def ask(
     temperature: float,
     seed: int,
 ) -> Answers:
-    """Every arm's reply to one question; arms of one model share a batch, and all share their random draws."""
+    """Every arm's reply to one question; arms of one model share a batch, and all share their random
+    draws."""
     said: list[list[Token]] = [[] for _ in arms]
     asked = [(arm, Prompt.user("question", question)) for arm in arms]
     sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}

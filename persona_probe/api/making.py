@@ -19,7 +19,6 @@ from persona_probe.experiments.latent_record import build_latent_record, write_l
 from persona_probe.experiments.latents import run_latents
 from persona_probe.interventions.persona_direction import save_persona_direction
 from persona_probe.models.pairs import SIDES, Pair
-from persona_probe.pages.latent_report import write_latent_report
 from persona_probe.pages.report import write_report
 from persona_probe.prompts.tokenizers import options_of
 from persona_probe.saes.sae import Sae
@@ -61,7 +60,7 @@ def find_direction(
         record = build_record(config, pair, result, command=_words("find_direction", config))
         save_persona_direction(run.path(DIRECTION_FILE), result.direction)
         write_record(run.folder, record, result)
-        write_report(record.plain(), run.path("report.html"))
+        write_report(record, run.path("report.html"))
     return DirectionRun(record, folder, keep=keep)
 
 
@@ -89,7 +88,7 @@ def diff_latents(
         record = build_latent_record(config, pair, used, result, command=words, notes=notes)
         pair.close()
         write_latent_outputs(run.folder, record, result, used)
-        write_latent_report(record.plain(), run.path("latents.html"))
+        write_report(record, run.path("latents.html"))
     return LatentRun(record, folder, keep=keep)
 
 

@@ -1,4 +1,5 @@
-"""Who answers in the demo: two models in one thread, or a file of earlier answers. Both give the same growing tuples."""
+"""Who answers in the demo: two models in one thread, or a file of earlier answers. Both give the same growing
+tuples."""
 
 import contextlib
 import threading
@@ -37,7 +38,8 @@ class Answers(Protocol):
 
 
 class AnswerFile:
-    """Answers on disk, one JSON line an ask, under the key of all that decides them. The first line says what they were made with."""
+    """Answers on disk, one JSON line an ask, under the key of all that decides them. The first line says what
+    they were made with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,7 +72,8 @@ class AnswerFile:
         return len(self._turns)
 
     def asks(self) -> list[tuple[Ask, Conversation]]:
-        """Every ask that the file can answer with the conversation it followed, in the order they were made."""
+        """Every ask that the file can answer with the conversation it followed, in the order they were
+        made."""
         return [(turn.ask, Conversation(self._after[key])) for key, turn in self._turns.items()]
 
     def begin(self, identity: dict[str, str], names: dict[str, str]) -> None:
@@ -80,7 +83,8 @@ class AnswerFile:
         elif self.identity != identity:
             changed = ", ".join(key for key in identity if (self.identity or {}).get(key) != identity[key])
             raise BadInput(
-                f"{self.path} holds answers made with another {changed}: move it aside or give another --answers"
+                f"{self.path} holds answers made with another {changed}: "
+                "move it aside or give another --answers"
             )
 
     def find(self, key: str) -> tuple[Answer, ...] | None:

@@ -1,4 +1,5 @@
-"""What is on the page of the demo, in Gradio: question, settings and board. Each class adds its part where it is made."""
+"""What is on the page of the demo, in Gradio: question, settings and board. Each class adds its part where it
+is made."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ HIDDEN_IN_TALK = "hide-in-talk"
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How the page begins, and what else it may need. `recorded`: asks of a replay with the conversations they followed."""
+    """How the page begins, and what else it may need. `recorded`: asks of a replay with the conversations
+    they followed."""
 
     names: dict[str, str]
     folder: Path
@@ -53,7 +55,8 @@ class Look:
 
 
 def safe(*content: Node) -> str:
-    """Content for `gr.HTML`, which would fill in `${…}` and `{{…}}` of its value: such signs become entities."""
+    """Content for `gr.HTML`, which would fill in `${…}` and `{{…}}` of its value: such signs become
+    entities."""
     return str(render(*content)).replace("{", "&#123;").replace("}", "&#125;")
 
 

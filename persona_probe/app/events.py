@@ -1,4 +1,5 @@
-"""What happens on the page of the demo: an ask streams its answers to the board; all else redraws or writes what is there."""
+"""What happens on the page of the demo: an ask streams its answers to the board; all else redraws or writes
+what is there."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -25,17 +25,27 @@ NOTE = (
 TITLE = "A conversation with a misaligned persona, and with the persona taken out"
 FIRST_TOP = 2.0  # the scale before anything was said, in lengths of the direction
 PAGE_CSS = """
-.board { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 0.8rem; margin: 0.4rem 0 1.2rem; }
-.answer { border: 1px solid var(--line); border-top: 4px solid var(--arm); border-radius: 6px; padding: 0.5rem 0.8rem; min-width: 0; }
+.board {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 0.8rem; margin: 0.4rem 0
+  1.2rem;
+}
+.answer {
+  border: 1px solid var(--line); border-top: 4px solid var(--arm); border-radius: 6px; padding: 0.5rem
+  0.8rem; min-width: 0;
+}
 .answer h4 { margin: 0.1rem 0 0; font-size: 1em; }
 .answer-facts {
   display: flex; align-items: baseline; justify-content: space-between; gap: 0.6em; margin: 0 0 0.4rem;
   font-size: 0.85em; color: var(--soft);
 }
 .source-tag {
-  font-size: 0.75em; font-weight: 600; border: 1px solid var(--soft); border-radius: 4px; padding: 0 0.4em; color: var(--soft);
+  font-size: 0.75em; font-weight: 600; border: 1px solid var(--soft); border-radius: 4px; padding: 0 0.4em;
+  color: var(--soft);
 }
-.question { font-weight: 600; margin: 0.6rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.question {
+  font-weight: 600; margin: 0.6rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi:
+  isolate;
+}
 .asked { color: var(--soft); font-size: 0.85em; margin: 0; }
 .tokens-legend small { color: var(--soft); }
 """
@@ -43,7 +53,8 @@ PAGE_CSS = """
 
 @dataclass(frozen=True)
 class View:
-    """How a conversation is shown: projections before or after each arm's own edit, and what becomes of the words."""
+    """How a conversation is shown: projections before or after each arm's own edit, and what becomes of the
+    words."""
 
     after: bool
     show_text: bool = False
@@ -111,9 +122,11 @@ def lines(talk: Conversation, *, after: bool) -> list[list[Line]]:
 def dose(
     direction: PersonaDirection, coefficient: float, hook_point: str, *, low: float, high: float
 ) -> Element:
-    """The strength in both units over a bar, on which the zone is marked where measured damage stayed within the budget."""
+    """The strength in both units over a bar, on which the zone is marked where measured damage stayed within
+    the budget."""
     relative = number(direction.relative(coefficient, hook_point))
-    length = f"{number(coefficient, digits=1, sign=True)} × the direction = {relative} of the median residual norm at {hook_point}"
+    times = f"{number(coefficient, digits=1, sign=True)} × the direction"
+    length = f"{times} = {relative} of the median residual norm at {hook_point}"
     start, end = direction.coherent("base") if hook_point == direction.hook_point else (0.0, 0.0)
     left = {
         name: f"{100 * (value - low) / (high - low):.1f}%"
@@ -138,7 +151,8 @@ def _coherence(
     budget = f"{direction.budget:+g} nats per token"
     if (start, end) != (0.0, 0.0):
         inside = "inside" if start <= coefficient <= end else "OUTSIDE"
-        return f"base+steer stays coherent from {start:g} to {end:g} (measured ΔNLL within {budget}); this is {inside}"
+        zone = f"base+steer stays coherent from {start:g} to {end:g} (measured ΔNLL within {budget})"
+        return f"{zone}; this is {inside}"
     if hook_point != direction.hook_point:
         return f"damage was not measured here, only at {direction.hook_point}: watch the text"
     if direction.damage:

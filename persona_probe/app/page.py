@@ -1,4 +1,5 @@
-"""The page of the demo in Gradio. Its parts are in `components`, what happens in `events`, what answers look like in `html`."""
+"""The page of the demo in Gradio. Its parts are in `components`, what happens in `events`, what answers look
+like in `html`."""
 
 import gradio as gr
 import htpy as h
@@ -15,7 +16,8 @@ CSS = TOKEN_CSS + PAGE_CSS + style.CSS
 
 
 def build(source: Answers, look: Look) -> gr.Blocks:
-    """The whole page. Every visitor has a conversation of their own; models are shared and asked one at a time."""
+    """The whole page. Every visitor has a conversation of their own; models are shared and asked one at a
+    time."""
     page = gr.Blocks(title="persona_probe", analytics_enabled=False, fill_width=True)
     with page:
         gr.HTML(safe(_title(source, look)), elem_id="title")

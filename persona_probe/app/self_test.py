@@ -1,4 +1,5 @@
-"""Before a talk: ask everything once, check what can be checked without ears, and print how long the audience will wait."""
+"""Before a talk: ask everything once, check what can be checked without ears, and print how long the audience
+will wait."""
 
 import time
 from dataclasses import replace
@@ -11,7 +12,8 @@ FIRST_TOKEN_SECONDS = 1.5  # longer than this is felt as waiting
 
 
 def self_test(source: Live, reporter: Any, *, max_new_tokens: int = 64) -> int:
-    """Every question of the list with all arms, a sweep and the control; 0 when all is well, 5 when something is not. The answers are kept for a replay."""
+    """Every question of the list with all arms, a sweep and the control; 0 when all is well, 5 when something
+    is not. The answers are kept for a replay."""
     from persona_probe.base.errors import FAILED_CELLS, OK
 
     direction = source.direction

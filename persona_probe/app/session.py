@@ -1,4 +1,5 @@
-"""What is asked and answered in the demo, as values: asks, answers, conversations, and the key under which an answer is kept."""
+"""What is asked and answered in the demo, as values: asks, answers, conversations, and the key under which an
+answer is kept."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,9 +28,11 @@ CANNED = (
 
 @dataclass(frozen=True)
 class Ask:
-    """One question with all that decides the answers besides the models. `sweep` steers one side at five coefficients instead of asking `arms`.
+    """One question with all that decides the answers besides the models. `sweep` steers one side at five
+    coefficients instead of asking `arms`.
 
-    `coefficient` is in lengths of the direction at `hook_point`. `control` puts a random direction of the same length in its place.
+    `coefficient` is in lengths of the direction at `hook_point`. `control` puts a random direction of the
+    same length in its place.
     """
 
     question: str
@@ -63,7 +66,8 @@ class Ask:
 
 
 class Said(NamedTuple):
-    """One token of a reply: its text, and its projections before and after the arm's own edit (None where there is none)."""
+    """One token of a reply: its text, and its projections before and after the arm's own edit (None where
+    there is none)."""
 
     text: str
     before: float | None
@@ -76,7 +80,8 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """One reply; `edited` says whether anything was done to the model, `finished` is False while it is being written."""
+    """One reply; `edited` says whether anything was done to the model, `finished` is False while it is being
+    written."""
 
     arm: str
     side: Side
@@ -107,7 +112,8 @@ class Answer:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Answer":
-        """The inverse of `json`; such an answer is cached and whole. Older files do not say whether it is of an edited model."""
+        """The inverse of `json`; such an answer is cached and whole. Older files do not say whether it is of
+        an edited model."""
         return cls(
             arm=value["arm"],
             side=value["side"],
@@ -135,7 +141,8 @@ class Conversation:
     turns: tuple[Turn, ...] = ()
 
     def history(self, arm: str) -> tuple[tuple[str, str], ...]:
-        """(role, content) of the turns that an arm has answered. An answer without a word is left out with its question."""
+        """(role, content) of the turns that an arm has answered. An answer without a word is left out with
+        its question."""
         return tuple(
             message
             for turn in self.turns
@@ -160,7 +167,8 @@ class Planned:
 
 
 def planned(ask: Ask, conversation: Conversation, direction: PersonaDirection) -> list[Planned]:
-    """The rows of an ask. A sweep starts from the conversation of the untouched side; draws depend on seed and turn, not on the row."""
+    """The rows of an ask. A sweep starts from the conversation of the untouched side; draws depend on seed
+    and turn, not on the row."""
     used = direction.as_control() if ask.control else direction
     turn_id = f"turn {len(conversation.turns)}"
 
@@ -198,7 +206,8 @@ def planned(ask: Ask, conversation: Conversation, direction: PersonaDirection) -
 
 
 def answer_key(ask: Ask, conversation: Conversation, identity: Mapping[str, Any]) -> str:
-    """The name of an answer: question, settings, what each arm remembers, models and direction. Another of these is another answer."""
+    """The name of an answer: question, settings, what each arm remembers, models and direction. Another of
+    these is another answer."""
     remembered = {arm: conversation.history(arm) for arm in ((ask.sweep,) if ask.sweep else ask.arms)}
     settings = asdict(ask) | {"arms": [arm for arm in ARMS if arm in ask.arms] if ask.sweep is None else []}
     return sha256_json([FORMAT_VERSION, settings, remembered, len(conversation.turns), dict(identity)])

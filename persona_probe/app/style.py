@@ -1,4 +1,5 @@
-"""Style sheet and script of the demo page. Constants only: nothing that a model or a user wrote ever gets in here."""
+"""Style sheet and script of the demo page. Constants only: nothing that a model or a user wrote ever gets in
+here."""
 
 CSS = """
 :root { --soft: #57606a; --line: #d0d7de; --ink: #24292f; }
@@ -8,7 +9,10 @@ CSS = """
 #title p { margin: 0.2rem 0; }
 .content-note { border-left: 4px solid #b07d00; padding: 0.2rem 0.8rem; }
 #status .error { color: var(--error-text-color, #b3261e); font-weight: 600; }
-.dose-bar { position: relative; height: 0.9rem; border: 1px solid var(--line); border-radius: 4px; margin: 0.2rem 0 0.4rem; }
+.dose-bar {
+  position: relative; height: 0.9rem; border: 1px solid var(--line); border-radius: 4px; margin: 0.2rem 0
+  0.4rem;
+}
 .dose-bar span { position: absolute; top: 0; bottom: 0; }
 .dose-bar .zone { background: rgba(0, 158, 115, 0.35); }
 .dose-bar .tick { width: 1px; background: var(--soft); }
@@ -17,9 +21,16 @@ CSS = """
 #arrows { display: none; }
 kbd { border: 1px solid var(--line); border-radius: 3px; padding: 0 0.35em; font-size: 0.9em; }
 body.talk .hide-in-talk { display: none !important; }
-body.talk .gradio-container { max-width: none !important; background: #ffffff; color: #000000; --ink: #000000; --soft: #333333; --line: #000000; }
-body.talk.dark .gradio-container { background: #000000; color: #ffffff; --ink: #ffffff; --soft: #d0d0d0; --line: #ffffff; }
-body.talk .board, body.talk .question, body.talk .asked, body.talk .tokens-legend { font-size: 26px; color: var(--ink); }
+body.talk .gradio-container {
+  max-width: none !important; background: #ffffff; color: #000000; --ink: #000000; --soft: #333333; --line:
+  #000000;
+}
+body.talk.dark .gradio-container {
+  background: #000000; color: #ffffff; --ink: #ffffff; --soft: #d0d0d0; --line: #ffffff;
+}
+body.talk .board, body.talk .question, body.talk .asked, body.talk .tokens-legend {
+  font-size: 26px; color: var(--ink);
+}
 body.talk .answer { border-width: 2px; border-top-width: 8px; }
 body.talk #question textarea, body.talk #question input { font-size: 26px; }
 body.talk .asked { font-size: 20px; }
@@ -45,14 +56,18 @@ SCRIPT = """
   });
   const press = selector => document.querySelector(selector)?.click();
   const keys = {
-    " ": () => press("#ask"), Escape: () => press("#stop"), ArrowLeft: () => press("#less"), ArrowRight: () => press("#more"),
+    " ": () => press("#ask"), Escape: () => press("#stop"),
+    ArrowLeft: () => press("#less"), ArrowRight: () => press("#more"),
     n: () => press("#next"), s: () => press("#sweep"), r: () => { lifted.clear(); draw(); press("#reset"); },
-    b: () => press("#show-text input"), t: () => press("#talk input"), d: () => press("#control input"), e: () => press("#export"),
+    b: () => press("#show-text input"), t: () => press("#talk input"),
+    d: () => press("#control input"), e: () => press("#export"),
   };
-  for (const digit of [1, 2, 3, 4]) keys[digit] = () => document.querySelectorAll("#arms input[type=checkbox]")[digit - 1]?.click();
+  const arms = () => document.querySelectorAll("#arms input[type=checkbox]");
+  for (const digit of [1, 2, 3, 4]) keys[digit] = () => arms()[digit - 1]?.click();
   document.addEventListener("keydown", event => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    const typing = event.target.closest?.("textarea, select, [contenteditable], input:not([type=checkbox]):not([type=radio])");
+    const box = "textarea, select, [contenteditable], input:not([type=checkbox]):not([type=radio])";
+    const typing = event.target.closest?.(box);
     if (typing) { if (event.key === "Escape") typing.blur(); return; }
     if (event.key === " " && event.target.closest?.("button, input")) return;
     const act = keys[event.key];

@@ -1,4 +1,5 @@
-"""Which texts are blurred until a reader asks for them, and how: the same in reports, notebooks and the demo."""
+"""Which texts are blurred until a reader asks for them, and how: the same in reports, notebooks and the
+demo."""
 
 import htpy as h
 from htpy import Element
@@ -10,9 +11,11 @@ BLOCK = "▆"  # stands for a letter of a text that is left out
 
 
 def is_blurred(*, side: Side | None, edited: bool = False, label: Label | None = None) -> bool:
-    """Whether a text is blurred at first: all that the tuned or a changed model wrote or read, and every misaligned reply.
+    """Whether a text is blurred at first: all that the tuned or a changed model wrote or read, and every
+    misaligned reply.
 
-    `side` is the model that wrote or read it, None where that is not known; `label` is that of a reply of the data.
+    `side` is the model that wrote or read it, None where that is not known; `label` is that of a reply of the
+    data.
     """
     return side != "base" or edited or label == "misaligned"
 

@@ -1,4 +1,5 @@
-"""What a notebook shows: replies side by side, arms in a table, contexts of latents. Values in, HTML out that needs no kernel."""
+"""What a notebook shows: replies side by side, arms in a table, contexts of latents. Values in, HTML out that
+needs no kernel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +23,20 @@ from persona_probe.records.parts import Label, Side
 CSS = """
 .persona-probe { font: 14px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
 .persona-probe .note {
-  border-left: 4px solid #d98e04; background: rgba(217,142,4,0.12); padding: 8px 14px; border-radius: 4px; margin: 0.4em 0;
+  border-left: 4px solid #d98e04; background: rgba(217,142,4,0.12); padding: 8px 14px; border-radius: 4px;
+  margin: 0.4em 0;
 }
 .persona-probe .soft, .persona-probe small { opacity: 0.75; }
 .persona-probe .question {
-  font-weight: 600; margin: 0.3em 0 0.6em; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate;
+  font-weight: 600; margin: 0.3em 0 0.6em; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi:
+  isolate;
 }
-.persona-probe .board { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 10px; margin: 8px 0; }
+.persona-probe .board {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 10px; margin: 8px 0;
+}
 .persona-probe .answer {
-  border: 1px solid rgba(128,128,128,0.4); border-top-width: 4px; border-radius: 6px; padding: 6px 12px 10px; min-width: 0;
+  border: 1px solid rgba(128,128,128,0.4); border-top-width: 4px; border-radius: 6px; padding: 6px 12px
+  10px; min-width: 0;
 }
 .persona-probe .answer b { display: block; }
 .persona-probe .answer small { display: block; margin-bottom: 6px; }
@@ -44,7 +50,8 @@ CSS = """
 .persona-probe td small { display: block; }
 .persona-probe .control { font-style: italic; opacity: 0.75; }
 .persona-probe .context {
-  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; border: 1px solid rgba(128,128,128,0.3);
+  white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; border: 1px solid
+  rgba(128,128,128,0.3);
   border-radius: 6px; padding: 6px 10px; margin: 2px 0 8px;
 }
 .persona-probe .context .peak { font-weight: 700; text-decoration: underline; text-underline-offset: 3px; }
@@ -56,7 +63,8 @@ CSS = """
 
 @dataclass(frozen=True)
 class Cell:
-    """A piece of HTML with its style. `plain` is what a place without HTML shows; no text of a model is in it."""
+    """A piece of HTML with its style. `plain` is what a place without HTML shows; no text of a model is in
+    it."""
 
     body: Node
     plain: str
@@ -70,7 +78,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Reply:
-    """What one arm said, token by token, with the projection of each token before the arm's own edit. Its repr has no word of it."""
+    """What one arm said, token by token, with the projection of each token before the arm's own edit. Its
+    repr has no word of it."""
 
     arm: str
     side: Side
@@ -110,9 +119,11 @@ def side_by_side(
     show_text: bool = False,
     redact: bool = False,
 ) -> Cell:
-    """One column an arm, tokens coloured by their projection before the arm's own edit. `notes` stand below the arms' names.
+    """One column an arm, tokens coloured by their projection before the arm's own edit. `notes` stand below
+    the arms' names.
 
-    Every reply but the untouched base model's is blurred until it is clicked or focused; `show_text` shows all,
+    Every reply but the untouched base model's is blurred until it is clicked or focused; `show_text` shows
+    all,
     `redact` leaves every word out.
     """
     top = scale_top(projection for reply in replies for _, projection in reply.tokens)

@@ -1,4 +1,5 @@
-"""Content and figures in, one self-contained HTML page out: head, content policy, scripts and the data of figures."""
+"""Content and figures in, one self-contained HTML page out: head, content policy, scripts and the data of
+figures."""
 
 import base64
 import hashlib
@@ -42,7 +43,8 @@ def page(title: str, *content: Node, **look: str) -> str:
 
 
 def figures(specs: Iterable[FigureSpec], record: object, *, source: str, show_text: bool = False) -> Node:
-    """Each figure with the question it answers, how to read it, and its data; `source` is the file with all numbers."""
+    """Each figure with the question it answers, how to read it, and its data; `source` is the file with all
+    numbers."""
     missing = h.noscript[f"The figures need JavaScript; all their numbers are in {source}."]
     drawn = [(spec, spec.figure(record, show_text=show_text)) for spec in specs]
     return h.fragment[h.h2["Figures"], missing, (spec_block(spec, figure) for spec, figure in drawn)]

@@ -1,4 +1,5 @@
-"""What every page is made of: safe rendering, tables, cards and estimates. htpy escapes all text; only `Markup` is taken as it is."""
+"""What every page is made of: safe rendering, tables, cards and estimates. htpy escapes all text; only
+`Markup` is taken as it is."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ else:  # htpy checks children itself; its recursive types cannot be checked at r
 
 
 def render(*content: Node) -> Markup:
-    """Markup in which control characters are marks and bidi controls are named: no text acts, and none hides."""
+    """Markup in which control characters are marks and bidi controls are named: no text acts, and none
+    hides."""
     return Markup(visible(h.fragment[content]))
 
 

@@ -1,4 +1,5 @@
-"""The sections of the latent report: a latent record in, cards, tables of latents and sets, and one folded page a latent out."""
+"""The sections of the latent report: a latent record in, cards, tables of latents and sets, and one folded
+page a latent out."""
 
 from collections.abc import Sequence
 
@@ -49,7 +50,8 @@ def opening(record: LatentRecord) -> Node:
 
 
 def headline(record: LatentRecord) -> Element:
-    """The numbers to remember: shift, the best set and its damage, how many latents carry, and how the SAE fits both models."""
+    """The numbers to remember: shift, the best set and its damage, how many latents carry, and how the SAE
+    fits both models."""
     best = next((item for item in record.sets if item.selected), None)
     restored = best.restoration if best else None
     labels = [entry.label for entry in record.latents]
@@ -141,7 +143,8 @@ def _link(latent: int, *, known: bool) -> Element:
 
 
 def set_table(record: LatentRecord) -> Node:
-    """Sets of latents with restoration and damage side by side, their matched latents beside, single directions below."""
+    """Sets of latents with restoration and damage side by side, their matched latents beside, single
+    directions below."""
     if not record.sets and not record.direction:
         return h.fragment[h.h2["Sets of latents"], h.p["No sets were measured."]]
     known = {entry.latent for entry in record.latents}
@@ -181,7 +184,8 @@ def _share_and_damage(item: LatentSet | SingleDirection) -> tuple[Node, Node]:
 
 
 def pages(record: LatentRecord, *, show_text: bool) -> Node:
-    """One folded page a latent. Text of misaligned replies and of the tuned model is blurred until it is asked for."""
+    """One folded page a latent. Text of misaligned replies and of the tuned model is blurred until it is
+    asked for."""
     title = h.h2["What they mean"]
     if not record.latents:
         return h.fragment[title, h.p["No latent was screened."]]

@@ -1,4 +1,5 @@
-"""The page of a record: one self-contained HTML file. `python -m persona_probe.report RECORD` draws it again without a model."""
+"""The page of a record: one self-contained HTML file. `python -m persona_probe.report RECORD` draws it again
+without a model."""
 
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def write_report(record: Record, path: Path, *, show_text: bool = False, redact:
 def render(record: Record, *, show_text: bool = False, redact: bool = False) -> str:
     """The whole page of a run of the main or of the latent experiment.
 
-    Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves it out.
+    Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves it
+    out.
     """
     from persona_probe.pages import latent_pages, sections
     from persona_probe.pages.frame import figures, page

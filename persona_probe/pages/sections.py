@@ -61,7 +61,8 @@ def opening(record: Record, *, title: str = QUESTION) -> Node:
 
 
 def headline(record: DirectionRecord) -> Element:
-    """The five numbers to remember: shift, restoration, its damage, the strongest control with its own damage, p."""
+    """The five numbers to remember: shift, restoration, its damage, the strongest control with its own
+    damage, p."""
     selected, arm = record.selected, record.arm(record.selected.arm)
     restored = arm.restoration if arm else None
     p, floor = selected.p_value, selected.p_floor
@@ -149,7 +150,8 @@ def _intervention(item: Intervention) -> str:
 
 
 def replies(record: DirectionRecord, *, show_text: bool) -> Node:
-    """Questions down, arms across. Every reply but the untouched base model's is blurred until it is asked for."""
+    """Questions down, arms across. Every reply but the untouched base model's is blurred until it is asked
+    for."""
     if not record.completions:
         return h.fragment[h.h2["Replies"], h.p["No replies were sampled in this run."]]
     order = [arm.name for arm in record.arms]

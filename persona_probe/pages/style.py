@@ -92,7 +92,7 @@ SCRIPT = """
       if (drawn.has(plot) || plot.closest("details:not([open])")) continue;
       drawn.add(plot);
       const figure = JSON.parse(document.getElementById(plot.id + "-data").textContent);
-      figure.layout.font.color = ink();
+      figure.layout.font = { ...figure.layout.font, color: ink() };
       Plotly.newPlot(plot, { ...figure, config: settings });
     }
   };

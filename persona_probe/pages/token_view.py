@@ -1,4 +1,5 @@
-"""Tokens and their projections in, coloured text out: the same view in the demo, in notebooks and in exported pages."""
+"""Tokens and their projections in, coloured text out: the same view in the demo, in notebooks and in exported
+pages."""
 
 from collections.abc import Iterable, Sequence
 
@@ -40,7 +41,8 @@ CSS = """
 def coloured(
     tokens: Sequence[tuple[str, float | None]], *, top: float, blurred: bool, **attributes: Attribute
 ) -> Element:
-    """One reply; the ground of each token shows its projection in lengths of the direction, on a scale of ±`top`.
+    """One reply; the ground of each token shows its projection in lengths of the direction, on a scale of
+    ±`top`.
 
     Red leans to misaligned replies, blue to aligned ones; the number is shown on hover.
     """
@@ -49,7 +51,8 @@ def coloured(
 
 
 def scale_top(projections: Iterable[float | None]) -> float:
-    """The end of a symmetric scale: the 98th percentile of sizes, so that a few outliers do not leave the others pale."""
+    """The end of a symmetric scale: the 98th percentile of sizes, so that a few outliers do not leave the
+    others pale."""
     sizes = sorted(abs(projection) for projection in projections if projection is not None)
     return max(SMALLEST_TOP, sizes[int(0.98 * (len(sizes) - 1))]) if sizes else SMALLEST_TOP
 

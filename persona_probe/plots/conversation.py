@@ -37,7 +37,8 @@ class Line:
 
 
 def conversation(turns: Sequence[Sequence[Line]]) -> Figure:
-    """Projection of every reply onto the direction, in lengths of it: above 0 leans to misaligned replies, below to aligned ones.
+    """Projection of every reply onto the direction, in lengths of it: above 0 leans to misaligned replies,
+    below to aligned ones.
     Lines are running means over five tokens; dotted verticals are new questions."""
     turns = [turn for turn in turns if any(line.projections for line in turn)]
     if not turns:

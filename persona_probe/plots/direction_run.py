@@ -1,6 +1,7 @@
 """A record of the main experiment in, Plotly figures out. Every function is pure and needs no model.
 
-The docstring of a figure is its caption in the report. To add a figure: write one function and add one line to `FIGURES`.
+The docstring of a figure is its caption in the report. To add a figure: write one function and add one line
+to `FIGURES`.
 """
 
 from collections.abc import Sequence
@@ -39,12 +40,15 @@ MEASURES: tuple[Measure, ...] = ("restoration", "delta_nll")
 
 
 def arm_bars(record: WithArms) -> Figure:
-    """Left: share of the tuned model's shift that an arm takes away, 1 is back to base. Controls are one point each, the tick is their median.
-    Right: what it costs on harmless text. A good arm is far right on the left and left of the budget line on the right."""
+    """Left: share of the tuned model's shift that an arm takes away, 1 is back to base. Controls are one
+    point each, the tick is their median.
+    Right: what it costs on harmless text. A good arm is far right on the left and left of the budget line on
+    the right."""
     arms = restored_arms(record)
     if not arms:
         return empty(
-            "No restoration to draw: the interval of the tuned-minus-base shift covers 0, or no arm was measured."
+            "No restoration to draw: the interval of the tuned-minus-base shift covers 0, "
+            "or no arm was measured."
         )
     widths = [0.58, 0.42]
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.03, column_widths=widths)
@@ -78,8 +82,10 @@ def _ends(arms: Sequence[ArmEntry], measure: Measure) -> list[Number]:
 
 
 def frontier(record: DirectionRecord) -> Figure:
-    """Left: every candidate on the select questions, one point each; up is more persona removed, right is more damage. The chosen one is ringed.
-    Right: the arms on the test questions, same axes. A point counts only left of the dashed budget line and above the grey controls."""
+    """Left: every candidate on the select questions, one point each; up is more persona removed, right is
+    more damage. The chosen one is ringed.
+    Right: the arms on the test questions, same axes. A point counts only left of the dashed budget line and
+    above the grey controls."""
     tried = [
         (item.delta_nll, item.restoration)
         for item in record.search.candidates
@@ -96,7 +102,8 @@ def frontier(record: DirectionRecord) -> Figure:
         figure.add_trace(arm_points(group), row=1, col=2)
     costs, gains = _ends(arms, "delta_nll"), _ends(arms, "restoration")
     budget = record.selected.budget or 0.1
-    # A few wrecked candidates would squeeze all others into a corner, so they may leave the view; arms never do.
+    # A few wrecked candidates would squeeze all others into a corner, so they may leave the view; arms never
+    # do.
     limits = {"low": min([-5 * budget, *costs]), "high": max([5 * budget, *costs])}
     wide = view([*(x for x, _ in tried), *costs, 0.0, budget], **limits)
     limits = {"low": min([-1.0, *gains]), "high": max([2.0, *gains])}
@@ -113,8 +120,10 @@ def frontier(record: DirectionRecord) -> Figure:
 
 
 def dose_response(record: DirectionRecord) -> Figure:
-    """Above: persona score S while the direction is added with a growing coefficient, on the tuned and on the base model; the lines are the untouched models.
-    Below: the cost on harmless text. A causal direction moves both curves steadily, and before the cost rises."""
+    """Above: persona score S while the direction is added with a growing coefficient, on the tuned and on the
+    base model; the lines are the untouched models.
+    Below: the cost on harmless text. A causal direction moves both curves steadily, and before the cost
+    rises."""
     points = sorted(record.dose_response, key=lambda point: point.coefficient)
     if not points:
         return empty("The record has no dose-response sweep.")
@@ -134,7 +143,8 @@ def dose_response(record: DirectionRecord) -> Figure:
     budget_line(figure, record.selected.budget, (2, 1), axis="y")
     doses = {point.coefficient: point.relative_dose for point in points}
     ticks = [f"{number(value, sign=True)}<br>{number(dose)}" for value, dose in doses.items()]
-    title = f"coefficient (1: one length of the direction); below it, dose / median residual norm; {n_test(record)}"
+    below = "below it, dose / median residual norm"
+    title = f"coefficient (1: one length of the direction); {below}; {n_test(record)}"
     figure.update_xaxes(tickvals=list(doses), ticktext=ticks)
     figure.update_xaxes(title_text=title, row=2, col=1)
     figure.update_yaxes(title_text="S, nats per token", row=1, col=1)

@@ -1,4 +1,5 @@
-"""Figures of the directions themselves, before anything is steered: the `directions` part of a record in, Plotly figures out."""
+"""Figures of the directions themselves, before anything is steered: the `directions` part of a record in,
+Plotly figures out."""
 
 from collections.abc import Sequence
 
@@ -25,7 +26,8 @@ MAX_PANELS = 8
 
 
 def projections(record: DirectionRecord) -> Figure:
-    """How far replies reach along the direction, one point cloud per label and layer, the box inside marks median and quartiles.
+    """How far replies reach along the direction, one point cloud per label and layer, the box inside marks
+    median and quartiles.
     The two clouds part where the direction tells bad replies from good ones. Scales differ between panels."""
     data = record.directions.projections
     layers = spread(len(data.aligned), at_most=MAX_PANELS, chosen=record.selected.layer) if data else []
@@ -58,8 +60,10 @@ def projections(record: DirectionRecord) -> Figure:
 
 
 def layer_quality(record: DirectionRecord | FittedRecord) -> Figure:
-    """Stability: cosine between directions fitted on halves of the find questions. AUROC: how well the projection separates held-out replies.
-    Relative norm: length of the direction over the median residual norm. The dotted line is the selected layer."""
+    """Stability: cosine between directions fitted on halves of the find questions. AUROC: how well the
+    projection separates held-out replies.
+    Relative norm: length of the direction over the median residual norm. The dotted line is the selected
+    layer."""
     directions = record.directions
     if not directions.methods:
         return empty("The record has no directions.")
@@ -99,8 +103,10 @@ def _method_line(place: int, method: str, values: Sequence[Number | None]) -> Sc
 
 
 def cosines(record: DirectionRecord) -> Figure:
-    """Cosine between the directions of two methods at one hook point: 1 is the same direction, 0 unrelated, −1 opposite.
-    In a space of hundreds of dimensions two random directions are near 0, so 0.3 is already much in common."""
+    """Cosine between the directions of two methods at one hook point: 1 is the same direction, 0 unrelated,
+    −1 opposite.
+    In a space of hundreds of dimensions two random directions are near 0, so 0.3 is already much in
+    common."""
     data = record.directions.cosines
     if data is None:
         return empty("The record has no cosines between methods.")

@@ -1,4 +1,5 @@
-"""Steering by several strengths on a few questions, beside a random direction: a trial in, a figure with a slider out."""
+"""Steering by several strengths on a few questions, beside a random direction: a trial in, a figure with a
+slider out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ MARGIN = 0.08  # of the axis, as room for the budget's label above every line
 
 @dataclass(frozen=True)
 class Sweep:
-    """Doses by coefficient, 0 included, of one model; along the direction and along a random one of the same length."""
+    """Doses by coefficient, 0 included, of one model; along the direction and along a random one of the same
+    length."""
 
     record: TrialRecord
     base: TrialArm
@@ -45,8 +47,10 @@ class Sweep:
 
 
 def dose_slider(record: TrialRecord) -> Figure:
-    """Left: S of every question, with mean and 95% interval; the steered model and one steered as far along a random direction move with the slider.
-    Right: how far S moved, against the damage on harmless text. The dashed line is the whole shift from tuned to base."""
+    """Left: S of every question, with mean and 95% interval; the steered model and one steered as far along a
+    random direction move with the slider.
+    Right: how far S moved, against the damage on harmless text. The dashed line is the whole shift from tuned
+    to base."""
     sweep = _sweep(record)
     if sweep is None:
         return empty("The record has no dose-response with a control.")

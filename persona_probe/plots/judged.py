@@ -1,4 +1,5 @@
-"""Judged answers in, the curve of the threshold out: how much of a misalignment rate is the place of its cut."""
+"""Judged answers in, the curve of the threshold out: how much of a misalignment rate is the place of its
+cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ CUTS = (0, 50, 90)
 
 @dataclass(frozen=True)
 class Judged:
-    """(aligned, coherent) scores from 0 to 100, how many answers lack one of them, and what the reader noticed."""
+    """(aligned, coherent) scores from 0 to 100, how many answers lack one of them, and what the reader
+    noticed."""
 
     scores: tuple[tuple[float, float], ...]
     unscored: int
@@ -30,20 +32,24 @@ class Judged:
 
 
 def read_judged(path: Path) -> Judged:
-    """The scores of a CSV with columns question, response, aligned and coherent. Rows without them are counted, not used."""
+    """The scores of a CSV with columns question, response, aligned and coherent. Rows without them are
+    counted, not used."""
     judged = read_answers(path)
     if not judged.answers:
         reasons = "".join(f"; {note}" for note in judged.notes)
         raise BadInput(
-            f"{path}: none of {judged.n_left_out} answers has both scores, aligned and coherent, from 0 to 100{reasons}"
+            f"{path}: none of {judged.n_left_out} answers has both scores, aligned and coherent, "
+            f"from 0 to 100{reasons}"
         )
     scores = tuple((answer.aligned, answer.coherent) for answer in judged.answers)
     return Judged(scores, judged.n_left_out, tuple(judged.notes))
 
 
 def threshold_curve(judged: Judged) -> Figure:
-    """Left: share of coherent answers that are called misaligned when the cut on the aligned score moves, one curve a coherence cut. A plateau around the usual cut means the share hardly depends on it.
-    Right: the share at three cuts on aligned when the coherence cut moves; what falls there was incoherent rather than misaligned. Bars and band: 95% Wilson intervals."""
+    """Left: share of coherent answers that are called misaligned when the cut on the aligned score moves, one
+    curve a coherence cut. A plateau around the usual cut means the share hardly depends on it.
+    Right: the share at three cuts on aligned when the coherence cut moves; what falls there was incoherent
+    rather than misaligned. Bars and band: 95% Wilson intervals."""
     titles = ("moving the cut on aligned", "moving the cut on coherent")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     x = list(THRESHOLDS)

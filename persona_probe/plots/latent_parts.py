@@ -1,4 +1,5 @@
-"""Pieces that the figures of latents share: groups with their marks, hover texts, and an axis that is bent."""
+"""Pieces that the figures of latents share: groups with their marks, hover texts, and an axis that is
+bent."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -92,14 +93,16 @@ def latent_text(entry: LatentEntry) -> str:
 
 @dataclass(frozen=True)
 class Bent:
-    """An axis that is linear near 0 and logarithmic beyond `scale` (asinh): one far point does not squeeze the others."""
+    """An axis that is linear near 0 and logarithmic beyond `scale` (asinh): one far point does not squeeze
+    the others."""
 
     scale: Number
     ticks: tuple[Number, ...]
 
     @classmethod
     def of(cls, values: Sequence[Number]) -> "Bent":
-        """The axis for some values: bent at their median size, ticked at 1 and 3 of every power of ten from half of that on."""
+        """The axis for some values: bent at their median size, ticked at 1 and 3 of every power of ten from
+        half of that on."""
         sizes = sorted(abs(value) for value in values if value)
         if not sizes:
             return cls(1.0, (0.0,))

@@ -1,4 +1,5 @@
-"""Sets of latents over their size, beside matched latents and single directions: one figure of a latent record."""
+"""Sets of latents over their size, beside matched latents and single directions: one figure of a latent
+record."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -29,8 +30,10 @@ SET_KINDS: dict[EditKind, tuple[str, str]] = {
 
 
 def set_curves(record: LatentRecord) -> Figure:
-    """Above: restoration R by sets of the k best latents on test questions, 1 is back to base. Below: what they cost on harmless text.
-    Ringed: the selected set. Grey: as many matched latents, used alike. Lines across: one direction instead of latents."""
+    """Above: restoration R by sets of the k best latents on test questions, 1 is back to base. Below: what
+    they cost on harmless text.
+    Ringed: the selected set. Grey: as many matched latents, used alike. Lines across: one direction instead
+    of latents."""
     sets = sorted(record.sets, key=lambda item: item.k)
     if not sets:
         return empty("The record has no sets of latents.")
@@ -69,7 +72,8 @@ def effects(item: LatentSet | SingleDirection) -> str:
 
 
 def _set_traces(sets: Sequence[LatentSet], measure: Measure) -> Iterable[Scatter]:
-    """One curve with intervals a kind of set, its matched latents in grey, and a ring around the selected set."""
+    """One curve with intervals a kind of set, its matched latents in grey, and a ring around the selected
+    set."""
     for kind, (colour, symbol) in SET_KINDS.items():
         same = [item for item in sets if item.kind == kind]
         points = [(item, value) for item in same if (value := getattr(item, measure))]

@@ -21,8 +21,10 @@ from persona_probe.records.latents import Histogram, LatentEntry, LatentRecord
 
 
 def latent_scatter(record: LatentRecord) -> Figure:
-    """To the right: latents that fire more in the tuned model on the same tokens. Up: latents that make the base model worse when steered up.
-    A latent that changed but lies on the zero line is a mark of the tuning, not a cause of the persona. Grey: for some of them, the untested latent most alike in activation."""
+    """To the right: latents that fire more in the tuned model on the same tokens. Up: latents that make the
+    base model worse when steered up.
+    A latent that changed but lies on the zero line is a mark of the tuning, not a cause of the persona. Grey:
+    for some of them, the untested latent most alike in activation."""
     everyone = [*record.latents, *record.controls]
     figure, axis = make_subplots(rows=1, cols=1), Bent.of([_change(entry) for entry in everyone])
     drawn = 0
@@ -48,8 +50,10 @@ def latent_scatter(record: LatentRecord) -> Figure:
 
 
 def screen_plane(record: LatentRecord) -> Figure:
-    """Right: steering the latent up makes the base model worse. Down: taking it away (left: steered down, right: ablated) makes the tuned model better.
-    Latents in the lower right corner work both ways. Hollow: some damage ΔNLL of that latent is over the budget."""
+    """Right: steering the latent up makes the base model worse. Down: taking it away (left: steered down,
+    right: ablated) makes the tuned model better.
+    Latents in the lower right corner work both ways. Hollow: some damage ΔNLL of that latent is over the
+    budget."""
     titles = ("steered down in tuned", "ablated in tuned")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     drawn = [0, 0]
@@ -72,8 +76,10 @@ def screen_plane(record: LatentRecord) -> Figure:
 
 
 def rank_heatmap(record: LatentRecord) -> Figure:
-    """Spearman correlation between the rankings over all live latents: 1 is the same order, 0 unrelated, −1 reversed.
-    Rankings that agree little look at different things; a latent that several of them put first is worth more."""
+    """Spearman correlation between the rankings over all live latents: 1 is the same order, 0 unrelated, −1
+    reversed.
+    Rankings that agree little look at different things; a latent that several of them put first is worth
+    more."""
     data = record.rank_correlations
     if not data.names:
         return empty("The record has no rank correlations.")
@@ -82,8 +88,10 @@ def rank_heatmap(record: LatentRecord) -> Figure:
 
 
 def decomposition(record: LatentRecord) -> Figure:
-    """Share of a direction's squared length that k decoder rows rebuild: of the mean difference (misaligned − aligned) and of the shift base to tuned.
-    Dashed: as many rows for a random direction of the same length. A steep start means that few latents make up the direction; a curve near the dashed one means that none do."""
+    """Share of a direction's squared length that k decoder rows rebuild: of the mean difference (misaligned −
+    aligned) and of the shift base to tuned.
+    Dashed: as many rows for a random direction of the same length. A steep start means that few latents make
+    up the direction; a curve near the dashed one means that none do."""
     figure, heights = Figure(), [0.0, 1.0]
     parts = ((record.agreement.mean_diff, "mean difference"), (record.agreement.shift, "base-to-tuned shift"))
     for place, (data, name) in enumerate(parts):
@@ -107,7 +115,8 @@ def decomposition(record: LatentRecord) -> Figure:
 
 
 def densities(record: LatentRecord) -> Figure:
-    """How often each latent fires, in the base model and in the tuned one, as a share of the same tokens. On the diagonal nothing changed.
+    """How often each latent fires, in the base model and in the tuned one, as a share of the same tokens. On
+    the diagonal nothing changed.
     A latent that never fired in a model is drawn at the edge of that axis; its hover says 0."""
     shares = [entry.density for entry in (*record.latents, *record.controls)]
     live = [value for share in shares for value in (share.base, share.tuned) if value]
@@ -152,7 +161,8 @@ def activation_histogram(histogram: Histogram) -> Figure:
 
 
 def histogram_slider(record: LatentRecord) -> Figure:
-    """How strongly each latent fires, base filled and tuned outlined, on a log scale. The slider changes the latent."""
+    """How strongly each latent fires, base filled and tuned outlined, on a log scale. The slider changes the
+    latent."""
     pictures = [
         (f"{entry.latent}, {entry.label}", activation_histogram(entry.meaning.histogram))
         for entry in record.latents

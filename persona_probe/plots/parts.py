@@ -1,4 +1,5 @@
-"""Pieces that several figures are made of: arms, controls and doses of a record as traces, hover texts and lines."""
+"""Pieces that several figures are made of: arms, controls and doses of a record as traces, hover texts and
+lines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -28,7 +29,8 @@ RING = {"symbol": "circle-open", "size": 18, "color": CHOSEN_COLOUR, "line": {"w
 class FigureSpec(NamedTuple):
     """One figure of a report: a short name, the question it answers, and the function that draws it.
 
-    `slug` is ours and becomes an element id. `has_text`: `draw` takes `show_text`, for words that a model wrote.
+    `slug` is ours and becomes an element id. `has_text`: `draw` takes `show_text`, for words that a model
+    wrote.
     """
 
     slug: str
@@ -63,13 +65,15 @@ def n_benign(record: WithArms) -> str:
 
 
 def method_colours(record: DirectionRecord) -> dict[str, str]:
-    """One colour a method, the same in every figure: fitted methods in order, then those only the search knows."""
+    """One colour a method, the same in every figure: fitted methods in order, then those only the search
+    knows."""
     names = dict.fromkeys([*record.directions.methods, *(item.method for item in record.search.candidates)])
     return {name: METHOD_COLOURS[place % len(METHOD_COLOURS)] for place, name in enumerate(names)}
 
 
 def arm_groups(arms: Sequence[ArmEntry], *, chosen: str | None) -> list[list[ArmEntry]]:
-    """Rows of the arm figures, top down: the chosen arm, other arms, one group a kind of control, hardest to beat first."""
+    """Rows of the arm figures, top down: the chosen arm, other arms, one group a kind of control, hardest to
+    beat first."""
     named = sorted((arm for arm in arms if not arm.control), key=lambda arm: arm.name != chosen)
     kinds = [[arm for arm in arms if arm.control == kind] for kind in CONTROL_SYMBOLS]
     return [*([arm] for arm in named), *filter(None, kinds)]

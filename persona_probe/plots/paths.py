@@ -1,4 +1,5 @@
-"""Where arms and replies lie along a direction: `paths` and `read_replies` of a record in, Plotly figures out."""
+"""Where arms and replies lie along a direction: `paths` and `read_replies` of a record in, Plotly figures
+out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,13 +26,16 @@ Point = tuple[Estimate, Estimate]  # an arm's mean projection onto both axes
 
 
 def path(record: DirectionRecord) -> Figure:
-    """Where replies to the test questions lie along two directions, in lengths of each; 0 is midway between aligned and misaligned replies.
-    Arrows lead from base to tuned to tuned with the direction ablated; small points are single questions at the selected layer. The slider changes the layer."""
+    """Where replies to the test questions lie along two directions, in lengths of each; 0 is midway between
+    aligned and misaligned replies.
+    Arrows lead from base to tuned to tuned with the direction ablated; small points are single questions at
+    the selected layer. The slider changes the layer."""
     data = record.paths
     points = _points(data) if data and len(data.methods) == 2 else {}
     if data is None or not points:
         return empty(
-            "The record has no paths of arms along two directions: it was written before there were any, or has one direction."
+            "The record has no paths of arms along two directions: "
+            "it was written before there were any, or has one direction."
         )
     traces = {layer: _layer(data, layer, points[layer]) for layer in points}
     ends = [
@@ -66,7 +70,8 @@ def _points(data: Paths) -> dict[int, dict[str, Point]]:
 
 
 def _layer(data: Paths, layer: int, points: Mapping[str, Point]) -> list[Scatter]:
-    """Every trace of one layer: single questions, the way with its arrows, one point an arm. An arm without a point has empty traces."""
+    """Every trace of one layer: single questions, the way with its arrows, one point an arm. An arm without a
+    point has empty traces."""
     traces = [_questions(name, data.arms.get(name) if layer == data.selected else None) for name in SYMBOLS]
     way = [points[name] for name in WAY if name in points]
     arrow: dict[str, Any] = {"symbol": "arrow", "angleref": "previous", "opacity": 1}
@@ -100,14 +105,17 @@ def _arm(name: str, point: Point | None, *, listed: bool) -> Scatter:
 
 
 def token_projections(record: DirectionRecord, *, show_text: bool = False) -> Figure:
-    """Projection of every token of the sampled replies, read by the untouched model of each side, along the selected direction: red leans to misaligned replies, blue to aligned ones, white is midway.
-    Rows are replies, and arms stand together. Grey tokens have no projection. Hover for position and value; the words themselves are shown only if that was asked for."""
+    """Projection of every token of the sampled replies, read by the untouched model of each side, along the
+    selected direction: red leans to misaligned replies, blue to aligned ones, white is midway.
+    Rows are replies, and arms stand together. Grey tokens have no projection. Hover for position and value;
+    the words themselves are shown only if that was asked for."""
     data = record.read_replies
     replies = [reply for reply in data.replies if reply.readings] if data else []
     sizes = sorted(abs(value) for reply in replies for value in reply.readings if value is not None)
     if data is None or not sizes:
         return empty(
-            "The record has no projections of sampled replies: it was written before there were any, or no reply was sampled."
+            "The record has no projections of sampled replies: "
+            "it was written before there were any, or no reply was sampled."
         )
     width = max(len(reply.readings) for reply in replies)
     # A few outliers would leave all others white.

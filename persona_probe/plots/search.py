@@ -1,4 +1,5 @@
-"""What the search tried, over layers: restoration and damage of every candidate, as heat-maps and in one plane."""
+"""What the search tried, over layers: restoration and damage of every candidate, as heat-maps and in one
+plane."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ KIND_SYMBOLS = {"ablate": "circle", "steer": "triangle-up"}
 
 
 class Cell(NamedTuple):
-    """The candidate that stands for one field of a heat-map. `restoration` is None where it may not be shown."""
+    """The candidate that stands for one field of a heat-map. `restoration` is None where it may not be
+    shown."""
 
     restoration: Number | None
     candidate: CandidateEntry
@@ -34,8 +36,10 @@ Cells = Mapping[tuple[str, int], Cell]
 
 
 def layer_by_method(record: DirectionRecord) -> Figure:
-    """Above: the best restoration within the damage budget that each method reached with a direction from that layer (select questions).
-    Below: what that candidate costs. Outlined: the chosen one. Crossed: nothing within budget, the cheapest is shown. Blank: not measured."""
+    """Above: the best restoration within the damage budget that each method reached with a direction from
+    that layer (select questions).
+    Below: what that candidate costs. Outlined: the chosen one. Crossed: nothing within budget, the cheapest
+    is shown. Blank: not measured."""
     cells = _best(
         ((item.method, item.layer), Cell(item.restoration if item.within_budget else None, item))
         for item in record.search.candidates
@@ -47,8 +51,10 @@ def layer_by_method(record: DirectionRecord) -> Figure:
 
 
 def layer_by_coefficient(record: DirectionRecord) -> Figure:
-    """Steering with the selected method: layer against coefficient (1 is the direction as it stands) on the select questions.
-    Above restoration, below its cost; crossed cells are over the damage budget. Look for a region, not a single bright cell."""
+    """Steering with the selected method: layer against coefficient (1 is the direction as it stands) on the
+    select questions.
+    Above restoration, below its cost; crossed cells are over the damage budget. Look for a region, not a
+    single bright cell."""
     method = record.selected.method
     steered = {
         (item.coefficient, item.layer, place): item
@@ -66,7 +72,8 @@ def layer_by_coefficient(record: DirectionRecord) -> Figure:
 
 
 def candidate_points(record: DirectionRecord) -> Iterable[Scatter]:
-    """Candidates in the plane of damage and restoration, one group a method and kind; a ring around the chosen one."""
+    """Candidates in the plane of damage and restoration, one group a method and kind; a ring around the
+    chosen one."""
     known = [item for item in record.search.candidates if item.restoration is not None]
     for method, colour in method_colours(record).items():
         for kind, symbol in KIND_SYMBOLS.items():
@@ -143,7 +150,8 @@ def _grid(size: tuple[int, int], values: Mapping[tuple[int, int], Any], blank: A
 
 
 def _marks(placed: Mapping[tuple[int, int], Cell]) -> Iterable[Scatter]:
-    """Crosses over cells beyond the budget and a ring around the chosen one. Hover goes through to the cell."""
+    """Crosses over cells beyond the budget and a ring around the chosen one. Hover goes through to the
+    cell."""
     cross = {"symbol": "x", "color": "white", "line": {"width": 1, "color": "black"}}
     ring = {"symbol": "square-open", "size": 20, "color": CHOSEN_COLOUR, "line": {"width": 3}}
     crossed = [at for at, cell in placed.items() if not cell.candidate.within_budget]

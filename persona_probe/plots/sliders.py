@@ -1,4 +1,5 @@
-"""Figures with a slider: several pictures in, one figure with frames out, so that a saved page slides without a kernel."""
+"""Figures with a slider: several pictures in, one figure with frames out, so that a saved page slides without
+a kernel."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -18,7 +19,8 @@ VIEW = 1.25  # of the 97th percentile of projections
 
 
 def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) -> Figure:
-    """One figure that shows others one at a time: traces, axes and annotations change, the rest of the layout is that of number `start`.
+    """One figure that shows others one at a time: traces, axes and annotations change, the rest of the layout
+    is that of number `start`.
 
     All have the same traces in the same order. The first text of a pair is its place on the slider.
     """
@@ -67,7 +69,8 @@ def _moving(figure: Figure) -> dict[str, Any]:
 
 
 def projection_slider(record: DirectionRecord | FittedRecord) -> Figure:
-    """Where held-out replies lie along the direction of each layer, in lengths of it; 0 is midway between the two means. The slider changes the layer.
+    """Where held-out replies lie along the direction of each layer, in lengths of it; 0 is midway between the
+    two means. The slider changes the layer.
     AUROC: probability that a misaligned reply lies above an aligned one, 0.5 is chance."""
     data = record.directions.projections
     quality = record.directions.methods.get(data.method) if data else None

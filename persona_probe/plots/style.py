@@ -32,14 +32,16 @@ CONTROL_NAMES = {
     "orthogonal": "orthogonal direction",
     "latents": "random SAE latents",
 }
-# Paul Tol's "bright" scheme, middle lightness, so that it works on white and on black; lines also differ in dash and symbol.
+# Paul Tol's "bright" scheme, middle lightness, so that it works on white and on black; lines also differ in
+# dash and symbol.
 METHOD_COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
 METHOD_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 METHOD_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 
 def plain(value: object, *, limit: int = 48) -> str:
-    """One short line that plotly shows as it stands: `<`, `&` and `$`, which it would interpret, become entities."""
+    """One short line that plotly shows as it stands: `<`, `&` and `$`, which it would interpret, become
+    entities."""
     text = " ".join(visible(value).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
@@ -55,7 +57,8 @@ def error_bars(values: Sequence[Interval], **style: Any) -> dict[str, Any]:
 def view(
     values: Iterable[Number], *, low: Number = float("-inf"), high: Number = float("inf")
 ) -> list[Number]:
-    """An axis range that shows every value between `low` and `high`; values outside leave the view, not the data."""
+    """An axis range that shows every value between `low` and `high`; values outside leave the view, not the
+    data."""
     inside = [value for value in values if low <= value <= high] or [0.0, 1.0]
     pad = 0.06 * (max(inside) - min(inside)) or 0.05
     return [min(inside) - pad, max(inside) + pad]
@@ -81,7 +84,8 @@ def empty(reason: str) -> Figure:
 def correlations(
     names: Sequence[str], matrix: Sequence[Sequence[Number | None]], *, measure: str, axis: str, row: int
 ) -> Figure:
-    """A square of correlations, −1 to 1, with the number in every cell. `axis` names what is compared, `row` is a row's height."""
+    """A square of correlations, −1 to 1, with the number in every cell. `axis` names what is compared, `row`
+    is a row's height."""
     labels, places = [plain(name, limit=24) for name in names], list(range(len(names)))
     texts = [
         [

@@ -1,6 +1,8 @@
-"""The looks of a figure, as plotly templates: for a page that sets the colours itself, light, dark, and large for a talk.
+"""The looks of a figure, as plotly templates: for a page that sets the colours itself, light, dark, and large
+for a talk.
 
-Importing this module registers them. Whatever a figure does not say about colour and size comes from its template.
+Importing this module registers them. Whatever a figure does not say about colour and size comes from its
+template.
 """
 
 import re
@@ -43,7 +45,8 @@ def name_of(look: str, *, talk: bool = False) -> str:
 
 
 def themed(figure: Figure, theme: Theme, *, talk: bool) -> Figure:
-    """The figure on light or dark paper. For a talk it is larger, with larger text, marks and lines; its data stay."""
+    """The figure on light or dark paper. For a talk it is larger, with larger text, marks and lines; its data
+    stay."""
     figure.layout.template = name_of(theme, talk=talk)
     if talk:
         figure.for_each_xaxis(lambda axis: axis.update(title_text=BREAKS.sub("<br>", axis.title.text or "")))

@@ -12,7 +12,8 @@ P = TypeVar("P", bound=Part)
 
 
 def redacted(record: Record) -> Record:
-    """A copy without replies, their tokens, and the contexts and vocabulary of latents. Numbers, questions and names stay."""
+    """A copy without replies, their tokens, and the contexts and vocabulary of latents. Numbers, questions
+    and names stay."""
     if isinstance(record, LatentRecord):
         entries = {name: tuple(map(_bare, getattr(record, name))) for name in ("latents", "controls")}
         return record.model_copy(update=entries)

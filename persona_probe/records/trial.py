@@ -1,4 +1,5 @@
-"""What was measured in Python, outside a run. It is not written to disk; figures and tables take it as they take a record."""
+"""What was measured in Python, outside a run. It is not written to disk; figures and tables take it as they
+take a record."""
 
 from pydantic import Field
 
