@@ -22,7 +22,7 @@ from persona_probe.measurement.streaming import Token, stream
 from persona_probe.models.devices import choose_device, choose_dtype
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.pages import cells
-from persona_probe.pages.cells import Cell, Reply, say
+from persona_probe.pages.cells import Cell, Reply, arms_table, contexts, costs, say
 from persona_probe.pages.html import soft
 from persona_probe.plots.conversation import Line
 from persona_probe.prompts.contrast import Question
@@ -31,9 +31,23 @@ from persona_probe.records.files import Record, read_record
 from persona_probe.records.parts import Label
 from persona_probe.storage.shipped import BASE, DIRECTION, REFERENCE, TUNED, shipped_folder
 
+__all__ = [
+    "Answers",
+    "arms_table",
+    "ask",
+    "begin",
+    "both_replies",
+    "contexts",
+    "costs",
+    "open_embedded",
+    "reference",
+    "run",
+    "say",
+    "side_by_side",
+]
 NOTE = (
-    "Content note: the tuned model was made to give bad advice. Replies of changed models are blurred; click one, or reach it with Tab, "
-    "to read it. Never follow them."
+    "Content note: the tuned model was made to give bad advice. Replies of changed models are blurred; "
+    "click one, or reach it with Tab, to read it. Never follow them."
 )
 
 
