@@ -217,7 +217,7 @@ def contexts(
     for side, rows in examples.items():
         boxes: list[Node] = []
         for example in rows:
-            blurred = is_blurred(side=side, label=example.label) and not (show_text or redact)
+            blurred = is_blurred(side=example.origin.model, label=example.label) and not (show_text or redact)
             tokens = [blocked_out(token) if redact else token for token in example.tokens or ()]
             peak = short(max(example.acts, default=None))
             boxes.append(h.small[f"{example.source}, peak {peak}"])

@@ -98,17 +98,17 @@ def _tokens(name: str, tokens: Sequence[tuple[str, float]] | None) -> Element:
 
 def _contexts(side: Side, examples: Iterable[Example], *, top: float) -> Element:
     """The examples of one model."""
-    boxes = [part for example in examples for part in context(example, side=side, top=top)]
+    boxes = [part for example in examples for part in context(example, top=top)]
     return h.div[h.h4[f"In the {side} model"], boxes or h.p[MISSING]]
 
 
-def context(example: Example, *, side: Side, top: float) -> tuple[Element, Element]:
+def context(example: Example, *, top: float) -> tuple[Element, Element]:
     """Where an example is from, and its tokens coloured by activation on a scale up to `top`."""
     peak = short(max(example.acts, default=None))
     above = h.p(".source")[f"{example.source}, {example.label or 'no label'}, peak {peak}"]
     if example.tokens is None:
         return above, h.div(".context.soft")[LEFT_OUT]
-    blurred = is_blurred(side=side, label=example.label)
+    blurred = is_blurred(side=example.origin.model, label=example.label)
     spans = activations(example.tokens, example, top=top)
     return above, text_box(spans, kind="context reply", blurred=blurred)
 

@@ -139,12 +139,21 @@ def test_redaction_leaves_out_every_word_of_a_model() -> None:
         assert ours(page).text(veiled=True) == ""
 
 
-def example(source: str, tokens: list[str] | None, acts: list[float], label: str | None) -> Any:
+def example(
+    source: str, tokens: list[str] | None, acts: list[float], label: str | None, *, model: str = "base"
+) -> Any:
     """A context whose last token is the strongest."""
     from persona_probe.records.latents import Example
 
     return Example.model_validate(
-        {"tokens": tokens, "acts": acts, "peak": len(acts) - 1, "source": source, "label": label}
+        {
+            "tokens": tokens,
+            "acts": acts,
+            "peak": len(acts) - 1,
+            "source": source,
+            "label": label,
+            "origin": {"model": model, "kind": "persona" if label else "benign"},
+        }
     )
 
 
@@ -182,7 +191,7 @@ def test_misaligned_replies_of_the_data_are_blurred() -> None:
 def test_contexts_are_blurred_as_in_the_report(side: str, label: str | None, hidden: bool) -> None:
     from persona_probe.notebook import contexts
 
-    row = example("find/1", ["word", " two"], [0.0, 2.0], label)
+    row = example("find/1", ["word", " two"], [0.0, 2.0], label, model=side)
     shown = ours(contexts({side: [row]}))
     assert ("word two" in shown.text(veiled=True)) is hidden
     peaks = [attributes for tag, attributes in shown.tags if attributes.get("class") == "token peak"]
