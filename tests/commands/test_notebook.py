@@ -290,7 +290,7 @@ def test_a_command_that_fails_is_an_error_in_its_own_words(
     from persona_probe.base.errors import BadInput
     from persona_probe.notebook import run
 
-    with pytest.raises(BadInput, match=r"exit code 3: error: no file .*nothing\.json"):
+    with pytest.raises(BadInput, match=r"exit code 3: .*no file .*nothing\.json"):
         run("report", tmp_path / "nothing.json")
     assert "no file" in capsys.readouterr().out
 
@@ -312,8 +312,8 @@ def test_reference_records_are_found_from_any_folder(monkeypatch: pytest.MonkeyP
     from persona_probe.notebook import reference
 
     monkeypatch.chdir(tmp_path)
-    assert reference("record.json")["selected"]["arm"] == "tuned+ablate"
-    assert reference("latents.json")["kind"] == "latents"
+    assert reference("record.json").selected.arm == "tuned+ablate"
+    assert reference("latents.json").kind == "latents"
 
 
 def test_figures_of_a_notebook_carry_data_and_script(monkeypatch: pytest.MonkeyPatch) -> None:
