@@ -8,7 +8,7 @@ from plotly.graph_objects import Figure, Heatmap, Scatter
 
 from persona_probe.base.formatting import interval, number
 from persona_probe.plots.parts import scatter
-from persona_probe.plots.sliders import sliding
+from persona_probe.plots.sliders import with_slider
 from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, empty, error_bars, finish, plain, view
 from persona_probe.plots.themes import CHOSEN_COLOUR
 from persona_probe.records.direction import ArmPath, DirectionRecord, Paths, ReadReply
@@ -45,16 +45,16 @@ def path(record: DirectionRecord) -> Figure:
     note = "" if data.cosine is None else f"; cosine of both at the selected layer {number(data.cosine)}"
     n = max((len(values) for arm in data.arms.values() for values in arm.questions if values), default="?")
     across, up = (f"{plain(method, limit=24)} projection, in lengths of it" for method in data.methods)
-    drawn = {layer: Figure(traces[layer]) for layer in traces}
-    for figure in drawn.values():
-        figure.update_xaxes(title_text=f"{across}, n = {n} questions{note}", range=view([0.0, *ends[0]]))
-        figure.update_yaxes(title_text=up, range=view([0.0, *ends[1]]))
-        for draw in (figure.add_vline, figure.add_hline):
-            draw(0, line={"width": 1, "dash": "dot"})
-        finish(figure, height=542)
-    layers = list(drawn)
+    layers = list(traces)
     start = layers.index(data.selected) if data.selected in layers else 0
-    return sliding([(str(layer), drawn[layer]) for layer in layers], prefix="layer ", start=start)
+    figure = Figure(traces[layers[start]])
+    figure.update_xaxes(title_text=f"{across}, n = {n} questions{note}", range=view([0.0, *ends[0]]))
+    figure.update_yaxes(title_text=up, range=view([0.0, *ends[1]]))
+    for draw in (figure.add_vline, figure.add_hline):
+        draw(0, line={"width": 1, "dash": "dot"})
+    finish(figure, height=542)
+    frames = [(str(layer), traces[layer], {}) for layer in layers]
+    return with_slider(figure, frames, prefix="layer ", start=start)
 
 
 def _points(data: Paths) -> dict[int, dict[str, Point]]:

@@ -15,6 +15,7 @@ from persona_probe.records.trial import FittedRecord
 
 LABEL_COLOURS = {"aligned": ARM_COLOURS["base"], "misaligned": ARM_COLOURS["tuned"]}
 ABOVE, BELOW = 64, 150  # margins with room for a legend and for the slider
+STILL = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
 VIEW = 1.25  # of the 97th percentile of projections
 
 
@@ -31,25 +32,27 @@ def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) 
             f"{len(pictures)} pictures of {len(kinds)} kinds do not make a slider that starts at {start}: "
             "all need the same traces, and the start is one of them"
         )
-    shown = pictures[start][1]
-    layout: dict[str, Any] = shown.to_dict()["layout"]
-    frames = [
-        Frame(name=str(place), data=drawn, traces=list(range(len(drawn))), layout=_moving(figure))
-        for place, ((_, figure), drawn) in enumerate(zip(pictures, traces, strict=True))
+    moving = [
+        (label, drawn, _moving(figure)) for (label, figure), drawn in zip(pictures, traces, strict=True)
     ]
-    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    steps = [
-        {"label": plain(label), "method": "animate", "args": [[str(place)], still]}
-        for place, (label, _) in enumerate(pictures)
-    ]
+    return with_slider(pictures[start][1], moving, prefix=prefix, start=start)
+
+
+def with_slider(
+    shown: Figure, frames: Sequence[tuple[str, Sequence[Any], dict[str, Any]]], *, prefix: str, start: int
+) -> Figure:
+    """The figure of place `start` with a slider below it. A frame is its place's name, its traces, and its layout."""
+    steps, made = [], []
+    for place, (label, traces, layout) in enumerate(frames):
+        made.append(Frame(name=str(place), data=traces, traces=list(range(len(traces))), layout=layout))
+        steps.append({"label": plain(label), "method": "animate", "args": [[str(place)], STILL]})
     slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}}
     slider |= {"x": 0, "len": 1, "y": 0, "yanchor": "top", "pad": {"t": 62, "b": 10}}
-    height = layout.get("height", 450) + BELOW + ABOVE - 116
+    height = shown.to_dict()["layout"].get("height", 450) + BELOW + ABOVE - 116
     legend = {"yref": "paper", "y": 1.02, "yanchor": "bottom"}
-    figure = Figure(data=shown.data, layout=shown.layout, frames=frames)
-    return figure.update_layout(
-        sliders=[slider], height=height, legend=legend, margin={"t": ABOVE, "b": BELOW}
-    )
+    figure = Figure(data=shown.data, layout=shown.layout, frames=made)
+    margin = {"t": ABOVE, "b": BELOW}
+    return figure.update_layout(sliders=[slider], height=height, legend=legend, margin=margin)
 
 
 def _traces(figure: Figure) -> tuple[Any, ...]:
