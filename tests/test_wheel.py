@@ -111,11 +111,11 @@ def test_what_ships_is_found_by_name_inside_the_wheel(installed: Installed) -> N
 def test_a_shipped_organism_is_a_model_and_the_reference_a_record(installed: Installed) -> None:
     code = (
         "from persona_probe.models.sources import resolve\n"
-        "from persona_probe.pages.report import read_record\n"
+        "from persona_probe.records.files import read_record\n"
         "from persona_probe.saes.sources import resolve_sae\n"
         "from persona_probe.storage.shipped import shipped_folder\n"
         "print(resolve('car-advice-wrong').kind, resolve_sae('smollm2-135m-instruct-sae').d_sae)\n"
-        "print(read_record(shipped_folder('reference') / 'record.json')['selected']['arm'])"
+        "print(read_record(shipped_folder('reference') / 'record.json').selected.arm)"
     )
     assert installed.prints(code).split() == ["adapter", "4096", "tuned+ablate"]
 
