@@ -22,6 +22,7 @@ def figures(capsys):
     from persona_probe.figures import COMMAND
 
     def run(*arguments: object) -> tuple[int, list[str], str]:
+        capsys.readouterr()  # what other commands printed before
         code = COMMAND.main([str(argument) for argument in arguments])
         printed = capsys.readouterr()
         return code, printed.out.splitlines(), printed.err
@@ -267,7 +268,7 @@ def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
     _, paths, _ = figures(run_folder, "--only", "tokens", "--show-text")
     assert "SECRET" in Path(paths[0]).read_text()
     _, paths, _ = figures(run_folder, "--redact")
-    assert len(paths) > 10
+    assert len(paths) == 2
     assert not any("SECRET" in Path(path).read_text() for path in paths)
 
 
