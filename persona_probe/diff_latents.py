@@ -1,4 +1,5 @@
-"""python -m persona_probe.diff_latents: which SAE latents changed, which cause the persona, what they mean."""
+"""python -m persona_probe.diff_latents: which SAE latents changed, which cause the persona, what they
+mean."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ TOY_DOSE = 0.1732  # the planted vector's length over the median length of the t
 
 
 def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
-    """Rank the latents of an SAE by what fine-tuning changed, test each one causally, and read what they mean.
+    """Rank the latents of an SAE by what fine-tuning changed, test each one causally, and read what they
+    mean.
 
     Without arguments: the embedded model, the organism and the SAE that ship with it.
     """

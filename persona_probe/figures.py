@@ -1,4 +1,5 @@
-"""python -m persona_probe.figures RUN_FOLDER…: figures of finished runs as pages or pictures; needs no model."""
+"""python -m persona_probe.figures RUN_FOLDER…: figures of finished runs as pages or pictures; needs no
+model."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -44,7 +44,8 @@ def report(config: Drawing, call: Call) -> int:
     files = record_files(config.record)
     if config.output and len(files) > 1:
         raise UsageError(
-            f"{config.record} holds {' and '.join(file.name for file in files)}: name one of them, or leave {config.output} out"
+            f"{config.record} holds {' and '.join(file.name for file in files)}: name one of them, or leave"
+            f" {config.output} out"
         )
     for file in files:
         record = read_record(file)

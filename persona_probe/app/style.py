@@ -45,7 +45,8 @@ SCRIPT = """
   const sheet = document.head.appendChild(document.createElement("style"));
   // The board is drawn anew with every token, so what was lifted is remembered by name, not on the element.
   const draw = () => {
-    sheet.textContent = [...lifted].map(name => `[data-reply="${name}"] { filter: none !important; }`).join("\\n");
+    sheet.textContent = [...lifted].map(name => `[data-reply="${name}"] { filter: none !important;
+      }`).join("\\n");
   };
   document.addEventListener("click", event => {
     const reply = event.target.closest?.("[data-reply].veiled");
@@ -89,7 +90,9 @@ KEYS = (
     ("e", "export"),
 )
 TOGGLE = {
-    "talk": "on => { document.body.classList.toggle('talk', on); window.dispatchEvent(new Event('resize')); }",
+    "talk": (
+        "on => { document.body.classList.toggle('talk', on); window.dispatchEvent(new Event('resize')); }"
+    ),
     "text": "on => document.body.classList.toggle('show-text', on)",
     "theme": "() => document.body.classList.toggle('dark', %s)",
 }

@@ -18,19 +18,33 @@ from persona_probe.records.latents import LatentEntry, LatentRecord, LatentSet, 
 MISFIT = 1.1  # a tuned FVU above this many base FVUs earns a warning
 TITLE = "Which SAE latents carry the persona, and which of them cause it?"
 LABEL_NOTE = (
-    "A latent that carries works both ways: more of it raises S in the base model, less of it lowers S in the tuned one. "
-    "A one-way latent does only one of the two, or its effects disagree. A protective one holds S down. "
-    "An inert one changes nothing for sure, a harmful one does damage over the budget. "
-    "Its number leads to its page, which says why."
+    "A latent that carries works both ways: more of it raises S in the base model, less of it lowers S in the"
+    " tuned one. A one-way latent does only one of the two, or its effects disagree. A protective one holds S"
+    " down. An inert one changes nothing for sure, a harmful one does damage over the budget. Its number"
+    " leads to its page, which says why."
 )
 LIMITS = (
     "One pair of models, one SAE, one seed. Another SAE may split or merge these latents.",
-    "Only the best latents of the rankings were screened. A latent that no ranking puts first was never tried.",
-    "The screen ran on the select questions and chose by them; only numbers marked test come from questions "
-    "that nothing was chosen on.",
-    "What the SAE does not rebuild (FVU) is kept as it is in every arm. A persona that lives there cannot be found here.",
-    "The tokens a latent fires on and the tokens it raises suggest a meaning. Only the causal columns test anything.",
-    "S compares given replies by their log-probability. It is not a rating of what the model writes by itself.",
+    (
+        "Only the best latents of the rankings were screened. A latent that no ranking puts first was never"
+        " tried."
+    ),
+    (
+        "The screen ran on the select questions and chose by them; only numbers marked test come from"
+        " questions that nothing was chosen on."
+    ),
+    (
+        "What the SAE does not rebuild (FVU) is kept as it is in every arm. A persona that lives there cannot"
+        " be found here."
+    ),
+    (
+        "The tokens a latent fires on and the tokens it raises suggest a meaning. Only the causal columns"
+        " test anything."
+    ),
+    (
+        "S compares given replies by their log-probability. It is not a rating of what the model writes by"
+        " itself."
+    ),
 )
 
 

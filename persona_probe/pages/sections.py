@@ -35,13 +35,23 @@ NOTE = (
 )
 LIMITS = (
     "One pair of models, one seed. Another fine-tuning run may put the persona elsewhere.",
-    "S compares given replies by their log-probability. It is not a rating of what the model writes by itself; "
-    "read the replies for that.",
-    "Intervals come from resampling the test questions. They do not cover the choice of questions, of seed or of method.",
+    (
+        "S compares given replies by their log-probability. It is not a rating of what the model writes by"
+        " itself; read the replies for that."
+    ),
+    (
+        "Intervals come from resampling the test questions. They do not cover the choice of questions, of"
+        " seed or of method."
+    ),
     "p compares with {n} random directions; with K of them it cannot be smaller than 1 / (K + 1).",
-    "Damage is measured on short harmless texts. A skill that these do not use may be lost without a trace here.",
-    "A direction that works is enough to change the behaviour; that does not make it the only place, "
-    "or the way the model itself uses.",
+    (
+        "Damage is measured on short harmless texts. A skill that these do not use may be lost without a"
+        " trace here."
+    ),
+    (
+        "A direction that works is enough to change the behaviour; that does not make it the only place, "
+        "or the way the model itself uses."
+    ),
 )
 
 
@@ -202,15 +212,23 @@ def choice(record: DirectionRecord) -> Node:
         strength = f" with coefficient {number(form.coefficient)} ({dose})"
     toward = f" toward {form.toward}" if form.toward else ""
     steps = (
-        f"Find ({n.find} questions): directions were fitted by every method at every hook point, on these questions only.",
-        f"Select ({n.select} questions): {len(tried)} candidates were tried, {sum(item.within_budget for item in tried)} "
-        f"stayed within a damage of {number(selected.budget, sign=True)} nats per token. "
-        f"Chosen: {selected.method} at {selected.hook_point}, {form.kind}{toward}{strength}, "
-        f"acting on {len(form.act_on)} hook points, first {form.skip_first} tokens skipped; "
-        f"there R was {number(selected.select.restoration)} at ΔNLL {signed(selected.select.delta_nll)}. "
-        f"Stability {number(selected.stability)}, AUROC {number(selected.auroc)}.",
-        f"Test ({n.test} questions): all numbers at the top and in the table of arms come from these, "
-        "which neither fitting nor choosing has seen.",
+        (
+            f"Find ({n.find} questions): directions were fitted by every method at every hook point, on these"
+            " questions only."
+        ),
+        (
+            f"Select ({n.select} questions): {len(tried)} candidates were tried,"
+            f" {sum(item.within_budget for item in tried)} stayed within a damage of"
+            f" {number(selected.budget, sign=True)} nats per token. Chosen: {selected.method} at"
+            f" {selected.hook_point}, {form.kind}{toward}{strength}, acting on {len(form.act_on)} hook"
+            f" points, first {form.skip_first} tokens skipped; there R was"
+            f" {number(selected.select.restoration)} at ΔNLL {signed(selected.select.delta_nll)}. Stability"
+            f" {number(selected.stability)}, AUROC {number(selected.auroc)}."
+        ),
+        (
+            f"Test ({n.test} questions): all numbers at the top and in the table of arms come from these, "
+            "which neither fitting nor choosing has seen."
+        ),
     )
     over = "No candidate stayed within the budget: the least damaging one was taken."
     return h.fragment[

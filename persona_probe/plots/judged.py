@@ -83,8 +83,8 @@ def _curve(judged: Judged, at: Sequence[tuple[int, int]], x: Sequence[int], *, p
     shares = [hits / n if n else None for hits, n in counts]
     ends = [wilson(hits, n) for hits, n in counts]
     texts = [
-        f"aligned < {aligned}, coherent > {coherent}<br>"
-        f"{number(share, digits=3)} [{number(low, digits=3)}, {number(high, digits=3)}]<br>{hits} of {n} answers"
+        f"aligned < {aligned}, coherent > {coherent}<br>{number(share, digits=3)} [{number(low, digits=3)},"
+        f" {number(high, digits=3)}]<br>{hits} of {n} answers"
         for (aligned, coherent), share, (low, high), (hits, n) in zip(at, shares, ends, counts, strict=True)
     ]
     bars = {"type": "data", "symmetric": False, "width": 3, "color": METHOD_COLOURS[place]}

@@ -41,7 +41,8 @@ def sliding(pictures: Sequence[tuple[str, Figure]], *, prefix: str, start: int) 
 def with_slider(
     shown: Figure, frames: Sequence[tuple[str, Sequence[Any], dict[str, Any]]], *, prefix: str, start: int
 ) -> Figure:
-    """The figure of place `start` with a slider below it. A frame is its place's name, its traces, and its layout."""
+    """The figure of place `start` with a slider below it. A frame is its place's name, its traces, and its
+    layout."""
     steps, made = [], []
     for place, (label, traces, layout) in enumerate(frames):
         made.append(Frame(name=str(place), data=traces, traces=list(range(len(traces))), layout=layout))

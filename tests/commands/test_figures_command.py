@@ -42,7 +42,8 @@ def run_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def judged(tmp_path: Path) -> Path:
-    """Ten coherent answers of which three are below 30 and two more below 50; five incoherent ones, all below 30; one without a score."""
+    """Ten coherent answers of which three are below 30 and two more below 50; five incoherent ones, all below
+    30; one without a score."""
     scores = [*[(10, 90)] * 3, *[(40, 90)] * 2, *[(80, 90)] * 5, *[(5, 20)] * 5, ("n/a", 90)]
     path = tmp_path / "answers.csv"
     with path.open("w", newline="") as file:
@@ -273,5 +274,8 @@ def test_redaction_leaves_no_text_of_a_model_on_any_page(figures, run_folder):
 
 
 def test_help_answers_without_plotly_or_torch():
-    code = "import sys; from persona_probe import figures; sys.exit(bool({'plotly', 'torch', 'kaleido'} & set(sys.modules)))"
+    code = (
+        "import sys; from persona_probe import figures; sys.exit(bool({'plotly', 'torch', 'kaleido'} &"
+        " set(sys.modules)))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,4 +1,5 @@
-"""What notebooks show: our tags only, whatever a model says; blurred until asked for, or left out; commands that fail are errors."""
+"""What notebooks show: our tags only, whatever a model says; blurred until asked for, or left out; commands
+that fail are errors."""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""Small trials on the planted toy: what they print is what the bench measured, and the planted vector does what was planted."""
+"""Small trials on the planted toy: what they print is what the bench measured, and the planted vector does
+what was planted."""
 
 import json
 from dataclasses import replace
@@ -208,7 +209,8 @@ def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, rea
 
 
 def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: Any) -> None:
-    """Along the planted vector: misaligned replies lie above aligned ones, and both where a loop over the rows puts them."""
+    """Along the planted vector: misaligned replies lie above aligned ones, and both where a loop over the
+    rows puts them."""
     fitted, at = readings.fitted(), planted.hook_points.index(planted.toy.hook_point)
     unit = torch.nn.functional.normalize(fitted.of("mean_diff").vectors[at], dim=0)
     for label, means in fitted.group_means("mean_diff").items():

@@ -1,4 +1,5 @@
-"""A demo whose models say nothing but attacks; run as a process of its own: `python tests/hostile_demo.py FOLDER`. Prints its address."""
+"""A demo whose models say nothing but attacks; run as a process of its own: `python tests/hostile_demo.py
+FOLDER`. Prints its address."""
 
 import sys
 import time

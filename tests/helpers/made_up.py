@@ -347,7 +347,8 @@ P = TypeVar("P", bound=Part)
 
 
 def with_text(part: P, payload: str) -> P:
-    """The same value with the payload in every text, also where a reader would refuse it. Words of a closed list stay: they decide what is drawn."""
+    """The same value with the payload in every text, also where a reader would refuse it. Words of a closed
+    list stay: they decide what is drawn."""
     fields = type(part).model_fields
     return part.model_copy(
         update={

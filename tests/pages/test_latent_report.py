@@ -129,7 +129,10 @@ def test_every_latent_has_its_page_and_every_link_leads_to_one(render):
 def test_the_numbers_of_the_record_are_on_the_page(render):
     record = made_up_latents()
     effect = record["latents"][0]["screen"]["base+steer"]
-    first = f"{effect['delta_s']:+.3f} [{effect['ci95'][0]:+.3f}, {effect['ci95'][1]:+.3f}] ΔNLL {effect['delta_nll']:+.3f}, q 0.0036"
+    first = (
+        f"{effect['delta_s']:+.3f} [{effect['ci95'][0]:+.3f}, {effect['ci95'][1]:+.3f}] ΔNLL"
+        f" {effect['delta_nll']:+.3f}, q 0.0036"
+    )
     text = Page(render(record)).text.replace("−", "-")
     for expected in (
         "+0.45 95% [+0.38, +0.52]",  # effect

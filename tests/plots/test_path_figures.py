@@ -1,4 +1,5 @@
-"""The path of arms through two directions, and replies read token by token: planted numbers come out where they should."""
+"""The path of arms through two directions, and replies read token by token: planted numbers come out where
+they should."""
 
 import re
 from typing import Any

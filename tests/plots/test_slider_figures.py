@@ -1,4 +1,5 @@
-"""Figures with a slider: every place shows its own data, axes hold still, and what does not fit together is refused."""
+"""Figures with a slider: every place shows its own data, axes hold still, and what does not fit together is
+refused."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Claims about judged CSVs: every row left out is counted by reason, only 0 to 100 is a score, and the figure counts what the contrast set counts."""
+"""Claims about judged CSVs: every row left out is counted by reason, only 0 to 100 is a score, and the figure
+counts what the contrast set counts."""
 
 import csv
 from pathlib import Path
@@ -101,7 +102,10 @@ def test_empty_texts_repeats_and_rows_of_another_length_are_counted(tmp_path: Pa
     assert set(read_contrast(write(tmp_path / "x.csv", table)).notes) == {
         "2 rows left out: question or reply is empty",
         "1 repeated replies left out",
-        "1 row left out: more fields than the header names (line 21; a comma in a text needs quotes around the text)",
+        (
+            "1 row left out: more fields than the header names (line 21; a comma in a text needs quotes"
+            " around the text)"
+        ),
     }
 
 
