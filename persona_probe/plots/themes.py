@@ -57,7 +57,7 @@ def themed(figure: Figure, theme: Theme, *, talk: bool) -> Figure:
 
 
 def _template(colours: Palette, scale: float) -> go.layout.Template:
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
+    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "showline": True}
     axis["title"] = {"standoff": 8 * scale}
     bars = {"color": colours.lines, "thickness": 1.5 * scale, "width": 4 * scale}
     line = {"color": colours.lines, "width": LINE * scale}
