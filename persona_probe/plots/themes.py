@@ -50,10 +50,25 @@ def themed(figure: Figure, theme: Theme, *, talk: bool) -> Figure:
     figure.layout.template = name_of(theme, talk=talk)
     if talk:
         figure.for_each_xaxis(lambda axis: axis.update(title_text=BREAKS.sub("<br>", axis.title.text or "")))
+        for traces in (figure.data, *(frame.data for frame in figure.frames)):
+            for trace in traces:
+                _enlarge(trace)
         layout: dict[str, Any] = figure.to_dict()["layout"]
         margins = {side: TALK * size for side, size in layout.get("margin", {}).items()}
         figure.update_layout(height=TALK * layout["height"], margin=margins)
     return figure
+
+
+def _enlarge(trace: Any) -> None:
+    """Sizes that a figure sets itself, so that a mark stands out, grow with those of the template."""
+    if trace.type != "scatter":
+        return
+    sizes = trace.marker.size
+    if sizes is not None:
+        trace.marker.size = [TALK * size for size in sizes] if isinstance(sizes, tuple) else TALK * sizes
+    for line in (trace.line, trace.marker.line):
+        if isinstance(line.width, int | float):
+            line.width *= TALK
 
 
 def _template(colours: Palette, scale: float) -> go.layout.Template:

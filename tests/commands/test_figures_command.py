@@ -166,8 +166,19 @@ def test_look_changes_colours_and_sizes_but_no_data():
         assert (small["paper_bgcolor"], large["paper_bgcolor"]) == ("#ffffff", "#14171b")
         assert large["font"]["size"] > 1.5 * small["font"]["size"]
         assert loud["layout"]["height"] > 1.5 * light["layout"]["height"]
+        marks = [_sizes(look) for look in (light, loud)]
+        assert all(big > 1.5 * small for small, big in zip(*marks, strict=True)), spec.slug
         margins = [look["layout"].get("margin", {}) for look in (light, loud)]
         assert all(margins[1][side] > 1.5 * size for side, size in margins[0].items()), spec.slug
+
+
+def _sizes(figure: dict[str, Any]) -> list[float]:
+    """Sizes of marks and widths of lines that the traces of a figure set themselves."""
+    traces = [trace for trace in figure["data"] if trace["type"] == "scatter"]
+    sizes = [trace.get("marker", {}).get("size") for trace in traces]
+    widths = [trace.get("line", {}).get("width") for trace in traces]
+    numbers = [one for value in sizes for one in (value if isinstance(value, list | tuple) else [value])]
+    return [value for value in (*numbers, *widths) if value]
 
 
 def test_nothing_in_a_figure_sets_what_its_look_decides():
