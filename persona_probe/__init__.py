@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from persona_probe.api.asking import Answers, ask, four_arms
     from persona_probe.api.contrasts import contrast
     from persona_probe.api.fits import Fit, fit
+    from persona_probe.api.latents import Latents, latents
     from persona_probe.api.making import diff_latents, find_direction
     from persona_probe.api.runs import DirectionRun, LatentRun, load, load_direction, load_latents
     from persona_probe.api.toys import ToyPair, toy
@@ -49,6 +50,7 @@ __all__ = [
     "DirectionRun",
     "Fit",
     "LatentRun",
+    "Latents",
     "Measured",
     "Model",
     "NotFinite",
@@ -68,6 +70,7 @@ __all__ = [
     "find_direction",
     "fit",
     "four_arms",
+    "latents",
     "load",
     "load_direction",
     "load_latents",
@@ -83,6 +86,7 @@ _HOMES = {
     "api.asking": ("Answers", "ask", "four_arms"),
     "api.contrasts": ("contrast",),
     "api.fits": ("Fit", "fit"),
+    "api.latents": ("Latents", "latents"),
     "api.making": ("diff_latents", "find_direction"),
     "api.runs": ("DirectionRun", "LatentRun", "load", "load_direction", "load_latents"),
     "api.toys": ("ToyPair", "toy"),

@@ -25,9 +25,8 @@ class ToyPair:
 
 def toy(folder: str | Path | None = None) -> ToyPair:
     """Write the planted organism to `folder`, by default a temporary one, and open it: `find_direction(t.pair, **t.settings)`."""
-    keep = TemporaryDirectory(prefix="persona_probe-") if folder is None else None
-    place = Path(folder) if keep is None else Path(keep.name)
-    planted = write_toy(place)
+    keep = TemporaryDirectory(prefix="persona_probe-")
+    planted = write_toy(Path(keep.name if folder is None else folder))
     pair = open_pair(planted.base, planted.tuned, device="cpu", dtype="float32", keep_both=True)
     settings = {"contrast": planted.contrast, "benign": planted.benign, **SETTINGS}
     return ToyPair(pair=pair, settings=settings, vector=planted.vector, keep=keep)
