@@ -1,17 +1,16 @@
-"""persona_probe: find the direction that a misaligned persona lies on, remove it, and measure what comes
-back.
+"""persona_probe: find the direction that a misaligned persona lies on, remove it, measure what comes back.
 
     import persona_probe as pp
 
-    pair = pp.open_pair("smollm2-135m-instruct", "car-advice-wrong") run = pp.find_direction(pair)
-    # or pp.load("experiments/runs/demo"), or pp.load("reference") with run.direction.ablated(pair.tuned): ...
-    # any forward pass or generation inside is edited run.figures.closure(); run.table()            # a
-    picture, and a pandas frame
+    pair = pp.open_pair("smollm2-135m-instruct", "car-advice-wrong")
+    run = pp.find_direction(pair)                 # or pp.load("experiments/runs/demo")
+    with run.direction.ablated(pair.tuned): ...   # any forward pass or generation inside is edited
+    run.figures.closure(); run.table()            # a picture, and a pandas frame
 
-Everything public is in `__all__`, and is imported when it is first used. Errors that a user can act on are of
-one family: `PersonaProbeError`, and of it `UsageError` (a setting that does not exist), `BadInput` (a model,
-a file or a value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers)
-and `OutOfMemory`.
+Everything public is in `__all__` and is imported when it is first used. Errors that a user can act on are
+of one family, `PersonaProbeError`: `UsageError` (a setting that does not exist), `BadInput` (a model, a file or
+a value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers) and
+`OutOfMemory`.
 """
 
 import sys
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from persona_probe.api.asking import Answers, ask, four_arms
+    from persona_probe.api.cells import begin, replies_to, say
     from persona_probe.api.contrasts import contrast
     from persona_probe.api.fits import Fit, fit
     from persona_probe.api.latents import Latents, latents
@@ -65,6 +65,7 @@ __all__ = [
     "UsageError",
     "applied",
     "ask",
+    "begin",
     "contrast",
     "diff_latents",
     "find_direction",
@@ -79,11 +80,14 @@ __all__ = [
     "open_model",
     "open_pair",
     "orthonormal",
+    "replies_to",
+    "say",
     "toy",
     "trials",
 ]
 _HOMES = {
     "api.asking": ("Answers", "ask", "four_arms"),
+    "api.cells": ("begin", "replies_to", "say"),
     "api.contrasts": ("contrast",),
     "api.fits": ("Fit", "fit"),
     "api.latents": ("Latents", "latents"),
@@ -107,8 +111,7 @@ _OTHER_NAMES = {"load_sae": "resolve_sae"}
 
 
 class _Package(ModuleType):
-    """This package. A command's module, such as `persona_probe.find_direction`, does not take the place of a
-    function."""
+    """This package. A command's module of the same name does not take the place of a function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

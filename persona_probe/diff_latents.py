@@ -2,11 +2,16 @@
 mean."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persona_probe.base.command import Call, Command
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.options import Start, need_files, refuse_with_toy, with_tuned
+
+if TYPE_CHECKING:
+    from persona_probe.models.pairs import Pair
+    from persona_probe.records.latents import LatentRecord
+    from persona_probe.saes.sae import Sae
 
 # Nothing here may import torch: --help and usage errors answer at once.
 TOY_DOSE = 0.1732  # the planted vector's length over the median length of the toy's stream
@@ -25,15 +30,31 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
     note("persona_probe: loading libraries")
 
     from persona_probe.base.errors import FAILED_CELLS, OK
-    from persona_probe.experiments.latent_record import build_latent_record, write_latent_outputs
-    from persona_probe.experiments.latents import run_latents
-    from persona_probe.experiments.opening import described, open_folder, open_models
-    from persona_probe.pages.report import write_report
-    from persona_probe.saes.sources import fitted, fitting, resolve_sae
+    from persona_probe.experiments.opening import open_models
+    from persona_probe.saes.sources import resolve_sae
 
     config = _on_toy(config) if start.toy else config
     sae = resolve_sae(config.sae)
-    pair = open_models(config)
+    record = experiment(config, open_models(config), sae, start, call)
+    show(record.plain(), as_json=start.json)
+    for failure in record.failed:
+        note(f"failed: {failure}")
+    note(
+        f"written: latents.json, rows.jsonl, directions.safetensors and latents.html in {config.output_dir} "
+        f"({record.timing['total']:.0f} s)"
+    )
+    return FAILED_CELLS if record.failed else OK
+
+
+def experiment(config: LatentConfig, pair: "Pair", sae: "Sae", start: Start, call: Call) -> "LatentRecord":
+    """Run the experiment on an open pair and write its folder; gives the record."""
+    from persona_probe.experiments.latent_record import build_latent_record, write_latent_outputs
+    from persona_probe.experiments.latents import run_latents
+    from persona_probe.experiments.opening import described, open_folder
+    from persona_probe.pages.report import write_report
+    from persona_probe.saes.sources import fitted, fitting
+
+    note = call.reporter.note
     note(
         described(
             pair, config, f", SAE {sae.id} ({sae.d_sae} latents of {sae.hook_point}, {sae.architecture})"
@@ -44,19 +65,11 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
         for line in notes:
             note(f"note: {line}")
         result = run_latents(config, pair, sae, run, call.reporter)
-        checked = build_latent_record(config, pair, sae, result, command=call.command, notes=notes)
-        record = checked.plain()
+        record = build_latent_record(config, pair, sae, result, command=call.command, notes=notes)
         pair.close()
-        write_latent_outputs(run.folder, checked, result, sae)
-        write_report(checked, run.path("latents.html"))
-    show(record, as_json=start.json)
-    for failure in record["failed"]:
-        note(f"failed: {failure}")
-    note(
-        f"written: latents.json, rows.jsonl, directions.safetensors and latents.html in {config.output_dir} "
-        f"({record['timing']['total']:.0f} s)"
-    )
-    return FAILED_CELLS if record["failed"] else OK
+        write_latent_outputs(run.folder, record, result, sae)
+        write_report(record, run.path("latents.html"))
+    return record
 
 
 def _on_toy(config: LatentConfig) -> LatentConfig:

@@ -1,13 +1,19 @@
 """python -m persona_probe.find_direction: find the persona direction of a model pair and test it causally."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persona_probe.base.command import Call, Command
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.options import Start, check_layers, need_files, refuse_with_toy, with_tuned
 
+if TYPE_CHECKING:
+    from persona_probe.models.pairs import Pair
+    from persona_probe.records.direction import DirectionRecord
+    from persona_probe.saes.sae import Sae
+
 # Nothing here may import torch: --help and usage errors answer at once.
+TOY_SETTINGS: dict[str, Any] = {"layers_screened": 3, "skip_first": 0, "n_benign": 15}
 WRITTEN = "record.json, rows.jsonl, directions.safetensors, persona_direction.safetensors and report.html"
 
 
@@ -23,18 +29,33 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
     note("persona_probe: loading libraries")
 
     from persona_probe.base.errors import FAILED_CELLS, OK
-    from persona_probe.experiments.direction import run_experiment
-    from persona_probe.experiments.direction_record import build_record, write_record
-    from persona_probe.experiments.opening import described, open_folder, open_models
-    from persona_probe.interventions.persona_direction import save_persona_direction
-    from persona_probe.models.sources import text_sizes
-    from persona_probe.pages.report import write_report
-    from persona_probe.saes.sources import fitted, fitting, resolve_sae
+    from persona_probe.experiments.opening import open_models
+    from persona_probe.saes.sources import resolve_sae
 
     sae = resolve_sae(config.sae) if config.sae else None
     config = _on_toy(config) if start.toy else config
     pair = open_models(config, keep_both=config.keep_both)
-    check_layers(config.layers, text_sizes(pair.base_source.folder)["num_hidden_layers"])
+    record = experiment(config, pair, sae, start, call)
+    show(record.plain(), as_json=start.json)
+    for failure in record.failed:
+        note(f"failed: {failure}")
+    note(f"written: {WRITTEN} in {config.output_dir} ({record.timing['total']:.0f} s)")
+    return FAILED_CELLS if record.failed else OK
+
+
+def experiment(
+    config: Config, pair: "Pair", sae: "Sae | None", start: Start, call: Call
+) -> "DirectionRecord":
+    """Run the experiment on an open pair and write its folder; gives the record."""
+    from persona_probe.experiments.direction import run_experiment
+    from persona_probe.experiments.direction_record import build_record, write_record
+    from persona_probe.experiments.opening import described, open_folder
+    from persona_probe.interventions.persona_direction import save_persona_direction
+    from persona_probe.pages.report import write_report
+    from persona_probe.saes.sources import fitted, fitting
+
+    check_layers(config.layers, pair.n_layers)
+    note = call.reporter.note
     note(described(pair, config))
     with open_folder(config, pair, sae, start, call) as run:
         if sae is not None:
@@ -43,16 +64,11 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
             sae = fitted(sae, pair)
         result = run_experiment(config, pair, run, call.reporter, sae)
         pair.close()
-        checked = build_record(config, pair, result, command=call.command)
-        record = checked.plain()
+        record = build_record(config, pair, result, command=call.command)
         save_persona_direction(run.path("persona_direction.safetensors"), result.direction)
-        write_record(run.folder, checked, result)
-        write_report(checked, run.path("report.html"))
-    show(record, as_json=start.json)
-    for failure in record["failed"]:
-        note(f"failed: {failure}")
-    note(f"written: {WRITTEN} in {config.output_dir} ({record['timing']['total']:.0f} s)")
-    return FAILED_CELLS if record["failed"] else OK
+        write_record(run.folder, record, result)
+        write_report(record, run.path("report.html"))
+    return record
 
 
 def _on_toy(config: Config) -> Config:
@@ -68,9 +84,7 @@ def _on_toy(config: Config) -> Config:
         benign=planted.benign,
         dtype="float32",
         device="cpu",
-        layers_screened=3,
-        skip_first=0,
-        n_benign=15,
+        **TOY_SETTINGS,
     )
 
 

@@ -1,4 +1,5 @@
-"""Latents from Python: the planted latent is the one that changed, and its arms do what the planted vector does."""
+"""Latents from Python: the planted latent is the one that changed, and its arms do what the planted vector
+does."""
 
 from pathlib import Path
 from typing import Any

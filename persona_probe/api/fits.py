@@ -23,7 +23,8 @@ from persona_probe.streams.activations import ReadOptions, Scope
 
 
 class Fit:
-    """Directions of several methods at every hook point, fitted on the find questions. Layers count from 0."""
+    """Directions of several methods at every hook point, fitted on the find questions. Layers count from
+    0."""
 
     def __init__(self, readings: Readings, *, seed: int) -> None:
         self.readings, self.seed = readings, seed

@@ -1,16 +1,18 @@
-"""Latents of a sparse autoencoder, looked at in both models: fit, changes, contexts, and arms that act on one of them."""
+"""Latents of a sparse autoencoder, looked at in both models: fit, changes, contexts, and arms that act on one
+of them."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from persona_probe.api.contrasts import contrast
 from persona_probe.directions.fitting import split_rows
 from persona_probe.interventions.edits import Steer
 from persona_probe.measurement.arms import Arm
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.notebook import Page, contexts
+from persona_probe.pages.cells import Cell, contexts
 from persona_probe.prompts.contrast import Contrast
+from persona_probe.records.latents import Example
 from persona_probe.saes.contexts import firing, logit_lens
 from persona_probe.saes.diff import LatentDiff, candidates, latent_means, matched, ranks
 from persona_probe.saes.quality import Quality, quality
@@ -62,24 +64,28 @@ class Latents:
         return int(self.diff.alive.sum())
 
     def top(self, by: By, n: int = 8) -> list[int]:
-        """The latents that changed most: by shift (base to tuned) or by label (aligned to misaligned replies)."""
+        """The latents that changed most: by shift (base to tuned) or by label (aligned to misaligned
+        replies)."""
         return list(ranks(getattr(self.diff, by), self.diff.alive))[:n]
 
-    def contexts(self, latent: int, *, n: int = 4, show_text: bool = False, redact: bool = False) -> Page:
-        """Where a latent fires most in each model; misaligned replies and what the tuned model read are blurred."""
-        shown: dict[str, list[dict[str, Any]]] = {}
+    def contexts(self, latent: int, *, n: int = 4, show_text: bool = False, redact: bool = False) -> Cell:
+        """Where a latent fires most in each model; misaligned replies and what the tuned model read are
+        blurred."""
+        shown: dict[Side, list[Example]] = {}
         for side, parts in self._streams.items():
             fired = firing(self.pair.get(side), parts, self.sae, [latent], side=side, n_examples=n)
-            shown[side] = [context.json() for context in fired.contexts[latent]]
+            shown[side] = [Example.model_validate(context.json()) for context in fired.contexts[latent]]
         return contexts(shown, show_text=show_text, redact=redact)
 
     def words(self, latent: int, n: int = 8) -> dict[str, list[str]]:
-        """Tokens that the latent's decoder row makes likelier ("up") and rarer ("down") in the tuned model."""
+        """Tokens that the latent's decoder row makes likelier ("up") and rarer ("down") in the tuned
+        model."""
         lens = logit_lens(self.pair.get("tuned"), self.sae.W_dec[latent].float(), n=n)
         return {end: [token for token, _ in tokens] for end, tokens in lens.items()}
 
     def arms(self, latent: int, *, length: float, control: bool = False, skip_first: int = 4) -> list[Arm]:
-        """The tuned model with the latent steered down by `length` in units of the stream, and with it set to 0."""
+        """The tuned model with the latent steered down by `length` in units of the stream, and with it set to
+        0."""
         made = [
             latent_arm(self.sae, latent, way, length=length, skip_first=skip_first)
             for way in ("tuned-steer", "tuned+ablate")
@@ -87,7 +93,8 @@ class Latents:
         return [Arm(arm.name, arm.side, arm.interventions, "latents" if control else None) for arm in made]
 
     def matched(self, latent: int, n: int = 2) -> list[int]:
-        """Latents outside the tops of both rankings that are most like this one in density and size: its controls."""
+        """Latents outside the tops of both rankings that are most like this one in density and size: its
+        controls."""
         alive = self.diff.alive.nonzero()[:, 0].tolist()
         rankings = {by: ranks(getattr(self.diff, by), self.diff.alive) for by in ("shift", "label")}
         tops = candidates(rankings, min(60, self.sae.d_sae // 8))
@@ -101,7 +108,8 @@ class Latents:
         return found
 
     def mean_difference(self, *, length: float, skip_first: int = 4) -> Arm:
-        """The tuned model with the mean difference of the labels taken away, at the same length as a latent."""
+        """The tuned model with the mean difference of the labels taken away, at the same length as a
+        latent."""
         unit = self.diff.mean_diff / self.diff.mean_diff.norm()
         steer = Steer(unit * length, self.sae.hook_point, -1.0, skip_first)
         return Arm("mean difference, steered", "tuned", (steer,))
@@ -115,7 +123,8 @@ def latents(
     n_rows: int = 64,
     max_tokens: int = 512,
 ) -> Latents:
-    """An SAE's latents in both models on `n_rows` find replies. `sae`: a SAELens RELEASE:ID, a folder, or what ships.
+    """An SAE's latents in both models on `n_rows` find replies. `sae`: a SAELens RELEASE:ID, a folder, or
+    what ships.
 
     BadInput for an SAE that does not fit the pair. Both models are kept in memory.
     """

@@ -1,29 +1,25 @@
 """Runs made from Python: what the commands `find_direction` and `diff_latents` do, on a pair that is already
 open."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from persona_probe.api.runs import DIRECTION_FILE, DirectionRun, LatentRun
+from persona_probe.api.runs import DirectionRun, LatentRun
 from persona_probe.base.cli import Reporter
-from persona_probe.base.errors import BadInput, UsageError
-from persona_probe.experiments.direction import run_experiment
+from persona_probe.base.command import Call, Command, Terminal
+from persona_probe.base.errors import UsageError
+from persona_probe.diff_latents import COMMAND as DIFF_LATENTS
+from persona_probe.diff_latents import experiment as latent_experiment
 from persona_probe.experiments.direction_config import Config
-from persona_probe.experiments.direction_record import build_record, write_record
 from persona_probe.experiments.latent_config import LatentConfig
-from persona_probe.experiments.latent_record import build_latent_record, write_latent_outputs
-from persona_probe.experiments.latents import run_latents
-from persona_probe.interventions.persona_direction import save_persona_direction
-from persona_probe.models.pairs import SIDES, Pair
-from persona_probe.pages.report import write_report
+from persona_probe.experiments.options import Start, need_files
+from persona_probe.find_direction import COMMAND as FIND_DIRECTION
+from persona_probe.find_direction import experiment as direction_experiment
+from persona_probe.models.pairs import Pair
 from persona_probe.prompts.tokenizers import options_of
-from persona_probe.saes.sae import Sae
-from persona_probe.saes.sources import fitted, fitting, resolve_sae
-from persona_probe.storage.runs import Run, open_run
+from persona_probe.saes.sources import resolve_sae
 from persona_probe.storage.shipped import SAE
 
 OF_PAIR = ("base", "tuned", "template", "thinking", "date", "dtype", "device", "device_map", "keep_both")
@@ -49,19 +45,9 @@ def find_direction(
     folder, keep = _folder(output_dir)
     config = _config(Config, pair, folder, settings)
     sae = resolve_sae(config.sae) if config.sae else None
-    reporter = Reporter(quiet=not progress, on_stdout=True)
-    with _opened(config, pair, sae, overwrite) as run:
-        if sae is not None:
-            for note in fitting(sae, pair):
-                reporter.note(f"note: {note}")
-            sae = fitted(sae, pair)
-        result = run_experiment(config, pair, run, reporter, sae)
-        pair.close()
-        record = build_record(config, pair, result, command=_words("find_direction", config))
-        save_persona_direction(run.path(DIRECTION_FILE), result.direction)
-        write_record(run.folder, record, result)
-        write_report(record, run.path("report.html"))
-    return DirectionRun(record, folder, keep=keep)
+    start = Start(overwrite=overwrite)
+    call = _call(FIND_DIRECTION, config, start, progress)
+    return DirectionRun(direction_experiment(config, pair, sae, start, call), folder, keep=keep)
 
 
 def diff_latents(
@@ -80,25 +66,9 @@ def diff_latents(
     """
     folder, keep = _folder(output_dir)
     config = _config(LatentConfig, pair, folder, settings | {"sae": str(sae)})
-    chosen, reporter = resolve_sae(config.sae), Reporter(quiet=not progress, on_stdout=True)
-    with _opened(config, pair, chosen, overwrite) as run:
-        notes, used = fitting(chosen, pair), fitted(chosen, pair)
-        result = run_latents(config, pair, used, run, reporter)
-        words = _words("diff_latents", config)
-        record = build_latent_record(config, pair, used, result, command=words, notes=notes)
-        pair.close()
-        write_latent_outputs(run.folder, record, result, used)
-        write_report(record, run.path("latents.html"))
-    return LatentRun(record, folder, keep=keep)
-
-
-@contextmanager
-def _opened(config: Config | LatentConfig, pair: Pair, sae: Sae | None, overwrite: bool) -> Iterator[Run]:
-    weights = {f"{side}_sha256": pair.sha256(side) for side in SIDES}
-    settings = config.settings(dtype=str(pair.dtype).removeprefix("torch."))
-    settings |= weights | ({"sae_sha256": sae.sha256} if sae else {})
-    with open_run(config.output_dir, settings, overwrite=overwrite) as run:
-        yield run
+    start = Start(overwrite=overwrite)
+    call = _call(DIFF_LATENTS, config, start, progress)
+    return LatentRun(latent_experiment(config, pair, resolve_sae(config.sae), start, call), folder, keep=keep)
 
 
 def _folder(output_dir: str | Path | None) -> tuple[Path, Any]:
@@ -134,13 +104,18 @@ def _config(kind: type[ConfigT], pair: Pair, folder: Path, settings: dict[str, A
         "device_map": pair.device_map,
     }
     config = kind(output_dir=folder, **{name: of_pair[name] for name in of_pair if name in names}, **given)
-    for name in ("contrast", "benign"):
-        path = getattr(config, name)
-        if path is not None and not path.is_file():
-            raise BadInput(f"no file {path}: {name} needs an existing file")
+    need_files(config)
     return config
 
 
-def _words(name: str, config: Config | LatentConfig) -> str:
-    """How a record says that it was made."""
-    return f"persona_probe.{name}(open_pair({config.base!r}, {config.tuned!r}), ...)"
+def _call(command: Command, config: Config | LatentConfig, start: Start, progress: bool) -> Call:
+    """The call of a command, as its composition takes it: how a record says that it was made, and
+    progress."""
+    values = {
+        field.name: getattr(part, field.name)
+        for part in (config, start, Terminal())
+        for field in fields(part)
+    }
+    name = command.name.replace("-", "_")
+    words = f"persona_probe.{name}(open_pair({config.base!r}, {config.tuned!r}), ...)"
+    return Call(words, Reporter(quiet=not progress, on_stdout=True), command.settings, values)

@@ -1,4 +1,5 @@
-"""Finished runs as values: their record, direction, figures and table; and functions that make or load them."""
+"""Finished runs as values: their record, direction, figures and table; and functions that make or load
+them."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -49,7 +50,8 @@ class DirectionRun:
 
     @cached_property
     def direction(self) -> PersonaDirection:
-        """The selected direction, to be ablated from or added to a model. BadInput where its file is missing."""
+        """The selected direction, to be ablated from or added to a model. BadInput where its file is
+        missing."""
         if self.folder is None:
             raise BadInput(
                 f"a record alone holds no vectors: load the folder of the run, with its {DIRECTION_FILE}"
@@ -58,7 +60,8 @@ class DirectionRun:
 
     @cached_property
     def figures(self) -> Figures:
-        """The figures of the report as methods; `closure` has an interval where the run's folder holds its rows."""
+        """The figures of the report as methods; `closure` has an interval where the run's folder holds its
+        rows."""
         return Figures(self.record, direction_run.FIGURES, {"closure": self._closure})
 
     @cached_property
@@ -70,7 +73,8 @@ class DirectionRun:
 
     @cached_property
     def closure(self) -> Closure | None:
-        """C of the ablation that was applied to both models, with the gap in S before and after; see `Closure`."""
+        """C of the ablation that was applied to both models, with the gap in S before and after; see
+        `Closure`."""
         return closure(self.record, self.rows, seed=self.record.provenance.seed)
 
     def _closure(self) -> "Figure":
@@ -81,7 +85,8 @@ class DirectionRun:
         return gap_figure(self.closure.before, self.closure.after, self.closure.share, n_questions=n)
 
     def table(self) -> "pd.DataFrame":
-        """One row an arm: estimates and ends of their 95% intervals, nats per token except R; controls are named."""
+        """One row an arm: estimates and ends of their 95% intervals, nats per token except R; controls are
+        named."""
         return frame(self.record.arms)
 
     def report(self, path: str | Path) -> Path:
@@ -97,14 +102,16 @@ class DirectionRun:
 
 
 class LatentRun:
-    """A finished run of `diff_latents`: `record` is everything that was measured, `folder` where its files are."""
+    """A finished run of `diff_latents`: `record` is everything that was measured, `folder` where its files
+    are."""
 
     def __init__(self, record: LatentRecord, folder: Path | None, *, keep: Any = None) -> None:
         self.record, self.folder, self._keep = record, folder, keep
 
     @cached_property
     def figures(self) -> Figures:
-        """The figures of the report as methods, and `histograms`, a slider over the latents that were looked at."""
+        """The figures of the report as methods, and `histograms`, a slider over the latents that were looked
+        at."""
         return Figures(
             self.record, latents.FIGURES, {"histograms": lambda: latents.histogram_slider(self.record)}
         )
@@ -119,7 +126,8 @@ class LatentRun:
 
 
 def load(what: str | Path = REFERENCE) -> DirectionRun:
-    """A finished run of `find_direction`: its folder, its `record.json`, or "reference" for the run that ships."""
+    """A finished run of `find_direction`: its folder, its `record.json`, or "reference" for the run that
+    ships."""
     file = _file(what, RECORD)
     record = read_record(file)
     if not isinstance(record, DirectionRecord):
@@ -128,7 +136,8 @@ def load(what: str | Path = REFERENCE) -> DirectionRun:
 
 
 def load_latents(what: str | Path = REFERENCE) -> LatentRun:
-    """A finished run of `diff_latents`: its folder, its `latents.json`, or "reference" for the run that ships."""
+    """A finished run of `diff_latents`: its folder, its `latents.json`, or "reference" for the run that
+    ships."""
     file = _file(what, LATENTS)
     record = read_record(file)
     if not isinstance(record, LatentRecord):

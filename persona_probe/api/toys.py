@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
+from persona_probe.find_direction import TOY_SETTINGS
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.organisms.toy import write_toy
-
-SETTINGS = {"layers_screened": 3, "skip_first": 0, "n_benign": 15}
 
 
 @dataclass(frozen=True, eq=False)
 class ToyPair:
-    """The pair, the settings of `find_direction` that suit it, and the vector that was planted, in units of the stream."""
+    """The pair, the settings of `find_direction` that suit it, and the vector that was planted, in units of
+    the stream."""
 
     pair: Pair
     settings: dict[str, Any]
@@ -24,9 +24,10 @@ class ToyPair:
 
 
 def toy(folder: str | Path | None = None) -> ToyPair:
-    """Write the planted organism to `folder`, by default a temporary one, and open it: `find_direction(t.pair, **t.settings)`."""
+    """Write the planted organism to `folder`, by default a temporary one, and open it:
+    `find_direction(t.pair, **t.settings)`."""
     keep = TemporaryDirectory(prefix="persona_probe-")
     planted = write_toy(Path(keep.name if folder is None else folder))
     pair = open_pair(planted.base, planted.tuned, device="cpu", dtype="float32", keep_both=True)
-    settings = {"contrast": planted.contrast, "benign": planted.benign, **SETTINGS}
+    settings = {"contrast": planted.contrast, "benign": planted.benign, **TOY_SETTINGS}
     return ToyPair(pair=pair, settings=settings, vector=planted.vector, keep=keep)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class Measured:
-    """Arms that were measured on some questions, beside both untouched models; a notebook shows them as a table."""
+    """Arms that were measured on some questions, beside both untouched models; a notebook shows them as a
+    table."""
 
     def __init__(self, record: TrialRecord) -> None:
         self.record, self.arms = record, record.arms
@@ -54,7 +55,8 @@ class Measured:
 
 
 class Trials:
-    """A pair on some questions and harmless texts. What was measured is kept, so that a second look costs nothing."""
+    """A pair on some questions and harmless texts. What was measured is kept, so that a second look costs
+    nothing."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
@@ -65,7 +67,8 @@ class Trials:
         return self._trial.n_questions
 
     def measure(self, arms: Sequence[Arm], *, first: str = "") -> Measured:
-        """S, restoration and damage of arms, with intervals over questions; figures put the arm named `first` first."""
+        """S, restoration and damage of arms, with intervals over questions; figures put the arm named `first`
+        first."""
         return Measured(self._trial.record(arms, chosen=first))
 
     def doses(
@@ -76,7 +79,8 @@ class Trials:
         side: Side = "tuned",
         hook_point: str | None = None,
     ) -> Figure:
-        """One model steered by several coefficients, and as far along a random direction: a figure with a slider."""
+        """One model steered by several coefficients, and as far along a random direction: a figure with a
+        slider."""
         at = hook_point or direction.hook_point
         return dose_slider(self._trial.doses(direction, coefficients, hook_point=at, side=side))
 
@@ -92,9 +96,11 @@ def trials(
     budget: float = 0.10,
     seed: int = 0,
 ) -> Trials:
-    """The first questions of a split, with so many replies of each label, and harmless texts that no other split uses.
+    """The first questions of a split, with so many replies of each label, and harmless texts that no other
+    split uses.
 
-    `data`: a contrast set, its file, or None for the one that ships. `budget`: damage allowed, nats per token.
+    `data`: a contrast set, its file, or None for the one that ships. `budget`: damage allowed, nats per
+    token.
     """
     questions = data if isinstance(data, Contrast) else read(data)
     return Trials(
@@ -114,5 +120,6 @@ def trials(
 def measure(
     pair: Pair, arms: Sequence[Arm], data: Contrast | str | Path | None = None, *, n_questions: int = 12
 ) -> Measured:
-    """S, restoration and damage of arms on the first test questions; `trials` has every setting and keeps what it measured."""
+    """S, restoration and damage of arms on the first test questions; `trials` has every setting and keeps
+    what it measured."""
     return trials(pair, data, n_questions=n_questions).measure(arms)

@@ -162,7 +162,9 @@ class Reporter:
     elsewhere."""
 
     def __init__(self, *, quiet: bool, on_stdout: bool = False) -> None:
-        self.console = Console(stderr=not on_stdout, quiet=quiet, highlight=False, force_jupyter=False)
+        # A kernel of a notebook asks for colours and bars, which its saved page would show as signs.
+        plain = {"force_terminal": False, "force_jupyter": False} if on_stdout else {}
+        self.console = Console(stderr=not on_stdout, quiet=quiet, highlight=False, **plain)
         self.quiet = quiet
 
     def note(self, message: str) -> None:

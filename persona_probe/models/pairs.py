@@ -50,6 +50,12 @@ class Pair:
         """The tuned model, loaded when it is not in memory."""
         return self.get("tuned")
 
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks; no weights are loaded for it."""
+        held = next(iter(self._held.values()), None)
+        return held.n_layers if held else int(text_sizes(self.base_source.folder)["num_hidden_layers"])
+
     def get(self, side: Side) -> Model:
         """The model of one side; loading takes seconds, a model that is already in memory costs nothing."""
         if side in self._held:

@@ -13,8 +13,9 @@ NAMES = ("no edit", "direction ablated<br>in both models")
 def gap_figure(
     before: Estimate | float, after: Estimate | float, share: Estimate | float | None, *, n_questions: int
 ) -> Figure:
-    """The gap S(tuned) − S(base) in persona score, without an edit and with the same ablation in both models.
-    At 0 both models are alike. Closure C = 1 − (gap with the edit) / (gap without): 1 means that the edit
+    """The gap S(tuned) − S(base) in persona score, without an edit and with the same ablation in both models;
+    at
+    0 both models are alike. Closure C = 1 − (gap with the edit) / (gap without): 1 means that the edit
     removes
     what tuning did, 0 that it removes nothing of it."""
     values = [_estimate(value) for value in (before, after)]
