@@ -22,7 +22,7 @@ ONLY_HERE = {
     "gguf": set(),
     "peft": {"models.adapter_fields", "models.adapter_keys", "models.adapters", "organisms.lora"},
     "gradio": {"app", "demo"},
-    "plotly": {"api", "plots", "pages.frame", "figures"},
+    "plotly": {"api", "app.components", "plots", "pages.frame", "figures"},
     "typer": {"base.command"},
     "rich": {"base.cli", "base.command", "base.printing"},
     "tqdm": {"base.quiet"},

@@ -83,3 +83,14 @@ def test_every_cell_of_code_has_prose_before_it_somewhere(name: str) -> None:
     kinds = [cell["cell_type"] for cell in stored(name)["cells"]]
     assert kinds.count("markdown") >= 4
     assert not re.search("c{4}", "".join(kind[0] for kind in kinds)), "four cells of code in a row"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_this_project_it_uses_the_public_api_only(name: str) -> None:
+    text = "\n".join(source(cell) for cell in code(name)[1:])
+    assert "import persona_probe as pp\n" in text
+    assert not re.search(r"from persona_probe|import persona_probe\.|pp\._", text)
+    import persona_probe as pp
+
+    used = set(re.findall(r"\bpp\.(\w+)", text))
+    assert used <= set(pp.__all__)
