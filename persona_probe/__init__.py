@@ -8,8 +8,8 @@
     run.figures.closure(); run.table()            # a picture, and a pandas frame
 
 Everything public is in `__all__` and is imported when it is first used. Errors that a user can act on are
-of one family, `PersonaProbeError`: `UsageError` (a setting that does not exist), `BadInput` (a model, a file or
-a value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers) and
+of one family, `PersonaProbeError`: `UsageError` (a setting that does not exist), `BadInput` (a model, a file
+or a value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit left no finite numbers) and
 `OutOfMemory`.
 """
 
