@@ -9,6 +9,7 @@ import htpy as h
 from persona_probe.pages.cells import Cell, both_replies, say
 from persona_probe.pages.html import soft
 from persona_probe.prompts.contrast import Question
+from persona_probe.records.parts import Label
 
 __all__ = ["begin", "replies_to", "say"]
 NOTE = (
@@ -36,5 +37,5 @@ def begin() -> Cell:
 
 def replies_to(question: Question, *, show_text: bool = False, redact: bool = False) -> Cell:
     """A question of a contrast set with its aligned replies beside its misaligned ones, which are blurred."""
-    replies = {"aligned": question.aligned, "misaligned": question.misaligned}
+    replies: dict[Label, tuple[str, ...]] = {"aligned": question.aligned, "misaligned": question.misaligned}
     return both_replies(question.text, replies, show_text=show_text, redact=redact)

@@ -27,7 +27,7 @@ def toy(folder: str | Path | None = None) -> ToyPair:
     """Write the planted organism to `folder`, by default a temporary one, and open it:
     `find_direction(t.pair, **t.settings)`."""
     keep = TemporaryDirectory(prefix="persona_probe-")
-    planted = write_toy(Path(keep.name if folder is None else folder))
+    planted = write_toy(Path(folder or keep.name))
     pair = open_pair(planted.base, planted.tuned, device="cpu", dtype="float32", keep_both=True)
     settings = {"contrast": planted.contrast, "benign": planted.benign, **TOY_SETTINGS}
     return ToyPair(pair=pair, settings=settings, vector=planted.vector, keep=keep)

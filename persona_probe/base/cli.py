@@ -163,8 +163,10 @@ class Reporter:
 
     def __init__(self, *, quiet: bool, on_stdout: bool = False) -> None:
         # A kernel of a notebook asks for colours and bars, which its saved page would show as signs.
-        plain = {"force_terminal": False, "force_jupyter": False} if on_stdout else {}
-        self.console = Console(stderr=not on_stdout, quiet=quiet, highlight=False, **plain)
+        plain = False if on_stdout else None
+        self.console = Console(
+            stderr=not on_stdout, quiet=quiet, highlight=False, force_terminal=plain, force_jupyter=plain
+        )
         self.quiet = quiet
 
     def note(self, message: str) -> None:
