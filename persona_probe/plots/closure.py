@@ -14,10 +14,8 @@ def gap_figure(
     before: Estimate | float, after: Estimate | float, share: Estimate | float | None, *, n_questions: int
 ) -> Figure:
     """The gap S(tuned) − S(base) in persona score, without an edit and with the same ablation in both models;
-    at
-    0 both models are alike. Closure C = 1 − (gap with the edit) / (gap without): 1 means that the edit
-    removes
-    what tuning did, 0 that it removes nothing of it."""
+    at 0 both models are alike. Closure C = 1 − (gap with the edit) / (gap without): 1 means that the edit
+    removes what tuning did, 0 that it removes nothing of it."""
     values = [_estimate(value) for value in (before, after)]
     texts = [f"{name}<br>gap {_told(value)}" for name, value in zip(NAMES, (before, after), strict=True)]
     marker = {"size": 16, "color": [ARM_COLOURS["tuned"], ARM_COLOURS["tuned+ablate"]]}
