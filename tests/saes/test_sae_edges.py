@@ -101,10 +101,11 @@ def collected(family: Family, rows: list[Any], *, scope: "Scope" = "all", limit:
 
 
 def read(family: Family, rows: list[Any], *, scope: "Scope" = "all") -> list[tuple[Any, Tensor, Tensor]]:
+    from persona_probe.base.hook_points import HookPoint
     from persona_probe.streams.activations import read_tokens
 
     found = []
-    for part in read_tokens(family.model, rows, hook_point="blocks.2.hook_out", scope=scope, max_tokens=64):
+    for part in read_tokens(family.model, rows, hook_point=HookPoint(2), scope=scope, max_tokens=64):
         found += list(zip(part.rows, part.resid, part.keep, strict=True))
     return found
 
