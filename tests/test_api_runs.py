@@ -112,3 +112,16 @@ def test_settings_that_do_not_exist_or_are_the_pairs_are_refused_before_a_folder
     with pytest.raises(pp.BadInput, match=r"no file nothing\.jsonl"):
         pp.find_direction(toy.pair, tmp_path / "run", contrast="nothing.jsonl")
     assert not (tmp_path / "run").exists()
+
+
+def test_progress_is_plain_lines_on_stdout(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import persona_probe as pp
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a kernel does
+    pp.find_direction(toy.pair, **toy.settings, controls=0, n_prompts=0)
+    out, err = capsys.readouterr()
+    assert "arms on the tuned model: " in out
+    assert "\x1b" not in out
+    assert err == ""

@@ -70,9 +70,9 @@ def edits() -> list[Any]:
 
 
 @pytest.fixture(params=["llama", "gpt2"])
-def folder_of(request: pytest.FixtureRequest, plain_families: dict[str, tuple[Path, Any]]) -> Path:
+def folder_of(request: pytest.FixtureRequest, plain_family: Any) -> Path:
     """Two families that name their blocks differently."""
-    return plain_families[request.param][0]
+    return plain_family(request.param)[0]
 
 
 @pytest.mark.parametrize("make", [hugging_face, bridge])
@@ -141,7 +141,7 @@ def test_a_direction_of_another_width_or_an_unknown_place_is_refused_in_one_line
         applied(torch.nn.Linear(2, 2), []).__enter__()
 
 
-def test_a_hooked_transformer_is_edited_too(plain_families: dict[str, tuple[Path, Any]]) -> None:
+def test_a_hooked_transformer_is_edited_too() -> None:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     from persona_probe.interventions.applied import applied
