@@ -143,6 +143,7 @@ def test_a_direction_of_another_width_or_an_unknown_place_is_refused_in_one_line
 
 def test_a_hooked_transformer_is_edited_too() -> None:
     from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
     from persona_probe.interventions.applied import applied
     from persona_probe.interventions.edits import Steer
@@ -166,6 +167,12 @@ def test_a_hooked_transformer_is_edited_too() -> None:
     )
     torch.testing.assert_close(moved, steered)
     torch.testing.assert_close(watched(), clean)
+    cache = TransformerLensKeyValueCache.init_cache(config, "cpu", len(IDS))
+    with applied(model, [Steer(torch.linspace(-9, 9, tiny.WIDTH), "blocks.0.hook_out", 1.0, skip_first=4)]):
+        whole = model(IDS)
+        begun = model(IDS[:, :5], past_kv_cache=cache)
+        ended = model(IDS[:, 5:], past_kv_cache=cache)
+    torch.testing.assert_close(torch.cat([begun, ended], 1), whole, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("make", [hugging_face, bridge])
