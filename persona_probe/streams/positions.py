@@ -22,17 +22,8 @@ class Positions:
             # The mask covers what a cache holds as well; the tokens of this pass are its last columns.
             position = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         if position is None and tokens is not None:
-            cache, entry = (
-                kwargs.get("past_key_values"),
-                kwargs.get("past_kv_cache_entry"),
-            )  # of a HookedTransformer
-            seen = (
-                cache.get_seq_length()
-                if cache is not None
-                else 0
-                if entry is None
-                else entry.past_keys.shape[1]
-            )
+            cache = kwargs.get("past_key_values")
+            seen = cache.get_seq_length() if cache is not None else 0
             position = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)[None]
         if (
             position is not None and position.ndim == 3

@@ -167,11 +167,12 @@ def test_a_hooked_transformer_is_edited_too() -> None:
     )
     torch.testing.assert_close(moved, steered)
     torch.testing.assert_close(watched(), clean)
+    ones = torch.ones_like(IDS)
     cache = TransformerLensKeyValueCache.init_cache(config, "cpu", len(IDS))
     with applied(model, [Steer(torch.linspace(-9, 9, tiny.WIDTH), "blocks.0.hook_out", 1.0, skip_first=4)]):
         whole = model(IDS)
-        begun = model(IDS[:, :5], past_kv_cache=cache)
-        ended = model(IDS[:, 5:], past_kv_cache=cache)
+        begun = model(IDS[:, :5], past_kv_cache=cache, attention_mask=ones[:, :5])
+        ended = model(IDS[:, 5:], past_kv_cache=cache, attention_mask=ones[:, 5:])
     torch.testing.assert_close(torch.cat([begun, ended], 1), whole, atol=1e-4, rtol=1e-4)
 
 
