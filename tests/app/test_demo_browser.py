@@ -49,11 +49,15 @@ def opened(browser: Any) -> Iterator[Callable[..., tuple[Any, list[str]]]]:
         page.close()
 
 
-def started(*options: str, module: bool = True) -> tuple[subprocess.Popen[str], str]:
-    """The demo as a user starts it, or another script that serves one, and its address."""
-    command = [sys.executable, *(("-m", "persona_probe.demo") if module else ()), *options]
+def started(*options: str, module: str = "persona_probe.demo") -> tuple[subprocess.Popen[str], str]:
+    """The demo as a user starts it, or another module that serves one, and its address."""
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        [sys.executable, "-m", module, *options],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path},
     )
     said = []
     for line in process.stderr or []:
@@ -309,7 +313,7 @@ def test_export_and_replay_show_the_same_conversation_without_a_model(
 
 
 def test_nothing_that_a_model_says_runs(tmp_path: Path, opened: Any) -> None:
-    process, address = started(str(ROOT / "tests" / "hostile_demo.py"), str(tmp_path), module=False)
+    process, address = started(str(tmp_path), module="helpers.hostile_demo")
     try:
         page, wrong = opened(address)
         ready(page)

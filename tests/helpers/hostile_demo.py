@@ -1,5 +1,5 @@
-"""A demo whose models say nothing but attacks; run as a process of its own: `python tests/hostile_demo.py
-FOLDER`. Prints its address."""
+"""A demo whose models say nothing but attacks; run as a process of its own, with `tests` on the path:
+`python -m helpers.hostile_demo FOLDER`. Prints its address."""
 
 import sys
 import time

@@ -79,7 +79,7 @@ def test_every_persona_score_is_what_the_rows_give_by_hand(record: dict[str, Any
         questions: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
             if row["arm"] == arm["name"] and row["kind"] == "persona":
-                questions[row["question"]][row["label"]].append(row["logprob_per_token"])
+                questions[row["question_id"]][row["label"]].append(row["logprob_per_token"])
         by_hand = [
             sum(q["misaligned"]) / len(q["misaligned"]) - sum(q["aligned"]) / len(q["aligned"])
             for q in questions.values()
