@@ -38,7 +38,7 @@ def models(rounds: int) -> None:
     dtype = choose_dtype("auto", device)
     model = load(resolve("smollm2-135m-instruct"), base=None, device=device, dtype=dtype)
     rows = read_benign(shipped("benign.jsonl"), model.tokenizer, limit=128)
-    ready = list(batches(rows, max_tokens=1024, pad_id=model.tokenizer.pad_token_id))
+    ready = list(batches(rows, max_tokens=1024, pad_id=model.pad_id))
     padded = sum(batch.tokens.numel() for batch in ready)
 
     def bare() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-SMALL = {"controls": 1, "n_prompts": 0}
+SMALL: dict[str, Any] = {"controls": 1, "n_prompts": 0}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,7 @@ def test_without_a_folder_it_works_in_a_temporary_one(toy: Any) -> None:
     import persona_probe as pp
 
     run = pp.find_direction(toy.pair, progress=False, **toy.settings, controls=0, n_prompts=0)
+    assert run.folder is not None
     assert run.folder.is_dir()
     assert run.direction.d_model == len(toy.vector)
 

@@ -391,12 +391,10 @@ def test_the_chart_places_turns_after_one_another(found: Any) -> None:
     from persona_probe.plots.conversation import conversation
 
     talk = Conversation((spoken("a", found), spoken("b", found)))
-    figure = conversation(lines(talk, after=False))
-    assert [list(trace.x) for trace in figure.data[:1]] == [[0, 1]]
-    assert list(figure.data[4].x) == [6, 7]
-    assert list(figure.data[0].y) == [0.5, None]
-    assert list(conversation(lines(talk, after=True)).data[0].y) == [-0.5, None]
-    assert [trace.showlegend for trace in figure.data] == [True] * 4 + [False] * 4
+    before, after = (conversation(lines(talk, after=later)).to_dict()["data"] for later in (False, True))
+    assert (before[0]["x"], before[4]["x"]) == ([0, 1], [6, 7])
+    assert (before[0]["y"], after[0]["y"]) == ([0.5, None], [-0.5, None])
+    assert [trace["showlegend"] for trace in before] == [True] * 4 + [False] * 4
 
 
 def test_a_running_mean_is_of_the_last_five() -> None:

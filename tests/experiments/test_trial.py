@@ -201,6 +201,8 @@ def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, rea
     record = directions_record(readings, shown="mean_diff", hook_point=planted.toy.hook_point)
     directions = record.directions
     assert list(directions.methods) == ["mean_diff", "shift"]
+    assert directions.cosines is not None
+    assert directions.projections is not None
     assert directions.cosines.matrix[0][0] == pytest.approx(1.0)
     values = project(readings.sets[0], readings.select)
     bad = [i for i, row in enumerate(readings.select.rows) if row.label == "misaligned"]

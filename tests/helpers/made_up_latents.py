@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from helpers.made_up import est, models, with_text
-from persona_probe.records.latents import LatentRecord
+from persona_probe.records.latents import LatentRecord, Meaning
 
 RANKINGS = ("shift_up", "shift_down", "label_diff", "cosine_mean_diff", "cosine_shift", "attribution")
 ARMS = ("base+steer", "tuned-steer", "tuned+ablate")
@@ -254,6 +254,11 @@ def made_up_latent_record() -> LatentRecord:
         "memory": {"peak_bytes": 3 * 2**30},
     }
     return LatentRecord.model_validate(record)
+
+
+def meanings(record: LatentRecord) -> list[Meaning]:
+    """What the latents of a record mean, of those that have been read."""
+    return [latent.meaning for latent in record.latents if latent.meaning is not None]
 
 
 def emptied() -> LatentRecord:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from helpers.made_up import PAYLOADS, arm, made_up, made_up_record
-from helpers.made_up_latents import made_up_latent_record
+from helpers.made_up_latents import made_up_latent_record, meanings
 from helpers.markup import Shown
+
+from persona_probe.records.parts import Side
 
 TAGS = {"div", "style", "p", "b", "br", "small", "span", "table", "thead", "tbody", "tr", "th", "td"}
 HOSTILE = (
@@ -110,7 +112,7 @@ def test_text_is_shown_at_once_if_that_was_asked_for() -> None:
     from persona_probe.api.cells import replies_to
     from persona_probe.pages.cells import contexts
 
-    examples = made_up_latent_record().latents[0].meaning.examples
+    examples = meanings(made_up_latent_record())[0].examples
     for page in (
         said("secret").show(show_text=True),
         replies_to(question(), show_text=True),
@@ -184,7 +186,7 @@ def test_misaligned_replies_of_the_data_are_blurred() -> None:
         ("tuned", None, True),
     ],
 )
-def test_contexts_are_blurred_as_in_the_report(side: str, label: str | None, hidden: bool) -> None:
+def test_contexts_are_blurred_as_in_the_report(side: Side, label: str | None, hidden: bool) -> None:
     from persona_probe.pages.cells import contexts
 
     row = example("find/1", ["word", " two"], [0.0, 2.0], label, model=side)
@@ -232,6 +234,8 @@ def test_the_table_has_effect_and_damage_of_every_arm() -> None:
     rows = [tag for tag, attributes in shown.tags if tag == "tr"]
     assert len(rows) == len(record.arms) + 1
     entry = record.arm("tuned+ablate")
+    assert entry is not None
+    assert entry.restoration is not None
     for value, digits in ((entry.restoration, 2), (entry.delta_nll, 3)):
         assert f"{value.estimate:+.{digits}f}".replace("-", "−") in shown.text()
         assert f"{value.low:+.{digits}f}".replace("-", "−") in shown.text()

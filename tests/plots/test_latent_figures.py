@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 from helpers.made_up import PAYLOADS
-from helpers.made_up_latents import emptied, made_up_latents, poisoned_latents
+from helpers.made_up_latents import (
+    emptied,
+    made_up_latent_record,
+    made_up_latents,
+    meanings,
+    poisoned_latents,
+)
 from helpers.markup import strings
 
 SLUGS = {"latents", "screen", "sets", "rankings", "decomposition", "densities"}
@@ -142,9 +148,7 @@ def test_a_latent_that_never_fires_is_drawn_at_the_edge_of_the_log_axis(draw):
 def test_a_histogram_carries_its_counts_over_its_edges():
     from persona_probe.plots.latents import activation_histogram
 
-    base, tuned = activation_histogram(fitted(made_up_latents()).latents[0].meaning.histogram).to_dict()[
-        "data"
-    ]
+    base, tuned = activation_histogram(meanings(made_up_latent_record())[0].histogram).to_dict()["data"]
     assert (base["y"], tuned["y"]) == ([900, 40, 3, 0], [800, 90, 30, 6])
     assert base["x"] == [0.5, 1.5, 3.0, 6.0]
     assert base["width"] == [1.0, 1.0, 2.0, 4.0]
@@ -155,10 +159,7 @@ def test_no_text_of_a_record_becomes_markup_in_a_figure(draw, payload):
     from persona_probe.plots.latents import activation_histogram
 
     record = poisoned_latents(payload)
-    figures = {
-        **draw(record),
-        "histogram": activation_histogram(record.latents[0].meaning.histogram).to_dict(),
-    }
+    figures = {**draw(record), "histogram": activation_histogram(meanings(record)[0].histogram).to_dict()}
     for slug, figure in figures.items():
         assert figure["data"], slug
         for text in strings(figure):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from helpers.made_up import PAYLOADS, est, made_up, without_most
-from helpers.made_up_latents import emptied, made_up_latent_record
+from helpers.made_up_latents import emptied, made_up_latent_record, meanings
 from plotly.graph_objects import Figure, Scatter
 
 from persona_probe.records.direction import DirectionRecord
@@ -206,7 +206,7 @@ def test_every_latent_has_its_own_histogram_and_range():
     told = [entry for entry in record.latents if entry.meaning]
     figure = histogram_slider(record).to_dict()
     assert labels(figure) == [f"{entry.latent}, {entry.label}" for entry in told]
-    last = told[-1].meaning.histogram
+    last = meanings(record)[-1].histogram
     shown = frame(figure, labels(figure)[-1])
     assert list(shown["data"][0]["y"]) == list(last.base)
     assert shown["layout"]["xaxis"]["range"][1] > last.edges[-1]
