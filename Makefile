@@ -39,7 +39,7 @@ bench: $(STAMP)
 
 families: $(STAMP)
 	@echo "== run a tiny model of every family and write docs/families.md (about 2 minutes on 2 cores)"
-	$(BIN)/python tests/helpers/family_table.py
+	PYTHONPATH=tests $(BIN)/python -m helpers.family_table
 
 docs: $(STAMP)
 	$(BIN)/cog -r README.md docs/architecture.md docs/options.md docs/results.md

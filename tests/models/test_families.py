@@ -8,23 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.family_table import (
+from helpers.family_cases import (
     CASES,
-    EDITED,
-    PAGE,
-    SAME,
     Case,
     case_of,
-    engine_of,
     loaded,
-    reason,
     relative,
-    stored,
     stream_error,
     training_error,
     written,
     written_replies,
 )
+from helpers.family_references import EDITED
+from helpers.family_table import PAGE, SAME, engine_of, reason, stored
 from helpers.tiny_families import NOT_TEXT, uncovered
 
 CLOSE = 1e-5
