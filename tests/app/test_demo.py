@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.made_up import PAYLOADS
+from helpers.payloads import PAYLOADS
 from helpers.planted import Planted, planted_direction
 
 IDENTITY = {"base": "a", "tuned": "b", "dtype": "float32", "direction": "c", "forms": "d"}

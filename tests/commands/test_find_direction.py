@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.commands import words
-from helpers.made_up import METHODS
+from helpers.made_up_parts import METHODS
 
 from persona_probe.records.direction import DirectionRecord
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from helpers.made_up import arm as made_up_arm
-from helpers.made_up import est
+from helpers.made_up_parts import arm as made_up_arm
+from helpers.made_up_parts import est
 from helpers.planted import Planted, planted_direction
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers.made_up import PAYLOADS
+from helpers.payloads import PAYLOADS
 from helpers.planted import open_planted, planted_direction
 
 TEMPLATES = (

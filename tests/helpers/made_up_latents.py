@@ -3,7 +3,8 @@
 import random
 from typing import Any
 
-from helpers.made_up import est, models, with_text
+from helpers.made_up_parts import est, models
+from helpers.payloads import with_text
 from persona_probe.records.latents import LatentRecord, Meaning
 
 RANKINGS = ("shift_up", "shift_down", "label_diff", "cosine_mean_diff", "cosine_shift", "attribution")

@@ -4,9 +4,11 @@ import sys
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS, arm, made_up, made_up_record
+from helpers.made_up import made_up, made_up_record
 from helpers.made_up_latents import made_up_latent_record, meanings
+from helpers.made_up_parts import arm
 from helpers.markup import Shown
+from helpers.payloads import PAYLOADS
 
 from persona_probe.records.parts import Side
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS
 from helpers.made_up_latents import emptied, made_up_latents, poisoned_latents
 from helpers.markup import TAGS, Page, policy_names_exactly_the_scripts
+from helpers.payloads import PAYLOADS
 
 N_FIGURES = 6
 STYLE = re.compile(r"background:rgba\(230,159,0,[01]\.\d{3}\)")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS, made_up, poisoned, without_most
+from helpers.made_up import made_up, poisoned, without_most
 from helpers.markup import TAGS, Page, policy_names_exactly_the_scripts, strings
+from helpers.payloads import PAYLOADS
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS
 from helpers.made_up_latents import (
     emptied,
     made_up_latent_record,
@@ -16,6 +15,7 @@ from helpers.made_up_latents import (
     poisoned_latents,
 )
 from helpers.markup import strings
+from helpers.payloads import PAYLOADS
 
 SLUGS = {"latents", "screen", "sets", "rankings", "decomposition", "densities"}
 

@@ -5,7 +5,8 @@ import re
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS, made_up
+from helpers.made_up import made_up
+from helpers.payloads import PAYLOADS
 
 from persona_probe.records.direction import DirectionRecord
 

@@ -4,8 +4,10 @@ refused."""
 from typing import Any
 
 import pytest
-from helpers.made_up import PAYLOADS, est, made_up, without_most
+from helpers.made_up import made_up, without_most
 from helpers.made_up_latents import emptied, made_up_latent_record, meanings
+from helpers.made_up_parts import est
+from helpers.payloads import PAYLOADS
 from plotly.graph_objects import Figure, Scatter
 
 from persona_probe.records.direction import DirectionRecord

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from helpers.made_up import arm, est, made_up, models
+from helpers.made_up import made_up
+from helpers.made_up_parts import arm, est, models
 
 from persona_probe.base.errors import BadInput
 from persona_probe.records.evaluation import EvaluationRecord
