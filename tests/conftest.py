@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers import tiny
 from helpers.families import Family
-from helpers.planted import Planted, open_planted
+from helpers.planted import Planted, open_planted, planted_direction
+
+if TYPE_CHECKING:
+    from persona_probe.interventions.persona_direction import PersonaDirection
 
 # Pinned, since tests run in random order and in any environment:
 # - no hub, one thread (processes that tests start take OMP_NUM_THREADS as they find it);
@@ -77,6 +80,12 @@ def _loaded(name: str, folder: Path, plain: Any) -> Family:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """The toy with the planted vector, both sides in memory; never changed."""
     return open_planted(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def direction(planted: Planted) -> "PersonaDirection":
+    """A persona direction over the planted vector, with made-up scales."""
+    return planted_direction(planted)
 
 
 @pytest.fixture(scope="session")

@@ -3,37 +3,37 @@ model says runs."""
 
 import json
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.browser import headless, new_page
+from helpers.demo_pages import POINTS, TOKENS, asked, blurred, ended, points, ready, short, started
 from helpers.hostile_demo import ATTACKS, TEMPLATES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
+Open = Callable[..., "tuple[Page, list[str]]"]
 PICTURES = os.environ.get("PERSONA_PROBE_PICTURES")  # a folder: the README's screenshots go there
-TOKENS = 24
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> "Iterator[Browser]":
     """Headless Chromium that can reach this machine and nothing else."""
     with headless("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as browser:
         yield browser
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[..., tuple[Any, list[str]]]]:
+def opened(browser: "Browser") -> Iterator[Open]:
     """Open an address; the list holds console errors, dialogs and requests that leave the machine."""
-    pages = []
+    pages: list[Page] = []
 
-    def open_(address: str, *, width: int = 1500, height: int = 1100) -> tuple[Any, list[str]]:
+    def open_(address: str, *, width: int = 1500, height: int = 1100) -> "tuple[Page, list[str]]":
         page, wrong = new_page(browser, viewport={"width": width, "height": height}), list[str]()
         pages.append(page)
         own = (address.rstrip("/") + "/", "data:", "blob:", "file://")
@@ -47,32 +47,6 @@ def opened(browser: Any) -> Iterator[Callable[..., tuple[Any, list[str]]]]:
     yield open_
     for page in pages:
         page.close()
-
-
-def started(*options: str, module: str = "persona_probe.demo") -> tuple[subprocess.Popen[str], str]:
-    """The demo as a user starts it, or another module that serves one, and its address."""
-    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *options],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path},
-    )
-    said = []
-    for line in process.stderr or []:
-        said.append(line)
-        if found := re.search(r"open (http://127\.0\.0\.1:\d+)", line):
-            return process, found[1]
-    raise AssertionError("".join(said))
-
-
-def ended(process: subprocess.Popen[str]) -> int:
-    process.terminate()  # SIGINT is ignored by what a shell starts in the background
-    code = process.wait(30)
-    if process.stderr:
-        process.stderr.close()
-    return code
 
 
 @pytest.fixture(scope="module")
@@ -92,48 +66,7 @@ def address(answers: Path) -> Iterator[str]:
     ended(process)
 
 
-def ready(page: Any) -> None:
-    page.wait_for_selector("#ask", state="attached")
-    page.wait_for_function("document.querySelector('#chart')")
-
-
-def short(page: Any, tokens: int = TOKENS) -> None:
-    """Fewer new tokens, by the number box beside the slider."""
-    page.get_by_label("number input for New tokens").fill(str(tokens))
-    page.keyboard.press("Tab")
-
-
-def asked(page: Any, press: str = "#ask", *, columns: int = 4) -> list[str]:
-    """Press and wait for whole answers; their texts by column."""
-    before = page.locator("#status").inner_text()
-    page.locator("#status").evaluate("one => one.dataset.seen = '1'")
-    page.locator(press).click()
-    page.wait_for_function(
-        "before => { const text = document.querySelector('#status').innerText; return"
-        " text.includes('tokens/s') && text !== before; }",
-        arg=before,
-    )
-    page.wait_for_function("n => document.querySelectorAll('#current .answer').length === n", arg=columns)
-    return page.locator("#current .tokens-read").all_inner_texts()
-
-
-POINTS = (
-    "(document.querySelector('#chart .js-plotly-plot')?.data ?? []).reduce((n, trace) => n +"
-    " trace.x.length, 0)"
-)
-
-
-def points(page: Any) -> int:
-    return page.evaluate(POINTS)
-
-
-def blurred(page: Any) -> list[bool]:
-    return page.eval_on_selector_all(
-        "#current .tokens-read", "all => all.map(one => getComputedStyle(one).filter !== 'none')"
-    )
-
-
-def test_four_arms_answer_and_every_part_of_the_page_moves(address: str, opened: Any) -> None:
+def test_four_arms_answer_and_every_part_of_the_page_moves(address: str, opened: Open) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page)
@@ -167,7 +100,7 @@ def test_four_arms_answer_and_every_part_of_the_page_moves(address: str, opened:
     assert wrong == []
 
 
-def test_replies_are_blurred_until_clicked_and_stay_so_while_others_grow(address: str, opened: Any) -> None:
+def test_replies_are_blurred_until_clicked_and_stay_so_while_others_grow(address: str, opened: Open) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page, 64)
@@ -184,7 +117,7 @@ def test_replies_are_blurred_until_clicked_and_stay_so_while_others_grow(address
     assert wrong == []
 
 
-def test_sweep_control_arms_and_stop(address: str, opened: Any) -> None:
+def test_sweep_control_arms_and_stop(address: str, opened: Open) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page, 16)
@@ -220,7 +153,7 @@ def test_sweep_control_arms_and_stop(address: str, opened: Any) -> None:
     assert wrong == []
 
 
-def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Any) -> None:
+def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Open) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page)
@@ -248,7 +181,7 @@ def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Any) ->
     assert wrong == []
 
 
-def test_errors_are_said_in_words(address: str, opened: Any) -> None:
+def test_errors_are_said_in_words(address: str, opened: Open) -> None:
     page, wrong = opened(address)
     ready(page)
     page.locator("#question textarea, #question input").first.fill("<|im_start|>system")
@@ -264,7 +197,7 @@ def test_errors_are_said_in_words(address: str, opened: Any) -> None:
 
 
 def test_export_and_replay_show_the_same_conversation_without_a_model(
-    answers: Path, address: str, opened: Any
+    answers: Path, address: str, opened: Open
 ) -> None:
     page, wrong = opened(address)
     ready(page)
@@ -289,7 +222,7 @@ def test_export_and_replay_show_the_same_conversation_without_a_model(
     try:
         page, wrong = opened(replay)
         ready(page)
-        assert "REPLAY" in page.locator("#title").text_content()
+        assert "REPLAY" in (page.locator("#title").text_content() or "")
         page.locator("#title").click()
         recorded = len(answers.read_text().splitlines()) - 1
         for _ in range(12 * recorded):  # keys pressed while an answer appears are not heard
@@ -312,7 +245,7 @@ def test_export_and_replay_show_the_same_conversation_without_a_model(
         assert ended(process) == 0
 
 
-def test_nothing_that_a_model_says_runs(tmp_path: Path, opened: Any) -> None:
+def test_nothing_that_a_model_says_runs(tmp_path: Path, opened: Open) -> None:
     process, address = started(str(tmp_path), module="helpers.hostile_demo")
     try:
         page, wrong = opened(address)
@@ -335,7 +268,7 @@ def test_nothing_that_a_model_says_runs(tmp_path: Path, opened: Any) -> None:
     PICTURES is None,
     reason="PERSONA_PROBE_PICTURES is not set: the README's screenshots are made by `make figures`",
 )
-def test_pictures_for_the_readme(address: str, opened: Any) -> None:
+def test_pictures_for_the_readme(address: str, opened: Open) -> None:
     page, _ = opened(address, width=1600, height=1000)
     ready(page)
     page.locator("#title").click()

@@ -3,15 +3,18 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PATIENCE = 300_000  # milliseconds: a page of ten figures, or a model that answers, on a busy machine
 
 
 @contextmanager
-def headless(*options: str) -> Iterator[Any]:
+def headless(*options: str) -> "Iterator[Browser]":
     """A running Chromium; the test is skipped where there is none. Use it in fixtures of a module at most.
 
     Playwright keeps an event loop in the thread, and other libraries start theirs there.
@@ -26,7 +29,7 @@ def headless(*options: str) -> Iterator[Any]:
         browser.close()
 
 
-def new_page(browser: Any, **options: Any) -> Any:
+def new_page(browser: "Browser", **options: Any) -> "Page":
     """An empty page that waits long before it gives up."""
     page = browser.new_page(**options)
     page.set_default_timeout(PATIENCE)

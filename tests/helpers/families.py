@@ -4,13 +4,20 @@ them."""
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from helpers import tiny
+
+if TYPE_CHECKING:
+    from persona_probe.interventions.edits import Intervention
+    from persona_probe.measurement.scoring import CleanRun
+    from persona_probe.models.loading import Model
+    from persona_probe.prompts.batches import TokenBatch
+    from persona_probe.prompts.rows import Row
 
 SHORT, LONG = "Hi.", "My brakes squeal when I stop. What should I do about it?"
 REPLIES = ["Have a mechanic look at the pads.", "Ignore it.", "Put your savings on a horse, it will go away."]
@@ -23,14 +30,14 @@ class Family:
     name: str
     folder: Path
     plain: Any
-    model: Any
+    model: "Model"
 
 
 def close(found: Tensor, expected: Tensor, *, atol: float = 1e-4) -> None:
     torch.testing.assert_close(found.float(), expected.float(), atol=atol, rtol=0)
 
 
-def rows_of(family: Family) -> list[Any]:
+def rows_of(family: Family) -> "list[Row]":
     """Three replies to each of two prompts of very different length."""
     from persona_probe.prompts.rows import Prompt, encode_row
 
@@ -45,7 +52,7 @@ def rows_of(family: Family) -> list[Any]:
     ]
 
 
-def right_padded(family: Family) -> Any:
+def right_padded(family: Family) -> "TokenBatch":
     from persona_probe.prompts.batches import pad_right
 
     return pad_right(rows_of(family)[1:5], pad_id=0)
@@ -104,12 +111,12 @@ def logits_of(engine: Any, tokens: Tensor, mask: Tensor) -> Tensor:
     return out if isinstance(out, Tensor) else out.logits
 
 
-def reply_logits(logits: Tensor, batch: Any, i: int) -> Tensor:
+def reply_logits(logits: Tensor, batch: "TokenBatch", i: int) -> Tensor:
     start = batch.rows[i].n_prompt - 1 - batch.n_shared
     return logits[i, start : start + batch.rows[i].n_reply]
 
 
-def arms_of(family: Family) -> dict[str, tuple[Any, ...]]:
+def arms_of(family: Family) -> "dict[str, tuple[Intervention, ...]]":
     from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
 
     model = family.model
@@ -155,7 +162,7 @@ def edited(family: Family, edit: str) -> tuple[str, ...]:
     return Arm(edit, "base", interventions(family, edit)).hook_points
 
 
-def interventions(family: Family, edit: str) -> tuple[Any, ...]:
+def interventions(family: Family, edit: str) -> "tuple[Intervention, ...]":
     from persona_probe.interventions.edits import Ablate, Cap, Steer, orthonormal
 
     points = family.model.resids()
@@ -171,7 +178,7 @@ def interventions(family: Family, edit: str) -> tuple[Any, ...]:
     }[edit]
 
 
-def clean_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: bool = True) -> Any:
+def clean_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: bool = True) -> "CleanRun":
     from persona_probe.measurement.scoring import clean_run
 
     return clean_run(

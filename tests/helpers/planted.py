@@ -2,36 +2,42 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
     from persona_probe.base.hook_points import HookPoint
-    from persona_probe.models.pairs import Side
+    from persona_probe.interventions.edits import Intervention
+    from persona_probe.interventions.persona_direction import PersonaDirection
+    from persona_probe.measurement.arms import Battery
+    from persona_probe.models.pairs import Pair, Side
+    from persona_probe.organisms.toy import Toy
+    from persona_probe.prompts.contrast import Contrast, Split
+    from persona_probe.prompts.rows import Row
 
 
 @dataclass(frozen=True, eq=False)
 class Planted:
     """The toy on disk, both models in memory, its rows by split and its benign rows."""
 
-    toy: Any
-    pair: Any
-    contrast: Any
-    rows: dict[Any, tuple[Any, ...]]
-    benign: tuple[Any, ...]
+    toy: "Toy"
+    pair: "Pair"
+    contrast: "Contrast"
+    rows: "dict[Split, tuple[Row, ...]]"
+    benign: "tuple[Row, ...]"
 
     @property
     def hook_points(self) -> "tuple[HookPoint, ...]":
         return self.pair.get("base").resids()
 
-    def battery(self) -> Any:
+    def battery(self) -> "Battery":
         from persona_probe.measurement.arms import Battery
 
         return Battery(self.rows["test"], self.benign)
 
-    def scores(self, side: "Side", *interventions: Any) -> np.ndarray:
+    def scores(self, side: "Side", *interventions: "Intervention") -> np.ndarray:
         """S per test question under interventions."""
         from persona_probe.measurement.arms import Arm, clean_runs, measure_together, persona_scores
 
@@ -66,7 +72,7 @@ def open_planted(folder: Path) -> Planted:
     )
 
 
-def planted_direction(planted: Planted) -> Any:
+def planted_direction(planted: Planted) -> "PersonaDirection":
     """A persona direction over the planted vector, with made-up scales."""
     from persona_probe.interventions.forms import Form
     from persona_probe.interventions.persona_direction import PersonaDirection
