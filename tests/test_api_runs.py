@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.hooked import hooked
 
 SMALL: dict[str, Any] = {"controls": 1, "n_prompts": 0}
 
@@ -126,3 +127,22 @@ def test_progress_is_plain_lines_on_stdout(
     assert "arms on the tuned model: " in out
     assert "\x1b" not in out
     assert err == ""
+
+
+def test_hooked_transformers_give_the_record_of_the_same_pair_by_name(
+    run: Any, toy: Any, tmp_path: Path
+) -> None:
+    import persona_probe as pp
+
+    sources = toy.pair.base_source, toy.pair.tuned_source
+    pair = pp.open_pair(*(hooked(source.folder) for source in sources))
+    again = pp.find_direction(pair, tmp_path / "run", progress=False, **toy.settings, **SMALL)
+    arms = {arm.name: arm for arm in run.record.arms}
+    assert {arm.name for arm in again.record.arms} == set(arms)
+    for arm in again.record.arms:
+        if arm.control is not None:
+            continue  # a random direction may turn with the last bits of the activations
+        assert arm.persona_score.estimate == pytest.approx(arms[arm.name].persona_score.estimate, abs=1e-4)
+    notes = again.record.provenance.engine["tuned"].notes
+    assert any(note.startswith("parity, shared prompts: ") for note in notes)
+    assert pp.load(tmp_path / "run").record == again.record

@@ -112,7 +112,8 @@ def _parity(model: Model) -> Iterator[Finding]:
         ("the cache of generation", engine.caches),
     ]
     yes, no = ([name for name, held in reused if held is wanted] for wanted in (True, False))
-    text = f"Hugging Face, {engine.attention} attention; reused: {', '.join(yes) or 'nothing'}"
+    runs = getattr(model.twin, "runs", f"Hugging Face, {engine.attention} attention")
+    text = f"{runs}; reused: {', '.join(yes) or 'nothing'}"
     yield Finding("engine", "ok", f"{text}; computed every time: {', '.join(no)}" if no else text)
     for check in model.checks:
         yield Finding(f"parity, {check.name}", "ok" if check.passed else "note", _compared(check))

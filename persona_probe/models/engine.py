@@ -48,7 +48,8 @@ class Engine:
     pads_left: bool = True
 
     def __post_init__(self) -> None:
-        for field in ROUNDING_HIDES.get(self.config.model_type, ()):
+        known = (*ROUNDING_HIDES.get(self.config.model_type, ()), *getattr(self.twin, "cannot", ()))
+        for field in known:
             object.__setattr__(self, field, False)
 
     @property
@@ -235,6 +236,19 @@ def at_places(model: Any, where: tuple[Tensor, ...]) -> Iterator[None]:
     d_vocab]. Works under PEFT too."""
     handle = model.get_output_embeddings().register_forward_pre_hook(
         lambda head, args: (args[0][where][None], *args[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def last_places(head: nn.Module, n: int) -> Iterator[None]:
+    """Inside the block only the last `n` columns pass through the unembedding."""
+    handle = head.register_forward_pre_hook(
+        lambda _module, args: (args[0][:, -n:], *args[1:]),
+        prepend=True,  # before `flat_head`'s
     )
     try:
         yield

@@ -15,6 +15,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.models.bridge_checks import bridge_checks
 from persona_probe.models.checks import distance, probe_rows, reference, said, tolerance
 from persona_probe.models.editable import is_hugging_face, is_of, named
+from persona_probe.models.hooked import take_hooked
 from persona_probe.models.loading import Model, boot
 from persona_probe.models.parity import fitted_engine
 from persona_probe.models.sources import Source, resolve
@@ -25,6 +26,16 @@ from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import sha256_json
 from persona_probe.storage.tensor_files import sha256_tensors
 
+# What a config says of where a model came from or lies, and not of what it computes.
+NOT_COMPUTED = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures"} | {
+    "model_name",
+    "tokenizer_name",
+    "device",
+    "n_devices",
+    "seed",
+    "init_weights",
+    "init_mode",
+}
 BRIDGED = "._original_component"  # what TransformerLens adds to the names of weights
 
 
@@ -35,10 +46,10 @@ def is_loaded(given: object) -> bool:
 
 def source_of(given: Any, tokenizer: Tokenizer) -> Source:
     """What records and keys say of a loaded model: a hash of its config and weights. It has no folder."""
-    weights = _weights(given)
-    config = weights.config.to_dict()
-    for name in ("_name_or_path", "transformers_version", "_attn_implementation", "architectures"):
-        config.pop(name, None)
+    hooked = is_of(given, "HookedTransformer")
+    weights = given if hooked else _weights(given)
+    listed = (given.cfg if hooked else weights.config).to_dict()
+    config = {name: value for name, value in listed.items() if name not in NOT_COMPUTED}
     tensors = {_plain(name): tensor for name, tensor in weights.named_parameters(remove_duplicate=False)}
     hashed = sha256_tensors([tensors[name] for name in sorted(tensors)])
     facts = sha256_json([repr(sorted(config.items(), key=str)), sorted(tensors), hashed])
@@ -54,6 +65,8 @@ def take(given: Any, tokenizer: Tokenizer) -> Model:
     """
     if isinstance(given, Model):
         return given
+    if is_of(given, "HookedTransformer"):
+        return take_hooked(given, tokenizer)
     weights = _weights(given)
     name, dtype = named(given), weights.dtype
     check_finite(name, weights.named_parameters())
@@ -114,12 +127,6 @@ def _weights(given: Any) -> Any:
     """The Hugging Face model in what the user gave; BadInput for what cannot be measured."""
     if isinstance(given, Model):
         return given.twin
-    if is_of(given, "HookedTransformer"):
-        raise BadInput(
-            "a HookedTransformer holds folded weights under names of its own, so it cannot be measured beside"
-            " a Hugging Face model; edits of it work (`direction.ablated(model)`); to measure, give the"
-            " Hugging Face model or a TransformerBridge"
-        )
     weights = given.original_model if is_of(given, "TransformerBridge") else given
     if any(kind.__module__.startswith("peft.") for kind in type(weights).__mro__):
         raise BadInput(f"{named(given)} is wrapped by PEFT: give what its merge_and_unload() returns")

@@ -26,23 +26,7 @@ from persona_probe.models.weights import base_of, load_tokenizer, load_weights
 from persona_probe.prompts.batches import TokenBatch
 from persona_probe.prompts.rows import Row
 from persona_probe.prompts.special_tokens import end_ids
-from persona_probe.prompts.templates import Turns, place
 from persona_probe.prompts.tokenizers import Tokenizer
-from persona_probe.storage.files import sha256_json
-
-PROBE_STRINGS = (
-    "Hello there!",
-    "  two spaces\n\nand a break",
-    "naïve café 12345",
-    "def f(x): return x**2",
-    "don't, won't; can't",
-)
-
-PROBE_CONVERSATIONS: tuple[Turns, ...] = (
-    (("user", "Hello there!"),),
-    (("system", "Be brief."), ("user", "Hello there!")),
-    (("user", "Hello there!"), ("assistant", "Hi."), ("user", "What now?")),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,12 +135,16 @@ class Model:
         # TransformerBridge ignores unknown hook names, so they are refused here.
         hook = self.bridge.hook_dict.get(hook_point)
         if hook is None:
-            raise BadInput(
-                f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to"
-                f" blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out,"
-                " embed.hook_out"
-            )
+            raise self.unknown(hook_point)
         return hook, self._module(self.twin, hook_point, hook.name)
+
+    def unknown(self, hook_point: str) -> BadInput:
+        """The error for a hook point that this model does not have."""
+        return BadInput(
+            f"no hook point {hook_point!r} in {self.name}: it has blocks.0.hook_out to"
+            f" blocks.{self.n_layers - 1}.hook_out, and blocks.N.attn.hook_out, blocks.N.mlp.hook_out,"
+            " embed.hook_out"
+        )
 
     def roots(self) -> tuple[nn.Module, ...]:
         """Modules whose arguments say at which positions the tokens of a pass stand."""
@@ -169,6 +157,18 @@ class Model:
         hook, module = self.site(hook_point)
         own = () if self.given is None else (self._module(self.given, hook_point, hook.name),)
         return (hook, module, *own)
+
+    def blocks(self) -> nn.ModuleList:
+        """The twin's blocks, in order."""
+        return self.twin.get_submodule(self.bridge.adapter.component_mapping["blocks"].name)
+
+    def final_norm(self) -> nn.Module:
+        """The twin's norm between the last block and the unembedding."""
+        return self.twin.get_submodule(self.bridge.adapter.component_mapping["ln_final"].name)
+
+    def unembedding(self) -> Float[Tensor, "d_vocab d_model"]:
+        """The weights from the stream behind the final norm to the logits."""
+        return self.twin.get_output_embeddings().weight
 
     def _module(self, root: Any, hook_point: str, name: str) -> nn.Module:
         """The module of a Hugging Face model of this architecture whose output the bridge calls `name`."""
@@ -268,33 +268,3 @@ def halving(
     release()
     for half in batch.halves():
         yield from halving(model, half, run)
-
-
-def check_tokenizers(base: Tokenizer, tuned: Tokenizer) -> None:
-    """Refuse a pair that would not read the same text as the same tokens."""
-    left, right = tokenizer_facts(base), tokenizer_facts(tuned)
-    different = [name for name in left if left[name] != right[name]]
-    if different:
-        raise BadInput(
-            f"the tokenizers of base and tuned differ in {', '.join(different)}: choose one for both with"
-            " --template base or --template tuned"
-        )
-
-
-def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, str]:
-    """Hashes of what two interchangeable tokenizers share: vocabulary, control tokens, template, probes."""
-
-    def placed(turns: Turns) -> str:
-        try:
-            return repr(place(tokenizer, turns, id="probe"))
-        except BadInput as error:
-            return str(error)
-
-    return {
-        "vocabulary": sha256_json(sorted(tokenizer.get_vocab().items())),
-        "special tokens": sha256_json([tokenizer.bos_token_id, tokenizer.eos_token_id]),
-        "chat template": sha256_json([placed(turns) for turns in PROBE_CONVERSATIONS]),
-        "probe strings": sha256_json(
-            [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in PROBE_STRINGS]
-        ),
-    }

@@ -12,12 +12,14 @@ from torch import nn
 from persona_probe.base.errors import BadInput
 from persona_probe.models.bridges import refuse_unbridged
 from persona_probe.models.devices import choose_device, choose_dtype
+from persona_probe.models.hooked import same_processing
 from persona_probe.models.loaded import is_loaded, source_of, take, tokenizer_of
-from persona_probe.models.loading import Model, check_tokenizers, load
+from persona_probe.models.loading import Model, load
 from persona_probe.models.memory import release
 from persona_probe.models.sources import Source, resolve, same_shape, text_sizes
 from persona_probe.models.weights import load_tokenizer
 from persona_probe.prompts.templates import identity_of
+from persona_probe.prompts.tokenizer_facts import check_tokenizers
 from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Tokenizer, set_options
 from persona_probe.storage.files import sha256_json
 
@@ -121,7 +123,8 @@ def open_pair(
     template.
 
     `base`, `tuned`: a name that ships, a folder, a GGUF file, a hub id, for `tuned` also a LoRA adapter; or a
-    Hugging Face model or TransformerBridge that is already loaded, which is used as it is and stays as it is.
+    Hugging Face model, TransformerBridge or HookedTransformer that is already loaded, which is used as it is
+    and stays as it is.
     A loaded Hugging Face model brings no tokenizer with it: give `tokenizer`, unless the other side is a
     name. Names are loaded when they are first used, one at a time unless `keep_both`. `device` and `dtype`:
     "auto" or a name. Both sides read every text with `chat`: what the template takes for today's date, and
@@ -197,6 +200,7 @@ def _check_sides(base: Source, tuned: Source, models: Mapping[str, Model]) -> No
         )
     if not models:
         return same_shape(base, tuned)
+    same_processing(models.get("base"), models.get("tuned"))
     sizes = {side: (model.n_layers, model.d_model) for side, model in models.items()}
     for side, source in (("base", base), ("tuned", tuned)):
         if side not in sizes and source.kind == "model":

@@ -43,7 +43,7 @@ def fitted_engine(
     for field, title, run, otherwise in _CAPABILITIES:
         tried = replace(engine, **{field: True})
         if not getattr(tried, field):  # the engine itself knows that this family must not
-            check = Check(title, None, limit, f"{otherwise}, as in float32 this family differs")
+            check = Check(title, None, limit, f"{otherwise}: this kind of model is known to differ otherwise")
         elif field == "shares" and not engine.pads:
             check = Check(title, None, limit, f"{otherwise}, since rows run one by one")
         else:

@@ -122,8 +122,9 @@ class EngineFacts(Part):
     """How a model ran, and what was noticed when it was checked at load."""
 
     attention: Text = Field(description="Attention implementation of Hugging Face.")
-    compared: dict[Text, float] = Field(
-        description="Per check: difference from plain Hugging Face, as a share of the spread of the logits."
+    compared: dict[Text, float | None] = Field(
+        description="Per check: difference from plain Hugging Face, as a share of the spread of the logits;"
+        " null where there is no number, and a note says why."
     )
     notes: Many[Text] = Field(description="What is degraded or worth knowing, one sentence each.")
 

@@ -108,14 +108,14 @@ def logit_lens(
     The norm's division by the stream's own length is left out: it rescales all tokens alike. nostalgebraist
     2020.
     """
-    norm = model.twin.get_submodule(model.bridge.adapter.component_mapping["ln_final"].name)
+    norm = model.final_norm()
     # A probe of alternating sign has mean 0 and size 1 under every norm; half the difference of both its
     # signs is the gain, whether a family multiplies by weight or by 1 + weight, and without the bias.
     signs = torch.tensor([1.0, -1.0], device=model.device, dtype=model.dtype)
     probe = signs.repeat(model.d_model // 2)[None, None]
     with torch.inference_mode():
         gain = ((norm(probe) - norm(-probe)) / 2 * probe)[0, 0].float().cpu()
-    unembed = model.twin.get_output_embeddings().weight
+    unembed = model.unembedding()
     logits = (unembed @ (gain * vector.cpu()).to(unembed)).float().cpu()
     logits = logits - logits.mean()
     ends: dict[str, Int[Tensor, " n"]] = {"up": logits.topk(n).indices, "down": (-logits).topk(n).indices}

@@ -108,7 +108,8 @@ def centres(model: Model) -> bool:
     layer_norm = getattr(config, "normalization_type", "LN") in ("LN", "LNPre")
     if not layer_norm or getattr(config, "final_rms", False):
         return False
-    return bool(getattr(model.bridge.adapter, "supports_center_writing_weights", True))
+    adapter = getattr(model.bridge, "adapter", None)  # a HookedTransformer has none
+    return bool(getattr(adapter, "supports_center_writing_weights", True))
 
 
 def _from_release(release: str, sae_id: str) -> Sae:

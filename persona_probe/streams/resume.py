@@ -135,11 +135,12 @@ def resumed(model: Model, prefix: Prefix | None) -> Iterator[None]:
 def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None]:
     """Inside the block these blocks pass the stream on; the last of them hands out the queue's streams, when
     there are any."""
-    blocks = model.twin.get_submodule(model.bridge.adapter.component_mapping["blocks"].name)
+    blocks = model.blocks()
     originals = {i: blocks[i] for i in layers}
     try:
         for i, original in originals.items():
-            blocks[i] = _Skipped(original, i, queue if queue and i == layers[-1] else None)
+            site = model.site(HookPoint(i))[1]
+            blocks[i] = _Skipped(original, i, queue if queue and i == layers[-1] else None, site)
         yield
     finally:
         for i, original in originals.items():
@@ -147,13 +148,13 @@ def _skipping(model: Model, layers: range, queue: list[Tensor]) -> Iterator[None
 
 
 class _Skipped(nn.Module):
-    """Stands in for a block that need not run; the last one hands out the recorded stream, through the
-    block's own hooks."""
+    """Stands in for a block that need not run; the last one hands out the recorded stream, through the hooks
+    of `site`, where the stream leaves the block."""
 
-    def __init__(self, original: nn.Module, index: int, queue: list[Tensor] | None) -> None:
+    def __init__(self, original: nn.Module, index: int, queue: list[Tensor] | None, site: nn.Module) -> None:
         super().__init__()
-        # In a tuple, so that torch does not register the original as a child.
-        self._original, self._index, self._queue = (original,), index, queue
+        # In tuples, so that torch does not register the modules as children.
+        self._original, self._index, self._queue, self._site = (original,), index, queue, (site,)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -170,7 +171,7 @@ class _Skipped(nn.Module):
         if self._queue is None:
             return hidden
         stream = self._queue.pop(0)
-        for hook in self._original[0]._forward_hooks.values():
-            edited = hook(self._original[0], (hidden,), stream)
+        for hook in self._site[0]._forward_hooks.values():
+            edited = hook(self._site[0], (hidden,), stream)
             stream = stream if edited is None else edited
         return stream

@@ -30,7 +30,7 @@ def test_pair_of_one_shape_passes(written: Path, adapter: Path, tmp_path: Path) 
 
 
 def test_equal_tokenizers_pass() -> None:
-    from persona_probe.models.loading import check_tokenizers
+    from persona_probe.prompts.tokenizer_facts import check_tokenizers
 
     check_tokenizers(tiny.tiny_tokenizer(), tiny.tiny_tokenizer())
 
@@ -47,7 +47,7 @@ def _other_template(tokenizer: Any) -> None:
     ("change", "what"), [(_other_end, "special tokens"), (_other_template, "chat template")]
 )
 def test_tokenizers_that_differ_are_refused(change: Callable[[Any], None], what: str) -> None:
-    from persona_probe.models.loading import check_tokenizers
+    from persona_probe.prompts.tokenizer_facts import check_tokenizers
 
     tuned = tiny.tiny_tokenizer()
     change(tuned)
@@ -56,7 +56,7 @@ def test_tokenizers_that_differ_are_refused(change: Callable[[Any], None], what:
 
 
 def test_tokenizers_of_different_vocabulary_are_refused() -> None:
-    from persona_probe.models.loading import check_tokenizers
+    from persona_probe.prompts.tokenizer_facts import check_tokenizers
 
     with refused(r"tokenizers of base and tuned differ in vocabulary, probe strings"):
         check_tokenizers(
