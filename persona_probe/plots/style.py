@@ -24,6 +24,7 @@ CONTROL_SYMBOLS = {
     "shuffled": "triangle-up",
     "orthogonal": "diamond",
     "latents": "cross",
+    "matched": "x",
 }
 CONTROL_NAMES = {
     "covariance": "covariance-matched random",
@@ -31,6 +32,7 @@ CONTROL_NAMES = {
     "shuffled": "shuffled labels",
     "orthogonal": "orthogonal direction",
     "latents": "random SAE latents",
+    "matched": "matched SAE latents",
 }
 # Paul Tol's "bright" scheme, middle lightness, so that it works on white and on black; lines also differ in
 # dash and symbol.

@@ -1,4 +1,7 @@
-"""An evaluation of behaviour: every arm on the same items, with gates, comparisons, damage and a verdict."""
+"""An evaluation of behaviour: every arm on the same items, with gates, comparisons, damage and a verdict.
+
+Nothing writes it yet: it is the contract for the evaluations that come.
+"""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,7 @@
-"""A model organism: what was tuned on what, by which recipe, and how the training ended."""
+"""A model organism: what was tuned on what, by which recipe, and how the training ended.
+
+Nothing writes it yet: it is the contract for what comes.
+"""
 
 from typing import Annotated, Literal
 

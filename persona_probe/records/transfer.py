@@ -1,4 +1,7 @@
-"""Directions of one tuned model used in another: what removing each of them restores in every model."""
+"""Directions of one tuned model used in another: what removing each of them restores in every model.
+
+Nothing writes it yet: it is the contract for what comes.
+"""
 
 from typing import Annotated, Literal
 
