@@ -17,7 +17,7 @@ MODULES = {
 COMMANDS = sorted(name for name in MODULES if "." not in name and name != "__init__")
 # A library is named in these modules, or below these folders, only.
 ONLY_HERE = {
-    "transformer_lens": {"models.bridges"},
+    "transformer_lens": {"models.bridges", "models.hooked"},
     "sae_lens": {"saes.sources", "saes.training"},
     "gguf": set(),
     "peft": {"models.adapter_fields", "models.adapter_keys", "models.adapters", "organisms.lora"},
