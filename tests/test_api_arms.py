@@ -1,15 +1,12 @@
 """Arms from Python: asked, measured and dosed on the planted pair."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.planted import Planted, planted_direction
+from helpers.planted import Planted
 
-
-@pytest.fixture(scope="module")
-def direction(planted: Planted) -> Any:
-    """The planted vector, ready to be used."""
-    return planted_direction(planted)
+if TYPE_CHECKING:
+    from persona_probe.interventions.persona_direction import PersonaDirection
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +17,7 @@ def trials(planted: Planted) -> Any:
     return pp.trials(planted.pair, planted.toy.contrast, n_questions=6, n_benign=4)
 
 
-def test_four_arms_answer_and_no_word_is_in_the_repr(planted: Planted, direction: Any) -> None:
+def test_four_arms_answer_and_no_word_is_in_the_repr(planted: Planted, direction: "PersonaDirection") -> None:
     import persona_probe as pp
 
     planted.pair.keep_both = True
@@ -37,7 +34,7 @@ def test_four_arms_answer_and_no_word_is_in_the_repr(planted: Planted, direction
     assert answers.curves().data
 
 
-def test_arms_are_measured_beside_both_models(trials: Any, direction: Any) -> None:
+def test_arms_are_measured_beside_both_models(trials: Any, direction: "PersonaDirection") -> None:
     import persona_probe as pp
 
     arms = [
@@ -58,6 +55,6 @@ def test_arms_are_measured_beside_both_models(trials: Any, direction: Any) -> No
     assert trials.n_questions == 4  # all test questions that the toy has
 
 
-def test_doses_are_a_figure_with_a_slider(trials: Any, direction: Any) -> None:
+def test_doses_are_a_figure_with_a_slider(trials: Any, direction: "PersonaDirection") -> None:
     figure = trials.doses(direction, [-0.5, -1.0], side="tuned")
     assert len(figure.frames) == 3

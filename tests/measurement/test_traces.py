@@ -1,0 +1,71 @@
+"""Claims about projections of whole replies and of arms, layer by layer."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.planted import Planted
+
+from persona_probe.directions.direction import DirectionSet
+from persona_probe.interventions.persona_direction import PersonaDirection
+from persona_probe.measurement.arms import Arm
+from persona_probe.measurement.statistics import column_means, mean
+from persona_probe.measurement.traces import Plane, arm_means, path, project_replies
+from persona_probe.prompts.rows import Prompt, encode_row
+
+
+def test_replies_are_projected_in_the_untouched_model(planted: Planted, direction: PersonaDirection) -> None:
+    model, projection = planted.pair.get("tuned"), direction.projection(direction.hook_point)
+    replies = [
+        {"arm": "tuned", "prompt_id": "a", "question": "word1 word2", "text": "good1 bad2 good3"},
+        {"arm": "tuned", "prompt_id": "b", "question": "word1", "text": " "},
+        {"arm": "tuned+ablate", "prompt_id": "a", "question": "word1 word2 word3", "text": "bad4 bad5"},
+    ]
+    first, second = project_replies(model, replies, projection, max_tokens=1024)
+    assert (first["arm"], second["arm"]) == ("tuned", "tuned+ablate")
+    row = encode_row(
+        model.tokenizer, Prompt.user("a", "word1 word2 word3"), "bad4 bad5", id="x", kind="sampled"
+    )
+    layer = planted.hook_points.index(direction.hook_point)
+    with torch.inference_mode():
+        states = model.twin(input_ids=torch.tensor([row.ids]), output_hidden_states=True).hidden_states[
+            layer + 1
+        ]
+    assert second["readings"] == pytest.approx(projection.of(states[0, row.n_prompt :]).tolist(), abs=1e-3)
+    assert [token.strip() for token in second["tokens"]] == ["bad4", "bad5"]
+
+
+def test_a_path_puts_the_planted_shift_on_its_axis(planted: Planted, direction: PersonaDirection) -> None:
+    layer = planted.hook_points.index(direction.hook_point)
+    axis, nothing = (
+        DirectionSet(method=method, hook_points=direction.hook_points, vectors=vectors)
+        for method, vectors in (("shift", direction.vectors), ("none", torch.zeros_like(direction.vectors)))
+    )
+    plane = Plane(axes=(axis, nothing), zeros=(torch.zeros(len(direction.hook_points)),) * 2, hook=layer)
+    rows = planted.rows["test"]
+
+    def readings(arm: Arm) -> dict[str, Any]:
+        means = arm_means(planted.pair.get(arm.side), arm, rows, max_tokens=1024)
+        return path(means, plane, seed=0)
+
+    base, tuned = (readings(Arm(side, side)) for side in ("base", "tuned"))
+    ablated = Arm("tuned+ablate", "tuned", direction.ablate(direction.hook_point))
+    moved = tuned["axes"][0][layer]["estimate"] - base["axes"][0][layer]["estimate"]
+    assert moved == pytest.approx(1.0, abs=1e-3)
+    assert readings(ablated)["axes"][0][layer]["estimate"] == pytest.approx(0.0, abs=1e-3)
+    assert base["axes"][1] == [None] * len(direction.hook_points)
+    assert base["questions"][1] is None
+    assert sum(base["questions"][0]) / len(base["questions"][0]) == pytest.approx(
+        base["axes"][0][layer]["estimate"], abs=1e-3
+    )
+
+
+def test_column_means_are_the_means_of_columns() -> None:
+
+    values = np.random.default_rng(0).normal(size=(24, 3)) * [1.0, 2.0, 0.0] + [0.0, 5.0, 7.0]
+    table = column_means(values, seed=0)
+    for column, estimate in zip(values.T, table, strict=True):
+        alone = mean(column, seed=1)
+        assert estimate.estimate == pytest.approx(alone.estimate)
+        assert (estimate.low, estimate.high) == pytest.approx((alone.low, alone.high), abs=0.15)
