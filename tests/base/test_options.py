@@ -1,65 +1,18 @@
-"""Claims about options: one definition gives the command line, the check, the settings file and the table."""
+"""Claims about options: one definition gives the command line, the check and the table."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pytest
+from helpers.baking import COMMAND, Baking, baked, refused, seen
 from helpers.processes import outcome
 
 from persona_probe.base.command import Call, Command, tree
 from persona_probe.base.errors import BadInput, UsageError
-from persona_probe.base.options import GROUPS, Option, check, documented, settings_of
+from persona_probe.base.options import GROUPS, Option, settings_of
 from persona_probe.base.suggestions import nearest
-
-Mode = Literal["slow", "fast"]
-seen: list[Any] = []
-
-
-@documented
-@dataclass(frozen=True)
-class Baking:
-    """How to bake."""
-
-    recipe: Annotated[str, Option("What to bake.", "data", also=("cake", "pie"))] = "bread"
-    minutes: Annotated[int, Option("How long.", "search", low=1, high=90, times={"--hours": 60})] = 40
-    heat: Annotated[float, Option("How hot.", "machine", above=0)] = 0.5
-    steps: Annotated[tuple[int, ...] | None, Option("Which steps.", "search", also=("step",))] = (1, 2)
-    spices: Annotated[tuple[str, ...], Option("What for taste.", "data")] = ("salt",)
-    mode: Annotated[Mode, Option("How fast.", "machine", shorthand={"--quick": "fast"})] = "slow"
-    book: Annotated[Path | None, Option("Where it stands.", "data")] = None
-    glaze: Annotated[bool, Option("Whether it shines.", "output")] = False
-    rack: Annotated[bool, Option("Only now.", "output", in_file=False)] = False
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-def bake_bread(config: Baking, call: Call) -> int:
-    """Bake [something] good."""
-    seen.append((config, call))
-    return 0
-
-
-COMMAND = Command(bake_bread)
-
-
-def baked(*words: str) -> Baking:
-    """The configuration that a command line stands for."""
-    seen.clear()
-    assert COMMAND.main(words) == 0
-    return seen[0][0]
-
-
-def refused(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """Exit code and message of a command line that must not run, whatever the width of the terminal."""
-    seen.clear()
-    code, err = COMMAND.main(words), capfd.readouterr().err
-    assert not seen
-    return code, " ".join(re.sub("[│╭╮╰╯─]", " ", err).split())
-
 
 # The command line
 
@@ -96,6 +49,8 @@ def test_other_names_and_short_forms_mean_the_same(words: list[str], changed: di
 
 
 def test_hyphen_and_underscore_are_both_accepted_in_options_and_commands() -> None:
+    said: list[str] = []
+
     @dataclass(frozen=True)
     class Two:
         """Two words."""
@@ -104,15 +59,14 @@ def test_hyphen_and_underscore_are_both_accepted_in_options_and_commands() -> No
 
     def say_it(config: Two, call: Call) -> int:
         """Say."""
-        seen.append(config.output_dir)
+        said.append(config.output_dir)
         return 0
 
     command = Command(say_it)
-    seen.clear()
     for name in ("say-it", "say_it"):
         for option in ("--output-dir", "--output_dir"):
             assert tree([command, COMMAND], [name, option, f"{name} {option}"]) == 0
-    assert seen == [f"{n} {o}" for n in ("say-it", "say_it") for o in ("--output-dir", "--output_dir")]
+    assert said == [f"{n} {o}" for n in ("say-it", "say_it") for o in ("--output-dir", "--output_dir")]
 
 
 @pytest.mark.parametrize(
@@ -201,86 +155,6 @@ def test_help_has_every_option_in_its_group_and_text_is_no_markup(
 def test_a_suggestion_is_by_meaning_or_the_same_word_or_none(typed: str, meant: str | None) -> None:
     known = ["base", "output_dir", "learning_rate", "device", "dtype", "overwrite", "limit", "data", "seed"]
     assert nearest(typed, known) == meant
-
-
-# The settings file
-
-
-def written(folder: Path, *words: str, **resolved: Any) -> Path:
-    """The settings file of a call."""
-    baked(*words)
-    seen[0][1].write_settings(folder, **resolved)
-    return folder / "settings.toml"
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["--recipe", 'a "b" \\ \x7f ü\n', "--minutes", "7", "--heat", "1e-5", "--glaze"],
-        ["--steps", "all", "--book", "x y", "--quick", "--spices", "a,b"],
-        ["--step", "4", "--cake", "1.0"],
-    ],
-)
-def test_the_file_that_a_run_writes_repeats_it(words: list[str], tmp_path: Path) -> None:
-    path = written(tmp_path, *words)
-    assert baked("--config", str(path)) == baked(*words)
-
-
-def test_what_auto_became_is_written_and_what_is_only_for_now_is_not(tmp_path: Path) -> None:
-    values = tomllib.loads(written(tmp_path, "--rack", "--quiet", mode="fast").read_text())
-    assert values["mode"] == "fast"
-    assert not {"rack", "quiet", "config", "debug"} & set(values)
-
-
-def test_options_on_the_command_line_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
-    path = tmp_path / "x.toml"
-    path.write_text('cake = "rye"\nminutes = 7\nglaze = true\nbook = "b"\n')
-    assert baked("--config", str(path)) == Baking("rye", 7, glaze=True, book=Path("b"))
-    assert baked("--minutes", "40", "--config", str(path), "--no-glaze") == Baking("rye", 40, book=Path("b"))
-
-
-def test_yaml_is_read_as_toml_is(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("cake: rye\nheat: 1e-3\nsteps: [3]\nspices: dill,mint\n")
-    assert baked("--config", str(path)) == Baking("rye", heat=1e-3, steps=(3,), spices=("dill", "mint"))
-    path.write_text("")
-    assert baked("--config", str(path)) == Baking()
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "message"),
-    [
-        ("minuts = 3", 2, "sets minuts, which is no setting of this command; did you mean minutes?"),
-        ("zzz = 3", 2, "sets zzz, which is no setting of this command: allowed are"),
-        ("quiet = true", 2, "sets quiet, which is no setting"),
-        ('minutes = "many"', 2, "minutes is 'many': expected a whole number"),
-        ("minutes = true", 2, "minutes is True: expected a whole number"),
-        ("minutes = 2.5", 2, "minutes is 2.5: expected a whole number"),
-        ("glaze = 1", 2, "glaze is 1: expected a flag"),
-        ("minutes = 0", 2, "--minutes is 0: allowed is 1 or more"),
-        ("recipe = [", 3, "cannot read"),
-        ("\x00", 3, "cannot read"),
-        (None, 3, "no file"),
-    ],
-)
-def test_a_file_that_is_wrong_is_said_by_name(
-    text: str | None, code: int, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "x.toml"
-    if text is not None:
-        path.write_text(text)
-    ended, said = refused(capfd, "--config", str(path))
-    assert ended == code
-    assert message in said
-
-
-def test_yaml_that_would_run_code_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("recipe: !!python/object/apply:os.getcwd []\n")
-    code, said = refused(capfd, "--config", str(path))
-    assert code == 3
-    assert "cannot read" in said
 
 
 # The table and the docstring

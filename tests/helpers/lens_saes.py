@@ -2,19 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from helpers import tiny
 
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+    from persona_probe.saes.sae import Sae
+
 D_IN, D_SAE = 12, 40
 KINDS = ("standard", "topk", "topk rescaled", "jumprelu", "batchtopk", "matryoshka", "gated")
 HOOKS = [f"blocks.{i}.hook_out" for i in range(4)]
 
 
-def made_sae(hook_point: str, W_enc: Tensor, W_dec: Tensor, **changes: Any) -> Any:
+def made_sae(hook_point: str, W_enc: Tensor, W_dec: Tensor, **changes: Any) -> "Sae":
     """A ReLU SAE of ours with these weights, its biases zero unless they are among the changes."""
     from persona_probe.base.hook_points import HookPoint
     from persona_probe.saes.sae import Sae
@@ -79,7 +84,7 @@ def stream(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, D_IN, generator=torch.Generator().manual_seed(5)) + 0.3
 
 
-def reopened(folder: Path) -> Any:
+def reopened(folder: Path) -> "SAE[Any]":
     from sae_lens import SAE
 
     return SAE.load_from_disk(folder, dtype="float32")

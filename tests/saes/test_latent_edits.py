@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import tiny
-from helpers.families import Family, left_padded, plain_resids
+from helpers.families import Family, left_padded, plain_resids, tensor_of
 from helpers.lens_saes import D_IN, lens_sae, made_sae, reopened, stream
 from torch import Tensor
 from torch.testing import assert_close
@@ -142,7 +142,7 @@ def test_inside_a_model_latents_are_set_from_token_skip_first_of_every_sequence_
     kept: list[Tensor] = []
     with torch.no_grad(), applied(llama.model, (set_latents(sae, *latents, skip_first=skip_first),)):
         handle = llama.model.site(HOOK)[1].register_forward_hook(
-            lambda _m, _a, out: kept.append(out[0] if isinstance(out, tuple) else out)
+            lambda _m, _a, out: kept.append(tensor_of(out))
         )
         position = (mask.long().cumsum(-1) - 1).clamp(min=0)
         llama.model.twin(tokens, attention_mask=mask.long(), position_ids=position)

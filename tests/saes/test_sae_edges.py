@@ -15,23 +15,26 @@ from torch import Tensor
 from torch.testing import assert_close
 
 if TYPE_CHECKING:
+    from persona_probe.models.pairs import Side
+    from persona_probe.saes.quality import Quality
+    from persona_probe.saes.sae import Sae
     from persona_probe.streams.activations import Scope
 
 
-def sae_of(planted: Planted, W_enc: Tensor, W_dec: Tensor) -> Any:
+def sae_of(planted: Planted, W_enc: Tensor, W_dec: Tensor) -> "Sae":
     return made_sae(planted.toy.hook_point, W_enc, W_dec, apply_b_dec_to_input=True)
 
 
 def fit(
-    planted: Planted, sae: Any, *, side: str = "base", max_tokens: int = 256, scope: "Scope" = "reply"
-) -> Any:
+    planted: Planted, sae: "Sae", *, side: "Side" = "base", max_tokens: int = 256, scope: "Scope" = "reply"
+) -> "Quality":
     from persona_probe.saes.quality import quality
 
     return quality(planted.pair.get(side), sae, planted.rows["test"], scope=scope, max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize("side", ["base", "tuned"])
-def test_an_identity_is_perfect_on_both_models(planted: Planted, side: str) -> None:
+def test_an_identity_is_perfect_on_both_models(planted: Planted, side: "Side") -> None:
     eye = torch.eye(64)
     found = fit(planted, sae_of(planted, torch.cat([eye, -eye], 1), torch.cat([eye, -eye])), side=side)
     assert found.fvu == pytest.approx(0, abs=1e-10)
