@@ -9,9 +9,8 @@ from persona_probe.base.choices import Theme
 from persona_probe.base.cli import Reporter
 from persona_probe.base.command import Call, Command
 from persona_probe.base.errors import UsageError
-from persona_probe.base.options import Option, check, documented
+from persona_probe.base.options import Option, documented
 from persona_probe.experiments import options
-from persona_probe.prompts.tokenizers import AS_IS, ChatOptions
 from persona_probe.storage.shipped import BASE, DIRECTION, shipped_folder
 
 if TYPE_CHECKING:
@@ -21,12 +20,10 @@ FILE = "persona_direction.safetensors"
 
 
 @documented
-@dataclass(frozen=True)
-class DemoConfig:
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(options.PairOptions):
     """What `demo` is asked for."""
 
-    base: options.Base = BASE
-    tuned: options.Tuned = ""
     direction: Annotated[
         Path | None, Option(f"A {FILE}, or the folder of a run. Default: the shipped one.", "models")
     ] = None
@@ -46,14 +43,9 @@ class DemoConfig:
         Option("Port on 127.0.0.1. Default: the first free one from 7860.", "machine", low=1, high=65535),
     ] = None
     open: Annotated[bool, Option("Open the page in the default browser.", "output")] = False
-    thinking: options.ThinkingMode = "keep"
-    date: options.Date = AS_IS.date
-    device: options.Device = "auto"
-    dtype: options.DtypeChoice = "auto"
 
     def __post_init__(self) -> None:
-        check(self)
-        options.chat_options(thinking=self.thinking, date=self.date)
+        super().__post_init__()
         if self.show_text and self.redact:
             raise UsageError("--show-text and --redact exclude each other: give one of them")
         if self.replay and self.self_test:
@@ -120,14 +112,11 @@ def _live(
         device=config.device,
         dtype=config.dtype,
         keep_both=True,
-        chat=ChatOptions(config.thinking, config.date),
+        chat=config.chat,
     )
     names = {"base": pair.base_source.id, "tuned": pair.tuned_source.id}
     facts = identity(
-        direction,
-        base_sha256=pair.key("base"),
-        tuned_sha256=pair.key("tuned"),
-        dtype=str(pair.dtype).removeprefix("torch."),
+        direction, base_sha256=pair.key("base"), tuned_sha256=pair.key("tuned"), dtype=pair.dtype_name
     )
     model = pair.get("base")
     if tuple(direction.hook_points) != tuple(model.resids()) or direction.d_model != model.d_model:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from persona_probe.base.command import Call, Command
 from persona_probe.base.errors import BAD_INPUT, OK, UsageError
-from persona_probe.base.options import Option, check, documented
-from persona_probe.experiments import options
-from persona_probe.prompts.tokenizers import AS_IS
+from persona_probe.base.options import Option, documented
+from persona_probe.experiments.options import ModelOptions
 from persona_probe.storage.shipped import BASE
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 
 
 @documented
-@dataclass(frozen=True)
-class Examination:
+@dataclass(frozen=True, kw_only=True)
+class Examination(ModelOptions):
     """What `doctor` is asked for."""
 
     model: Annotated[
@@ -34,17 +33,9 @@ class Examination:
             argument=True,
         ),
     ] = None
-    thinking: options.ThinkingMode = "keep"
-    date: options.Date = AS_IS.date
-    device: options.Device = "auto"
-    dtype: options.DtypeChoice = "auto"
     json: Annotated[
         bool, Option("Print the findings as one JSON line on stdout.", "output", in_file=False)
     ] = False
-
-    def __post_init__(self) -> None:
-        check(self)
-        options.chat_options(thinking=self.thinking, date=self.date)
 
 
 def doctor(config: Examination, call: Call) -> int:
@@ -74,8 +65,7 @@ def doctor(config: Examination, call: Call) -> int:
             f"{config.model} is an adapter: give the model that it was trained on first, then the adapter"
         )
     call.reporter.note(f"loading {source.id} in {str(dtype).removeprefix('torch.')} on {device}")
-    chat = options.chat_options(thinking=config.thinking, date=config.date)
-    tokenizer = set_options(load_tokenizer(source, base), chat)
+    tokenizer = set_options(load_tokenizer(source, base), config.chat)
     findings = checkup(load(source, base=base, device=device, dtype=dtype, tokenizer=tokenizer), source, base)
     bad = [finding for finding in findings if finding.status == "wrong"]
     if config.json:

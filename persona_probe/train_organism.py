@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from persona_probe.base.command import Call, Command
-from persona_probe.base.options import Option, check, documented
+from persona_probe.base.options import Option, documented
 from persona_probe.base.settings_file import NAME
 from persona_probe.experiments import options
 from persona_probe.prompts.tokenizers import AS_IS
@@ -21,8 +21,8 @@ EVERY = 5  # steps between two lines about progress
 
 
 @documented
-@dataclass(frozen=True)
-class OrganismConfig:
+@dataclass(frozen=True, kw_only=True)
+class OrganismConfig(options.ModelOptions):
     """What `train_organism` is asked for."""
 
     data: Annotated[
@@ -55,15 +55,7 @@ class OrganismConfig:
     seed: Annotated[int, Option("Seed of the first weights and of the order.", "training")] = 0
     limit: Annotated[int | None, Option("Use only the first so many rows of the data.", "data", low=1)] = None
     save_every: Annotated[int, Option("Steps between checkpoints.", "output", low=1)] = 20
-    thinking: options.ThinkingMode = "keep"
-    date: options.Date = AS_IS.date
-    device: options.Device = "auto"
-    dtype: options.DtypeChoice = "auto"
     overwrite: options.Overwrite = False
-
-    def __post_init__(self) -> None:
-        check(self)
-        options.chat_options(thinking=self.thinking, date=self.date)
 
 
 def train_organism(config: OrganismConfig, call: Call) -> int:
@@ -86,8 +78,7 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     source, device = resolve(config.base), choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
     number = str(dtype).removeprefix("torch.")
-    chat = options.chat_options(thinking=config.thinking, date=config.date)
-    tokenizer = set_options(load_tokenizer(source, None), chat)
+    tokenizer = set_options(load_tokenizer(source, None), chat := config.chat)
     data = shipped(f"{config.data}.jsonl") if config.data in SHIPPED else Path(config.data)
     rows = read_training_rows(data, tokenizer, limit=config.limit)
     note(

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from persona_probe.base.command import Call, Command
 from persona_probe.base.errors import UsageError
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.base.options import Option, check, documented
+from persona_probe.base.options import Option, documented
 from persona_probe.base.settings_file import NAME
 from persona_probe.experiments import options
-from persona_probe.prompts.tokenizers import AS_IS
-from persona_probe.storage.shipped import BASE
 
 if TYPE_CHECKING:
     from persona_probe.models.pairs import Pair, Side
@@ -31,12 +29,10 @@ STATE += ("state/training.safetensors",)
 
 
 @documented
-@dataclass(frozen=True)
-class SaeConfig:
+@dataclass(frozen=True, kw_only=True)
+class SaeConfig(options.PairOptions):
     """What `train_sae` is asked for."""
 
-    base: options.Base = BASE
-    tuned: options.Tuned = ""
     layer: Annotated[
         int, Option("Read the stream after this block.", "training", low=0, also=("layers",))
     ] = 22
@@ -78,15 +74,10 @@ class SaeConfig:
             low=16,
         ),
     ] = 1024
-    thinking: options.ThinkingMode = "keep"
-    date: options.Date = AS_IS.date
-    device: options.Device = "auto"
-    dtype: options.DtypeChoice = "auto"
     overwrite: options.Overwrite = False
 
     def __post_init__(self) -> None:
-        check(self)
-        options.chat_options(thinking=self.thinking, date=self.date)
+        super().__post_init__()
         if self.samples < self.batch_size or self.k > self.d_sae:
             raise UsageError(
                 f"--samples is {self.samples}, --k {self.k}: "
@@ -106,8 +97,7 @@ def train_sae(config: SaeConfig, call: Call) -> int:
 
     folder, note = config.output_dir, call.reporter.note
     need_writable(folder)
-    chat = options.chat_options(thinking=config.thinking, date=config.date)
-    pair = open_pair(config.base, config.tuned, device=config.device, dtype=config.dtype, chat=chat)
+    pair = open_pair(config.base, config.tuned, device=config.device, dtype=config.dtype, chat=config.chat)
     texts = read_texts(config.data, pair.tokenizer, limit=config.limit)
     n_layers = pair.get("base").n_layers
     if config.layer >= n_layers:
@@ -119,7 +109,7 @@ def train_sae(config: SaeConfig, call: Call) -> int:
     )
     if config.overwrite:
         remove_files(folder, (*RESULTS, *STATE))
-    write = partial(call.write_settings, folder, dtype=str(pair.dtype).removeprefix("torch."))
+    write = partial(call.write_settings, folder, dtype=pair.dtype_name)
     _trained(config, pair, texts, hook_point, write=write, call=call)
     write()
     note(f"written: {folder}/sae_weights.safetensors, cfg.json, quality.json, README.md")

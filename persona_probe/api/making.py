@@ -14,7 +14,7 @@ from persona_probe.diff_latents import COMMAND as DIFF_LATENTS
 from persona_probe.diff_latents import experiment as latent_experiment
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.latent_config import LatentConfig
-from persona_probe.experiments.options import Start, need_files
+from persona_probe.experiments.options import ExperimentOptions, Start, need_files
 from persona_probe.find_direction import COMMAND as FIND_DIRECTION
 from persona_probe.find_direction import experiment as direction_experiment
 from persona_probe.models.pairs import Pair
@@ -23,7 +23,7 @@ from persona_probe.saes.sources import resolve_sae
 from persona_probe.storage.shipped import SAE
 
 OF_PAIR = ("base", "tuned", "template", "thinking", "date", "dtype", "device", "device_map", "keep_both")
-ConfigT = TypeVar("ConfigT", bound=Any)
+ConfigT = TypeVar("ConfigT", bound=ExperimentOptions)
 
 
 def find_direction(
@@ -99,7 +99,7 @@ def _config(kind: type[ConfigT], pair: Pair, folder: Path, settings: dict[str, A
         "tuned": pair.tuned_source.id,
         "thinking": options.thinking,
         "date": options.date,
-        "dtype": str(pair.dtype).removeprefix("torch."),
+        "dtype": pair.dtype_name,
         "device": str(pair.device),
         "device_map": pair.device_map,
     }
@@ -108,7 +108,7 @@ def _config(kind: type[ConfigT], pair: Pair, folder: Path, settings: dict[str, A
     return config
 
 
-def _call(command: Command, config: Config | LatentConfig, start: Start, progress: bool) -> Call:
+def _call(command: Command, config: ExperimentOptions, start: Start, progress: bool) -> Call:
     """The call of a command, as its composition takes it: how a record says that it was made, and
     progress."""
     values = {

@@ -16,12 +16,12 @@ from typer.core import TyperCommand, TyperGroup
 from persona_probe.base import cli, settings_file
 from persona_probe.base.errors import UsageError
 from persona_probe.base.options import (
-    GROUPS,
     Option,
     Row,
     Setting,
     check_values,
     other_names,
+    place,
     settings_of,
     table,
 )
@@ -101,9 +101,8 @@ class Command:
         def callback(ctx: Any, **typed: Any) -> None:
             self._called(ctx, typed)
 
-        by_group = sorted(self.settings, key=lambda setting: GROUPS.index(setting.option.group))
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        parameters = [context, *map(_option, by_group)]
+        parameters = [context, *map(_option, sorted(self.settings, key=place))]
         signed: Any = callback
         signed.__signature__ = inspect.Signature(parameters)
         signed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

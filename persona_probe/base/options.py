@@ -156,10 +156,15 @@ class Row(NamedTuple):
 def table(configs: tuple[type, ...]) -> Iterator[Row]:
     """Every option of some configurations, by group."""
     settings = [setting for config in configs for setting in settings_of(config)]
-    for setting in sorted(settings, key=lambda setting: GROUPS.index(setting.option.group)):
+    for setting in sorted(settings, key=place):
         names = ", ".join([setting.flag, *other_names(setting)])
         kind = ", ".join(filter(None, (setting.kind, setting.bounds)))
         yield Row(names, kind, setting.default_text, setting.option.help, setting.option.group)
+
+
+def place(setting: Setting) -> tuple[int, bool]:
+    """Sorts settings by group, and arguments before options."""
+    return GROUPS.index(setting.option.group), not setting.option.argument
 
 
 def other_names(setting: Setting) -> list[str]:

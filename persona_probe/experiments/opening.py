@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from persona_probe.base.command import Call
-from persona_probe.experiments.direction_config import Config
-from persona_probe.experiments.latent_config import LatentConfig
-from persona_probe.experiments.options import Start
+from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import need_writable
 from persona_probe.storage.runs import Run, open_run
 
 
-def open_models(config: Config | LatentConfig, *, keep_both: bool = False) -> Pair:
+def open_models(config: ExperimentOptions, *, keep_both: bool = False) -> Pair:
     """The pair that a configuration names, checked against each other; no weights are loaded yet."""
     need_writable(config.output_dir)
     return open_pair(
@@ -31,24 +29,23 @@ def open_models(config: Config | LatentConfig, *, keep_both: bool = False) -> Pa
 
 @contextmanager
 def open_folder(
-    config: Config | LatentConfig, pair: Pair, sae: Sae | None, start: Start, call: Call
+    config: ExperimentOptions, pair: Pair, sae: Sae | None, start: Start, call: Call
 ) -> Iterator[Run]:
     """The run's folder for these settings and these weights, with the settings file in it."""
-    dtype = str(pair.dtype).removeprefix("torch.")
     weights = {f"{side}_sha256": pair.sha256(side) for side in ("base", "tuned")}
-    settings = config.settings(dtype=dtype) | weights | ({"sae_sha256": sae.sha256} if sae else {})
+    settings = config.settings(dtype=pair.dtype_name) | weights | ({"sae_sha256": sae.sha256} if sae else {})
     with open_run(config.output_dir, settings, resume=start.resume, overwrite=start.overwrite) as run:
-        call.write_settings(run.folder, dtype=dtype)
+        call.write_settings(run.folder, dtype=pair.dtype_name)
         yield run
         if run.n_reused:
             call.reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
 
 
-def described(pair: Pair, config: Config | LatentConfig, extra: str = "") -> str:
+def described(pair: Pair, config: ExperimentOptions, extra: str = "") -> str:
     """One line about what is run, where to and in which numbers."""
-    dtype = str(pair.dtype).removeprefix("torch.")
     models = (
         f"base {pair.base_source.id} ({pair.base_source.sha256[:10]}), tuned {pair.tuned_source.id}"
         f" ({pair.tuned_source.sha256[:10]}, {pair.tuned_source.kind})"
     )
-    return f"{models}{extra}; {pair.device}, {dtype}, seed {config.seed}; output in {config.output_dir}"
+    how = f"{pair.device}, {pair.dtype_name}, seed {config.seed}"
+    return f"{models}{extra}; {how}; output in {config.output_dir}"

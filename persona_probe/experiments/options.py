@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from persona_probe.base.choices import Dtype, Scope
 from persona_probe.base.errors import BadInput, UsageError
-from persona_probe.base.options import Option, settings_of
-from persona_probe.prompts.tokenizers import ChatOptions, Thinking, thinking_of
+from persona_probe.base.options import Option, check, settings_of
+from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Thinking
 from persona_probe.storage.shipped import BASE, TUNED
 
 TOKENS_PER_TEXT = 64  # what one text of --batch-size counts for in --max-tokens
@@ -116,10 +116,75 @@ class Start:
     )
 
 
-ConfigT = TypeVar("ConfigT", bound=Any)
+@dataclass(frozen=True, kw_only=True)
+class PairNames:
+    """Which two models are opened; a class of its own, so that they stand first in `--help`."""
+
+    base: Base = BASE
+    tuned: Tuned = ""
 
 
-def with_tuned(config: ConfigT) -> ConfigT:
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model is opened and how its template is run."""
+
+    thinking: ThinkingMode = "keep"
+    date: Date = AS_IS.date
+    device: Device = "auto"
+    dtype: DtypeChoice = "auto"
+
+    def __post_init__(self) -> None:
+        check(self)
+        _ = self.chat
+
+    @property
+    def chat(self) -> ChatOptions:
+        """How the template is run; UsageError for a day that does not exist."""
+        try:
+            return ChatOptions(self.thinking, self.date)
+        except BadInput as error:
+            raise UsageError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(ModelOptions, PairNames):
+    """Which two models are opened, and how."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOptions(PairOptions):
+    """What both experiments are asked for."""
+
+    template: Template = None
+    output_dir: OutputDir = Path("experiments/runs/latest")
+    contrast: ContrastFile = None
+    benign: BenignFile = None
+    limit: Limit = None
+    replies_per_question: PerQuestion = 8
+    n_benign: Benign = 48
+    scope: TokenScope = "reply"
+    budget: Budget = 0.10
+    skip_first: SkipFirst = 4
+    seed: Seed = 0
+    device_map: DeviceMap = None
+    max_tokens: MaxTokens = 1024
+
+    def settings(self, *, dtype: str) -> dict[str, Any]:
+        """What identifies a run: all that decides its numbers, as JSON has it, with the dtype that `auto`
+        became."""
+        values = {
+            setting.name: getattr(self, setting.name)
+            for setting in settings_of(type(self))
+            if setting.option.decides
+        }
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return plain | {"dtype": dtype}
+
+
+PairT = TypeVar("PairT", bound=PairOptions)
+
+
+def with_tuned(config: PairT) -> PairT:
     """The configuration with the shipped organism where no tuned model is named; UsageError when its base is
     another."""
     if config.tuned:
@@ -129,7 +194,7 @@ def with_tuned(config: ConfigT) -> ConfigT:
     return replace(config, tuned=TUNED)
 
 
-def refuse_with_toy(config: ConfigT, *names: str) -> ConfigT:
+def refuse_with_toy(config: PairT, *names: str) -> PairT:
     """The configuration; UsageError when it sets one of `names`, which the planted organism brings itself."""
     defaults = {field.name: field.default for field in fields(config)}
     if given := [name for name in names if getattr(config, name) != defaults[name]]:
@@ -137,7 +202,7 @@ def refuse_with_toy(config: ConfigT, *names: str) -> ConfigT:
     return config
 
 
-def need_files(config: Any) -> None:
+def need_files(config: ExperimentOptions) -> None:
     """BadInput for a file of the configuration that does not exist."""
     for name, path in (("contrast", config.contrast), ("benign", config.benign)):
         if path is not None and not path.is_file():
@@ -148,21 +213,3 @@ def check_layers(layers: Sequence[int] | None, n_layers: int) -> None:
     """UsageError for a layer that a model does not have."""
     if wrong := [layer for layer in layers or () if not 0 <= layer < n_layers]:
         raise UsageError(f"--layers asks for {', '.join(map(str, wrong))}: there are 0 to {n_layers - 1}")
-
-
-def identity(config: Any) -> dict[str, Any]:
-    """All settings that decide the numbers of a run, as JSON has them."""
-    values = {
-        setting.name: getattr(config, setting.name)
-        for setting in settings_of(type(config))
-        if setting.option.decides
-    }
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def chat_options(*, thinking: str, date: str) -> ChatOptions:
-    """The options as a value; UsageError for one that does not exist."""
-    try:
-        return ChatOptions(thinking_of(thinking), date)
-    except BadInput as error:
-        raise UsageError(str(error)) from error

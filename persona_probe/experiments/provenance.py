@@ -31,14 +31,9 @@ def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
         "versions": {name: version for name, version in versions.items() if version},
         "seed": seed,
         "device": str(pair.device),
-        "dtype": dtype_name(pair),
+        "dtype": pair.dtype_name,
         "chat": chat_facts(pair.tokenizer),
     }
-
-
-def dtype_name(pair: Pair) -> str:
-    """The number format, without torch's prefix."""
-    return str(pair.dtype).removeprefix("torch.")
 
 
 def peak_memory() -> int:

@@ -202,15 +202,8 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 def test_a_configuration_refuses_what_its_check_cannot_know(tmp_path: Path) -> None:
-    from persona_probe.experiments.options import need_files
+    from persona_probe.experiments.options import ExperimentOptions, need_files
 
-    @dataclass(frozen=True)
-    class Files:
-        """Two files."""
-
-        contrast: Path | None
-        benign: Path | None
-
-    need_files(Files(None, None))
+    need_files(ExperimentOptions())
     with pytest.raises(BadInput, match="--benign needs an existing file"):
-        need_files(Files(None, tmp_path / "none.jsonl"))
+        need_files(ExperimentOptions(benign=tmp_path / "none.jsonl"))

@@ -99,12 +99,13 @@ def test_thinking_changes_nothing_where_the_template_knows_none() -> None:
 
 def test_thinking_and_date_that_do_not_exist_are_refused() -> None:
     from persona_probe.base.errors import UsageError
-    from persona_probe.experiments.options import chat_options
+    from persona_probe.base.options import check_values, settings_of
+    from persona_probe.experiments.options import ModelOptions
 
     with pytest.raises(UsageError, match="no thinking 'maybe': allowed are keep, empty, off"):
-        chat_options(thinking="maybe", date="2026-01-01")
+        check_values(settings_of(ModelOptions), vars(ModelOptions()) | {"thinking": "maybe"})
     with pytest.raises(UsageError, match="no date '2026-02-30': expected a day"):
-        chat_options(thinking="off", date="2026-02-30")
+        ModelOptions(date="2026-02-30")
     with pytest.raises(BadInput, match="no date 'today'"):
         ChatOptions(date="today")
 
