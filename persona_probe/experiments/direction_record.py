@@ -18,11 +18,12 @@ from persona_probe.experiments.provenance import model_facts, peak_memory
 from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.arms import Arm, Measurement
 from persona_probe.measurement.comparison import Comparison
-from persona_probe.measurement.statistics import Estimate, control_medians, null_p_value, verdict
+from persona_probe.measurement.statistics import control_medians, null_p_value, verdict
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
 from persona_probe.records import files
 from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
 
@@ -51,7 +52,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         | {"base": pair.base_source.id, "tuned": pair.tuned_source.id},
         "provenance": _provenance(config, pair, result),
         "data": _data(result),
-        "effect": table.comparison.effect.json(),
+        "effect": table.comparison.effect.plain(),
         "selected": selected,
         "summary": summary(table.comparison.effect, selected, chosen, medians),
         "controls": medians,

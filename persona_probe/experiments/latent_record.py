@@ -59,7 +59,7 @@ def build_latent_record(
             "n_tokens": reading.diff.tuned.n_tokens,
             "notes": [*contrast.notes, *notes],
         },
-        "effect": entries.comparison.effect.json(),
+        "effect": entries.comparison.effect.plain(),
         "budget": config.budget,
         "dose": {"relative": config.dose, "length": result.length, "median_norm": median_norm},
         "rankings": names,
@@ -167,8 +167,8 @@ class _Entries:
     def _removal(self, measurement: Measurement) -> dict[str, Any]:
         restored = self.comparison.share("tuned", measurement)
         return {
-            "restoration": restored.json() if restored else None,
-            "delta_nll": self.comparison.delta_nll("tuned", measurement).json(),
+            "restoration": restored.plain() if restored else None,
+            "delta_nll": self.comparison.delta_nll("tuned", measurement).plain(),
         }
 
     def _confirmed(self, measured: dict[str, Measurement]) -> dict[str, Any] | None:
@@ -180,10 +180,10 @@ class _Entries:
             change = paired_difference(comparison.scores(measurement), before, seed=comparison.seed)
             share = comparison.share(side, measurement)
             cells[name] = {
-                "delta_s": change.json(),
-                "restoration": share.json() if share and side == "tuned" else None,
-                "induction": share.json() if share and side == "base" else None,
-                "delta_nll": comparison.delta_nll(side, measurement).json(),
+                "delta_s": change.plain(),
+                "restoration": share.plain() if share and side == "tuned" else None,
+                "induction": share.plain() if share and side == "base" else None,
+                "delta_nll": comparison.delta_nll(side, measurement).plain(),
             }
         return cells or None
 

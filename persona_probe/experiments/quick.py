@@ -51,7 +51,7 @@ class Trial:
         ]
         record = {
             "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
-            "effect": comparison.effect.json(),
+            "effect": comparison.effect.plain(),
             "selected": {"arm": chosen, "budget": self.budget},
             "arms": entries,
             "controls": control_medians(entries),

@@ -44,8 +44,8 @@ def closure(record: DirectionRecord, rows: Iterable[ScoredRow], *, seed: int = 0
         return Closure(effect, after, 1 - after / effect.estimate if effect.low > 0 else None)
     before = scores["tuned"] - scores["base"]
     after = scores[EDITED["tuned"]] - scores[EDITED["base"]]
-    share = _told(statistics.ratio(before - after, before, seed=seed)) if effect.low > 0 else None
-    return Closure(effect, _told(statistics.mean(after, seed=seed)), share)
+    share = statistics.ratio(before - after, before, seed=seed) if effect.low > 0 else None
+    return Closure(effect, statistics.mean(after, seed=seed), share)
 
 
 def question_scores(rows: Iterable[ScoredRow], arms: Iterable[str]) -> Mapping[str, np.ndarray] | None:
@@ -59,7 +59,3 @@ def question_scores(rows: Iterable[ScoredRow], arms: Iterable[str]) -> Mapping[s
     scores = {name: statistics.question_scores(scored) for name, scored in replies.items()}
     order = list(next(iter(scores.values())))
     return {name: np.array([by_question[q] for q in order]) for name, by_question in scores.items()}
-
-
-def _told(value: statistics.Estimate) -> Estimate:
-    return Estimate(estimate=value.estimate, ci95=(value.low, value.high))

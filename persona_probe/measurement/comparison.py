@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 
 from persona_probe.measurement.arms import Arm, Measurement, damage, persona_scores
-from persona_probe.measurement.statistics import (
-    Estimate,
-    induction,
-    mean,
-    paired_difference,
-    ratio,
-    restoration,
-)
+from persona_probe.measurement.statistics import arm_numbers, induction, paired_difference, ratio, restoration
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
+from persona_probe.records.parts import Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +57,16 @@ class Comparison:
 
     def numbers(self, side: Side, measurement: Measurement, *, edited: bool = True) -> dict[str, Any]:
         """All numbers of an arm as in a record; an untouched model has neither restoration nor induction."""
-        share = self.share(side, measurement) if edited else None
-        estimates = {
-            "persona_score": mean(self.scores(measurement), seed=self.seed),
-            "restoration": share if side == "tuned" else None,
-            "induction": share if side == "base" else None,
-            "delta_nll": self.delta_nll(side, measurement),
-            "kl": mean(damage(measurement, self.clean[side])[2], seed=self.seed),
-        }
-        return {name: estimate.json() if estimate else None for name, estimate in estimates.items()}
+        estimates = arm_numbers(
+            side,
+            self.scores(measurement),
+            base=self.base,
+            tuned=self.tuned,
+            damage=damage(measurement, self.clean[side]),
+            edited=edited,
+            seed=self.seed,
+        )
+        return {name: estimate.plain() if estimate else None for name, estimate in estimates.items()}
 
     def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
         """The arm's entry of a record, without a verdict."""

@@ -39,7 +39,7 @@ def recomputed(rows: Sequence[ScoredRow], *, seed: int) -> Recomputed:
             raise BadInput(f"the rows of {name} are not those of the untouched {arm[0].model} model")
     base, tuned = (_scores(untouched[side]) for side in ("base", "tuned"))
     return Recomputed(
-        effect=_estimate(statistics.paired_difference(tuned, base, seed=seed)),
+        effect=statistics.paired_difference(tuned, base, seed=seed),
         arms={name: _numbers(arm, untouched, base, tuned, seed) for name, arm in scored.items()},
     )
 
@@ -51,27 +51,20 @@ def _numbers(
     tuned: np.ndarray,
     seed: int,
 ) -> ArmNumbers:
-    side, scores = arm[0].model, _scores(arm)
-    share_of = statistics.restoration if side == "tuned" else statistics.induction
-    share = share_of(tuned, base, scores, seed=seed) if arm[0].edited else None
     benign = [row for row in arm if row.kind == "benign"]
-    clean = [row for row in untouched[side] if row.kind == "benign"]
-    added = np.array([left.logprob - row.logprob for left, row in zip(clean, benign, strict=True)])
-    n_tokens = np.array([row.n_tokens for row in benign], dtype=np.float64)
-    return ArmNumbers(
-        persona_score=_estimate(statistics.mean(scores, seed=seed)),
-        restoration=_estimate(share) if share and side == "tuned" else None,
-        induction=_estimate(share) if share and side == "base" else None,
-        delta_nll=_estimate(statistics.ratio(added, n_tokens, seed=seed)),
-        kl=_estimate(statistics.mean(np.array([row.kl or 0.0 for row in benign]), seed=seed)),
+    clean = [row for row in untouched[arm[0].model] if row.kind == "benign"]
+    damage = (
+        np.array([left.logprob - row.logprob for left, row in zip(clean, benign, strict=True)]),
+        np.array([row.n_tokens for row in benign], dtype=np.float64),
+        np.array([row.kl or 0.0 for row in benign]),
     )
+    numbers = statistics.arm_numbers(
+        arm[0].model, _scores(arm), base=base, tuned=tuned, damage=damage, edited=arm[0].edited, seed=seed
+    )
+    return ArmNumbers.model_validate(numbers)
 
 
 def _scores(arm: Sequence[ScoredRow]) -> np.ndarray:
     """S of every question, in the order of their first rows."""
     replies = ((row.question_id, row.label, row.logprob_per_token) for row in arm if row.kind == "persona")
     return np.array(list(statistics.question_scores(replies).values()))
-
-
-def _estimate(value: statistics.Estimate) -> Estimate:
-    return Estimate(estimate=value.estimate, ci95=(value.low, value.high))

@@ -5,13 +5,12 @@ One question is one cluster; arms share their questions.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 
 from persona_probe.records.direction import Verdict
-from persona_probe.records.parts import ControlKind
+from persona_probe.records.parts import ControlKind, Estimate, Side
 
 N_RESAMPLES = 2000
 RESTORED_ABOVE = 0.5  # lower end of the interval of R that earns "restored"
@@ -51,24 +50,6 @@ def question_scores(replies: Iterable[tuple[str, str | None, float]]) -> dict[st
     }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-    def json(self) -> dict[str, Any]:
-        """The record's form: `{"estimate", "ci95"}`."""
-        return {"estimate": self.estimate, "ci95": [self.low, self.high]}
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
-
 def mean(values: np.ndarray, *, seed: int) -> Estimate:
     """Mean over clusters, percentile bootstrap."""
     return _bootstrap((values,), lambda x, axis=-1: np.mean(x, axis=axis), seed)
@@ -80,7 +61,7 @@ def column_means(values: np.ndarray, *, seed: int) -> list[Estimate]:
     resampled = np.asarray(values, dtype=np.float64)[draws].mean(1)
     low, high = np.percentile(resampled, (2.5, 97.5), axis=0)
     return [
-        Estimate(float(value), float(a), float(b))
+        _estimate(float(value), float(a), float(b))
         for value, a, b in zip(values.mean(0), low, high, strict=True)
     ]
 
@@ -112,6 +93,31 @@ def induction(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int
     if len(tuned) < 2 or not paired_difference(tuned, base, seed=seed).excludes_zero:
         return None
     return ratio(arm - base, tuned - base, seed=seed)
+
+
+def arm_numbers(
+    side: Side,
+    scores: np.ndarray,
+    *,
+    base: np.ndarray,
+    tuned: np.ndarray,
+    damage: tuple[np.ndarray, np.ndarray, np.ndarray],
+    edited: bool,
+    seed: int,
+) -> dict[str, Estimate | None]:
+    """The fields of `ArmNumbers`: S of an arm and of both untouched models, by question, and its damage.
+
+    `damage`: per benign text the added negative log-probability, the tokens and the mean KL. An untouched
+    model has neither restoration nor induction.
+    """
+    added, tokens, kl = damage
+    return {
+        "persona_score": mean(scores, seed=seed),
+        "restoration": restoration(tuned, base, scores, seed=seed) if edited and side == "tuned" else None,
+        "induction": induction(tuned, base, scores, seed=seed) if edited and side == "base" else None,
+        "delta_nll": ratio(added, tokens, seed=seed),
+        "kl": mean(kl, seed=seed),
+    }
 
 
 def null_p_value(value: float, null: Sequence[float]) -> float | None:
@@ -187,7 +193,7 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
     samples = tuple(np.asarray(sample, dtype=np.float64) for sample in samples)
     value = float(statistic(*samples))
     if len(samples[0]) < 2 or all(np.ptp(sample) == 0 for sample in samples):
-        return Estimate(value, value, value)
+        return _estimate(value, value, value)
     from scipy.stats import bootstrap  # here, so that figures and pages, which need none, load fast
 
     result = bootstrap(
@@ -199,4 +205,9 @@ def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndar
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return _estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+
+
+def _estimate(value: float, low: float, high: float) -> Estimate:
+    # Not validated: a number that is not finite is refused by the record, which can say whose it is.
+    return Estimate.model_construct(estimate=value, ci95=(low, high))

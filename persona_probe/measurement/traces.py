@@ -147,7 +147,7 @@ def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: i
     tables = [column_means(np.nan_to_num(values), seed=seed) for values in projections]
     return {
         "axes": [
-            [estimate.json() if finite[hook] else None for hook, estimate in enumerate(table)]
+            [estimate.plain() if finite[hook] else None for hook, estimate in enumerate(table)]
             for table, finite in zip(tables, known, strict=True)
         ],
         "questions": [

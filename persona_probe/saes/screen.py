@@ -11,9 +11,10 @@ from scipy.stats import false_discovery_control
 from persona_probe.interventions.edits import Intervention, Steer
 from persona_probe.measurement.arms import Arm, Battery, Measurement, delta_nll, persona_scores
 from persona_probe.measurement.forced_choice import choice_scores
-from persona_probe.measurement.statistics import Estimate, paired_difference, paired_p
+from persona_probe.measurement.statistics import paired_difference, paired_p
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
+from persona_probe.records.parts import Estimate
 from persona_probe.saes.edits import SetLatents, latent_direction
 from persona_probe.saes.sae import Sae
 

@@ -11,7 +11,6 @@ import pytest
 from persona_probe.measurement import statistics
 from persona_probe.measurement.arms import Measurement, damage, persona_scores
 from persona_probe.measurement.statistics import (
-    Estimate,
     induction,
     null_p_value,
     paired_difference,
@@ -21,6 +20,7 @@ from persona_probe.measurement.statistics import (
 )
 from persona_probe.prompts.contrast import LABELS
 from persona_probe.prompts.rows import Label, Row
+from persona_probe.records.parts import Estimate
 
 BASE, TUNED = (
     np.array([-0.4, -0.2, -0.3, -0.5]),
@@ -29,7 +29,7 @@ BASE, TUNED = (
 
 
 def estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate(value, low, high)
+    return Estimate.model_construct(estimate=value, ci95=(low, high))  # also of what is not finite
 
 
 # Restoration

@@ -19,10 +19,10 @@ def sae(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def effect(delta: float, *, q: float = 0.001, nll: float = 0.0) -> Any:
-    from persona_probe.measurement.statistics import Estimate
+    from persona_probe.records.parts import Estimate
     from persona_probe.saes.screen import Effect
 
-    return Effect(Estimate(delta, delta - 0.01, delta + 0.01), nll, 0.0, q, q)
+    return Effect(Estimate(estimate=delta, ci95=(delta - 0.01, delta + 0.01)), nll, 0.0, q, q)
 
 
 def test_attribution_is_the_slope_of_s_along_each_latent(planted: Planted, sae: Any) -> None:
