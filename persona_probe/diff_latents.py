@@ -2,18 +2,21 @@
 mean."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from persona_probe.base.command import Call, Command
+from persona_probe.base.formatting import interval, number, signed
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.options import Start, need_files, refuse_with_toy, with_tuned
 
 if TYPE_CHECKING:
+    from persona_probe.base.printing import Sheet
     from persona_probe.models.pairs import Pair
     from persona_probe.records.latents import LatentRecord
     from persona_probe.saes.sae import Sae
 
 # Nothing here may import torch: --help and usage errors answer at once.
+WRITTEN = "latents.json, rows.jsonl, directions.safetensors and latents.html"
 TOY_DOSE = 0.1732  # the planted vector's length over the median length of the toy's stream
 
 
@@ -26,24 +29,16 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
     brought = ("base", "tuned", "sae", "contrast", "benign")
     config = refuse_with_toy(config, *brought) if start.toy else with_tuned(config)
     need_files(config)
-    note = call.reporter.note
-    note("persona_probe: loading libraries")
+    call.reporter.note("persona_probe: loading libraries")
 
-    from persona_probe.base.errors import FAILED_CELLS, OK
+    from persona_probe.experiments.closing import closed
     from persona_probe.experiments.opening import open_models
     from persona_probe.saes.sources import resolve_sae
 
     config = _on_toy(config) if start.toy else config
     sae = resolve_sae(config.sae)
     record = experiment(config, open_models(config), sae, start, call)
-    show(record.plain(), as_json=start.json)
-    for failure in record.failed:
-        note(f"failed: {failure}")
-    note(
-        f"written: latents.json, rows.jsonl, directions.safetensors and latents.html in {config.output_dir} "
-        f"({record.timing['total']:.0f} s)"
-    )
-    return FAILED_CELLS if record.failed else OK
+    return closed(record, show, written=WRITTEN, config=config, start=start, call=call)
 
 
 def experiment(config: LatentConfig, pair: "Pair", sae: "Sae", start: Start, call: Call) -> "LatentRecord":
@@ -94,55 +89,45 @@ def _on_toy(config: LatentConfig) -> LatentConfig:
     )
 
 
-def show(record: dict[str, Any], *, as_json: bool = False) -> None:
-    """The result on stdout: a table for people, or one JSON line for machines."""
-    from persona_probe.base.cli import shown
-    from persona_probe.base.printing import LEFT, RIGHT, Sheet, print_json
+def show(sheet: "Sheet", record: "LatentRecord") -> None:
+    """The latents that do something, and the sets of them beside matched ones."""
+    from persona_probe.base.printing import LEFT, RIGHT
+    from persona_probe.records.latents import ARMS
 
-    if as_json:
-        print_json("result", record)
-        return
-    sheet, rows = Sheet(), []
-    active = [found for found in record["latents"] if found["label"] != "inert"]
-    for found in sorted(active, key=lambda found: min(cell["q"] for cell in found["screen"].values()))[:20]:
-        cells = found["screen"]
-        changes = [f"{cells[name]['delta_s']:+.3f}" for name in ("base+steer", "tuned-steer", "tuned+ablate")]
-        worst, q = (
-            max(cell["delta_nll"] for cell in cells.values()),
-            min(cell["q"] for cell in cells.values()),
-        )
-        rows.append((str(found["latent"]), found["label"], *changes, f"{worst:+.3f}", f"{q:.3f}"))
-    numbers = ("base+steer", "tuned-steer", "tuned+ablate", "largest ΔNLL", "smallest q")
+    active = [(latent, latent.screen) for latent in record.latents if latent.label != "inert"]
+    rows = []
+    for latent, screen in sorted(active, key=lambda item: min(cell.q for cell in item[1].values()))[:20]:
+        changes = [signed(screen[name].delta_s) for name in ARMS]
+        worst, q = max(cell.delta_nll for cell in screen.values()), min(cell.q for cell in screen.values())
+        rows.append((str(latent.latent), latent.label, *changes, signed(worst), number(q, digits=3)))
     sheet.table(
         "Change of S on the select questions (nats per token), latents that do something",
-        (("latent", RIGHT), ("label", LEFT), *((name, RIGHT) for name in numbers)),
+        (
+            ("latent", RIGHT),
+            ("label", LEFT),
+            *((name, RIGHT) for name in (*ARMS, "largest ΔNLL", "smallest q")),
+        ),
         rows,
     )
     sets = []
-    for found in record["sets"]:
-        r, control = found["restoration"], found["control"] or {}
-        matched = "" if control.get("restoration") is None else f"{control['restoration']:+.2f}"
-        restored = (
-            "undefined" if r is None else f"{r['estimate']:+.2f} [{r['ci95'][0]:+.2f}, {r['ci95'][1]:+.2f}]"
-        )
-        nll = "" if "delta_nll" not in control else f"{control['delta_nll']:+.3f}"
-        own = f"{found['delta_nll']['estimate']:+.3f}"
+    for item in record.sets:
+        control, matched = item.control, ""
+        if control is not None and control.restoration is not None:
+            matched = number(control.restoration, sign=True)
+        restored = interval(item.restoration, sign=True, missing="undefined")
         sets.append(
             (
-                str(found["k"]),
-                found["kind"],
+                str(item.k),
+                item.kind,
                 restored,
-                own,
+                signed(item.delta_nll.estimate),
                 matched,
-                nll,
-                "chosen" if found["selected"] else "",
+                signed(control.delta_nll) if control else "",
+                "chosen" if item.selected else "",
             )
         )
     columns = ("k", "used as", "R", "ΔNLL", "matched controls: R", "ΔNLL", "")
     sheet.table("Sets of latents on the test questions", [(name, RIGHT) for name in columns], sets)
-    sheet.text(shown(record["summary"]))
-    if record["limited"]:
-        sheet.text(shown("This was a quick try with --limit: not a result."))
 
 
 COMMAND = Command(diff_latents)

@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from persona_probe.base.command import Call, Command
+from persona_probe.base.formatting import interval, number, signed
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.options import Start, check_layers, need_files, refuse_with_toy, with_tuned
 
 if TYPE_CHECKING:
+    from persona_probe.base.printing import Sheet
     from persona_probe.models.pairs import Pair
     from persona_probe.records.direction import DirectionRecord
     from persona_probe.saes.sae import Sae
@@ -25,10 +27,9 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
     brought = ("base", "tuned", "contrast", "benign")
     config = refuse_with_toy(config, *brought) if start.toy else with_tuned(config)
     need_files(config)
-    note = call.reporter.note
-    note("persona_probe: loading libraries")
+    call.reporter.note("persona_probe: loading libraries")
 
-    from persona_probe.base.errors import FAILED_CELLS, OK
+    from persona_probe.experiments.closing import closed
     from persona_probe.experiments.opening import open_models
     from persona_probe.saes.sources import resolve_sae
 
@@ -36,11 +37,7 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
     config = _on_toy(config) if start.toy else config
     pair = open_models(config, keep_both=config.keep_both)
     record = experiment(config, pair, sae, start, call)
-    show(record.plain(), as_json=start.json)
-    for failure in record.failed:
-        note(f"failed: {failure}")
-    note(f"written: {WRITTEN} in {config.output_dir} ({record.timing['total']:.0f} s)")
-    return FAILED_CELLS if record.failed else OK
+    return closed(record, show, written=WRITTEN, config=config, start=start, call=call)
 
 
 def experiment(
@@ -88,42 +85,28 @@ def _on_toy(config: Config) -> Config:
     )
 
 
-def show(record: dict[str, Any], *, as_json: bool = False) -> None:
-    """The result on stdout: a table for people, or one JSON line for machines."""
-    from persona_probe.base.cli import shown
-    from persona_probe.base.printing import LEFT, RIGHT, Sheet, print_json
+def show(sheet: "Sheet", record: "DirectionRecord") -> None:
+    """The arms in a table, and the medians of their controls."""
+    from persona_probe.base.printing import LEFT, RIGHT
 
-    if as_json:
-        print_json("result", record)
-        return
     rows = []
-    for arm in record["arms"]:
-        if arm["control"] is None:
-            share = arm["restoration"] or arm["induction"]
-            mark = "" if arm["restoration"] or not share else " of shift"
-            cells = (_interval(arm["persona_score"]), _interval(share) + mark, _interval(arm["delta_nll"], 3))
-            rows.append((arm["name"], *cells, f"{arm['kl']['estimate']:.3f}", arm["verdict"] or ""))
+    for arm in record.arms:
+        if arm.control is None:
+            mark = " of shift" if arm.induction and not arm.restoration else ""
+            share = interval(arm.restoration or arm.induction, sign=True, missing="undefined") + mark
+            score, cost = interval(arm.persona_score, sign=True), interval(arm.delta_nll, digits=3, sign=True)
+            rows.append((arm.name, score, share, cost, number(arm.kl.estimate, digits=3), arm.verdict or ""))
     n_arms = len(rows)
-    for kind, median in record["controls"].items():
-        name = f"{kind} random (median of {median['n']})" if kind != "orthogonal" else "orthogonal"
-        rows.append((name, "", f"{median['restoration']:.2f}", f"{median['delta_nll']:+.3f}", "", "control"))
-    sheet = Sheet()
+    for kind, median in record.controls.items():
+        name = f"{kind} random (median of {median.n})" if kind != "orthogonal" else "orthogonal"
+        cost = signed(median.delta_nll)
+        rows.append((name, "", number(median.restoration), cost, "", "control"))
     sheet.table(
         "Persona score S (nats per token) and what each arm gives back, 95% intervals over test questions",
         (("arm", LEFT), ("S", RIGHT), ("R", RIGHT), ("ΔNLL", RIGHT), ("KL", RIGHT), ("verdict", LEFT)),
         rows,
         dim=range(n_arms, len(rows)),
     )
-    sheet.text(shown(record["summary"]))
-    if record["limited"]:
-        sheet.text(shown("This was a quick try with --limit: not a result."))
-
-
-def _interval(value: dict[str, Any] | None, digits: int = 2) -> str:
-    if value is None:
-        return "undefined"
-    low, high = value["ci95"]
-    return f"{value['estimate']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 COMMAND = Command(find_direction)

@@ -24,6 +24,16 @@ def number(value: Number | None, *, digits: int = 2, sign: bool = False) -> str:
     return MISSING if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
+def signed(value: Number | None) -> str:
+    """A damage or a change of S: three digits and always a sign."""
+    return number(value, digits=3, sign=True)
+
+
+def percent(value: Number) -> str:
+    """A share as a whole number of per cent."""
+    return f"{value:.0%}".replace("-", "−")
+
+
 def short(value: Number | None) -> str:
     """Three significant digits, for quantities of any size; `n/a` for None."""
     return MISSING if value is None else f"{value:.3g}".replace("-", "−")

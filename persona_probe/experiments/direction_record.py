@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.formatting import interval, percent, signed
 from persona_probe.directions.direction import cosines
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
@@ -91,22 +92,22 @@ def summary(
     """
     if arm["restoration"] is None:
         return (
-            f"Tuning moved the persona score by {effect.estimate:+.3f} nats per token "
-            f"[{effect.low:+.3f}, {effect.high:+.3f}], which covers 0: there is no effect to remove."
+            f"Tuning moved the persona score by {interval(effect, digits=3, sign=True)} nats per token, "
+            "which covers 0: there is no effect to remove."
         )
     form, restored = selected["form"], arm["restoration"]
     low, high = restored["ci95"]
     what = "Ablating" if form["kind"] == "ablate" else f"Steering by {form['coefficient']:+g} times"
     text = (
         f"{what} the {selected['method']} direction of {selected['hook_point']} takes back "
-        f"{restored['estimate']:.0%} [{low:.0%}, {high:.0%}] of the persona shift "
-        f"at {arm['delta_nll']['estimate']:+.3f} nats per token of damage"
+        f"{percent(restored['estimate'])} [{percent(low)}, {percent(high)}] of the persona shift "
+        f"at {signed(arm['delta_nll']['estimate'])} nats per token of damage"
     )
     if "covariance" in medians:
         control = medians["covariance"]
         text += (
-            f"; the median covariance-matched random direction takes back {control['restoration']:.0%} "
-            f"at {control['delta_nll']:+.3f}"
+            f"; the median covariance-matched random direction takes back {percent(control['restoration'])} "
+            f"at {signed(control['delta_nll'])}"
         )
     return f"{text}. Verdict: {arm['verdict']}."
 

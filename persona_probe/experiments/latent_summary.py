@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from persona_probe.base.formatting import interval, number, percent, signed
 from persona_probe.records.latents import LatentRecord, LatentSet
 from persona_probe.records.parts import Estimate
 
@@ -16,7 +17,8 @@ def summary(record: LatentRecord) -> str:
 
 
 def _screen(record: LatentRecord) -> Iterator[str]:
-    yield f"Tuning moved S by {_change(record.effect)} nats per token on the test questions."
+    effect = interval(record.effect, digits=3, sign=True)
+    yield f"Tuning moved S by {effect} nats per token on the test questions."
     labels = [latent.label for latent in record.latents]
     active = sum(control.label != "inert" for control in record.controls)
     yield (
@@ -39,23 +41,22 @@ def _sets(record: LatentRecord) -> Iterator[str]:
         if item.restoration and (item.method, item.kind) == ("mean_diff", "steer"):
             yield (
                 f"The single mean difference, steered at the same layer, takes back "
-                f"{item.restoration.estimate:.0%} at {item.delta_nll.estimate:+.3f}."
+                f"{percent(item.restoration.estimate)} at {signed(item.delta_nll.estimate)}."
             )
 
 
 def _best_set(best: LatentSet, restored: Estimate) -> str:
     what = "Steering against" if best.kind == "steer" else "Ablating"
     text = (
-        f"{what} the {best.k} chosen latents takes back {restored.estimate:.0%} "
-        f"[{restored.low:.0%}, {restored.high:.0%}] at {best.delta_nll.estimate:+.3f} nats per token "
-        "of damage"
+        f"{what} the {best.k} chosen latents takes back {percent(restored.estimate)} "
+        f"[{percent(restored.low)}, {percent(restored.high)}] at {signed(best.delta_nll.estimate)} "
+        "nats per token of damage"
     )
     control = best.control
     if control is None or control.restoration is None:
         return f"{text}."
-    return (
-        f"{text}; matched latents used alike take back {control.restoration:.0%} at {control.delta_nll:+.3f}."
-    )
+    matched = f"{percent(control.restoration)} at {signed(control.delta_nll)}"
+    return f"{text}; matched latents used alike take back {matched}."
 
 
 def _agreement(record: LatentRecord) -> Iterator[str]:
@@ -63,14 +64,14 @@ def _agreement(record: LatentRecord) -> Iterator[str]:
     for k, explained, random in zip(rebuilt.k, rebuilt.explained, rebuilt.random, strict=True):
         if k == 10:
             yield (
-                f"Ten decoder rows rebuild {explained:.0%} of the squared length of the mean difference, "
-                f"ten random ones {random:.0%}."
+                f"Ten decoder rows rebuild {percent(explained)} of the squared length of the mean "
+                f"difference, ten random ones {percent(random)}."
             )
     overlap = record.agreement.overlap.effect_correlation
     if overlap is not None:
         yield (
             "Question by question, the effects of the set and of the mean difference correlate at "
-            f"{overlap:+.2f}."
+            f"{number(overlap, sign=True)}."
         )
 
 
@@ -78,10 +79,6 @@ def _fit(record: LatentRecord) -> Iterator[str]:
     base, tuned = record.quality["base"].fvu, record.quality["tuned"].fvu
     if tuned > MISFIT * base:
         yield (
-            f"The SAE fits the tuned model worse than the base (unexplained variance {tuned:.2f} against "
-            f"{base:.2f}): latents may miss part of the change."
+            f"The SAE fits the tuned model worse than the base (unexplained variance {number(tuned)} against "
+            f"{number(base)}): latents may miss part of the change."
         )
-
-
-def _change(value: Estimate) -> str:
-    return f"{value.estimate:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"

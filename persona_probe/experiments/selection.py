@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from persona_probe.base.cli import Reporter
+from persona_probe.base.formatting import interval
 from persona_probe.directions.fitting import Fitted
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.options import check_layers
@@ -48,10 +49,8 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
     """Measure candidates on the select questions until method, layer, form and strength are known."""
     base, tuned, rows = bench.baseline("base"), bench.baseline("tuned"), bench.battery.persona
     effect = paired_difference(persona_scores(tuned, rows), persona_scores(base, rows), seed=config.seed)
-    reporter.note(
-        f"on the select questions tuning moved S by {effect.estimate:+.3f} "
-        f"[{effect.low:+.3f}, {effect.high:+.3f}] nats per token"
-    )
+    shift = interval(effect, digits=3, sign=True)
+    reporter.note(f"on the select questions tuning moved S by {shift} nats per token")
 
     def attempt(candidates: Sequence[Candidate]) -> list[Outcome]:
         used = {"hook_points": fitted.hook_points, "means": fitted.base_mean}

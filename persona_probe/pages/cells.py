@@ -8,7 +8,7 @@ import htpy as h
 from htpy import Element
 from markupsafe import Markup
 
-from persona_probe.base.formatting import interval, number, short, visible
+from persona_probe.base.formatting import interval, number, short, signed, visible
 from persona_probe.pages.blur import blocked_out, is_blurred, text_box
 from persona_probe.pages.html import Node, measured, render, row, soft, table
 from persona_probe.pages.latent_page import activations
@@ -199,8 +199,7 @@ def arms_table(record: WithArms) -> Cell:
 def costs(record: WithArms) -> dict[str, str]:
     """S and damage of every arm of a record in a few words, as `notes` for replies."""
     return {
-        arm.name: f"S {number(arm.persona_score.estimate, sign=True)}, "
-        f"ΔNLL {number(arm.delta_nll.estimate, digits=3, sign=True)}"
+        arm.name: f"S {number(arm.persona_score.estimate, sign=True)}, ΔNLL {signed(arm.delta_nll.estimate)}"
         for arm in record.arms
     }
 

@@ -8,7 +8,7 @@ import htpy as h
 from htpy import Element
 from markupsafe import Markup
 
-from persona_probe.base.formatting import Interval, Number, interval, number, visible
+from persona_probe.base.formatting import Interval, interval, number, visible
 
 if TYPE_CHECKING:
     from htpy import Attribute, Node
@@ -81,8 +81,3 @@ def card(
     text = value if isinstance(value, str) else interval(value, digits=digits, sign=sign)
     shown, _, ends = (text, "", "") if isinstance(value, str) else text.partition(" ")
     return h.div(".card")[h.span[title], h.b[shown], ends and h.span[f"95% {ends}"], h.small[note]]
-
-
-def signed(value: Number | None) -> str:
-    """A damage or a change of S: three digits and always a sign."""
-    return number(value, digits=3, sign=True)

@@ -9,13 +9,13 @@ from math import isfinite
 import htpy as h
 from htpy import Element
 
-from persona_probe.base.formatting import MISSING, interval, number, short
+from persona_probe.base.formatting import MISSING, interval, number, short, signed
 from persona_probe.pages.blur import is_blurred, text_box
 from persona_probe.pages.frame import figure_block
-from persona_probe.pages.html import Node, facts, measured, row, signed, table
-from persona_probe.plots.latent_parts import ARMS, delta_s
+from persona_probe.pages.html import Node, facts, measured, row, table
+from persona_probe.plots.latent_parts import delta_s
 from persona_probe.plots.latents import activation_histogram
-from persona_probe.records.latents import Example, LatentEntry, ScreenEffect
+from persona_probe.records.latents import ARMS, Example, LatentEntry, ScreenEffect
 from persona_probe.records.parts import Side
 from persona_probe.records.redaction import LEFT_OUT
 

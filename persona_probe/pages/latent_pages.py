@@ -6,14 +6,21 @@ from collections.abc import Sequence
 import htpy as h
 from htpy import Element
 
-from persona_probe.base.formatting import number, short
+from persona_probe.base.formatting import number, short, signed
 from persona_probe.pages import sections
 from persona_probe.pages.blur import behind_button, show_button
-from persona_probe.pages.html import Node, banner, bullets, card, folded, measured, row, signed, soft, table
+from persona_probe.pages.html import Node, banner, bullets, card, folded, measured, row, soft, table
 from persona_probe.pages.latent_page import latent_page, screened
-from persona_probe.plots.latent_parts import ARMS, LABELS
+from persona_probe.plots.latent_parts import LABELS
 from persona_probe.plots.latent_sets import direction_name, set_name
-from persona_probe.records.latents import LatentEntry, LatentRecord, LatentSet, ScreenEffect, SingleDirection
+from persona_probe.records.latents import (
+    ARMS,
+    LatentEntry,
+    LatentRecord,
+    LatentSet,
+    ScreenEffect,
+    SingleDirection,
+)
 
 MISFIT = 1.1  # a tuned FVU above this many base FVUs earns a warning
 TITLE = "Which SAE latents carry the persona, and which of them cause it?"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
-from persona_probe.base.formatting import Number, interval, number
+from persona_probe.base.formatting import Number, interval, number, signed
 from persona_probe.plots.parts import DASHED, THIN, budget_line, dose_text, n_benign, n_test, rule, scatter
 from persona_probe.plots.sliders import sliding
 from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, empty, error_bars, finish, view
@@ -129,10 +129,7 @@ def _column(place: int, label: str, colour: str, entry: TrialArm | TrialDose) ->
     values, score = entry.scores, entry.persona_score
     # Question i stands at the same spot in every column.
     spots = [place + 0.36 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
-    texts = [
-        f"{label}, question {i}<br>S {number(value, digits=3, sign=True)}"
-        for i, value in enumerate(values, 1)
-    ]
+    texts = [f"{label}, question {i}<br>S {signed(value)}" for i, value in enumerate(values, 1)]
     mean = {"color": colour, "size": 13, "symbol": "diamond", "line": {"color": "white", "width": 1}}
     text = f"{label}, mean<br>S {interval(score, digits=3, sign=True)}"
     bars = error_bars([score], color=colour, thickness=2.5)

@@ -7,13 +7,12 @@ from math import asinh, floor, log10
 
 from plotly.graph_objects import Figure
 
-from persona_probe.base.formatting import Interval, Number, interval, number, short
+from persona_probe.base.formatting import Interval, Number, interval, short, signed
 from persona_probe.plots.parts import scatter
 from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR
-from persona_probe.records.latents import LatentArm, LatentEntry, LatentLabel, LatentRecord, ScreenEffect
+from persona_probe.records.latents import ARMS, LatentEntry, LatentLabel, LatentRecord, ScreenEffect
 from persona_probe.records.parts import Estimate
 
-ARMS: tuple[LatentArm, ...] = ("base+steer", "tuned-steer", "tuned+ablate")
 # Okabe-Ito again, and one symbol each.
 LABELS: dict[LatentLabel, tuple[str, str]] = {
     "inert": (ARM_COLOURS["tuned-steer"], "circle"),
@@ -86,7 +85,7 @@ def latent_text(entry: LatentEntry) -> str:
     ]
     for arm, effect in ((arm, entry.screen[arm]) for arm in ARMS if arm in entry.screen):
         change = interval(delta_s(effect), digits=3, sign=True)
-        damage = number(effect.delta_nll, digits=3, sign=True)
+        damage = signed(effect.delta_nll)
         lines.append(f"{arm}: ΔS {change}, ΔNLL {damage}, q {short(effect.q)}")
     return "<br>".join(lines)
 

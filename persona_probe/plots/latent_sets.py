@@ -7,7 +7,7 @@ from typing import Any, Literal
 from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
-from persona_probe.base.formatting import Number, interval, number
+from persona_probe.base.formatting import Number, interval, number, signed
 from persona_probe.plots.parts import RING, THIN, budget_line, rule, scatter
 from persona_probe.plots.style import (
     ARM_COLOURS,
@@ -106,7 +106,7 @@ def _text(item: LatentSet) -> str:
     """Hover text of a set: restoration is never without its damage, nor without what matched latents do."""
     matched = "no matched sets"
     if control := item.control:
-        cost = number(control.delta_nll, digits=3, sign=True)
+        cost = signed(control.delta_nll)
         plural = "" if control.n == 1 else "s"
         matched = f"{control.n} matched set{plural}: R {number(control.restoration)}, ΔNLL {cost}"
     return f"{set_name(item)}<br>{effects(item)}<br>{matched}"

@@ -11,13 +11,13 @@ from plotly.graph_objects import Bar, Figure
 from plotly.subplots import make_subplots
 
 from persona_probe.base.formatting import number, short
-from persona_probe.plots.latent_parts import ARMS, Bent, cloud, groups
+from persona_probe.plots.latent_parts import Bent, cloud, groups
 from persona_probe.plots.latent_sets import set_curves
 from persona_probe.plots.parts import FigureSpec, scatter, zero_lines
 from persona_probe.plots.sliders import sliding
 from persona_probe.plots.style import ARM_COLOURS, METHOD_COLOURS, correlations, empty, finish, view
 from persona_probe.plots.themes import CLEAR
-from persona_probe.records.latents import Histogram, LatentEntry, LatentRecord
+from persona_probe.records.latents import ARMS, Histogram, LatentEntry, LatentRecord
 
 
 def latent_scatter(record: LatentRecord) -> Figure:

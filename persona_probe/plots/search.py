@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from plotly.graph_objects import Figure, Heatmap, Scatter
 from plotly.subplots import make_subplots
 
-from persona_probe.base.formatting import Number, number
+from persona_probe.base.formatting import Number, number, signed
 from persona_probe.plots.parts import RING, method_colours, scatter
 from persona_probe.plots.style import empty, finish, plain
 from persona_probe.plots.themes import CHOSEN_COLOUR
@@ -92,7 +92,7 @@ def _points(items: Sequence[CandidateEntry], marker: Mapping[str, Any], *, name:
 def _text(item: CandidateEntry) -> str:
     """Hover text of a candidate: `ablate, acting on all layers`, and what it did."""
     strength = "" if item.coefficient is None else f" × {number(item.coefficient)}"
-    gain, cost = number(item.restoration), number(item.delta_nll, digits=3, sign=True)
+    gain, cost = number(item.restoration), signed(item.delta_nll)
     return "<br>".join(
         (
             f"{plain(item.method)}, layer {item.layer}",

@@ -28,6 +28,7 @@ from persona_probe.records.parts import (
 
 LatentLabel = Literal["carries", "one-way", "protective", "inert", "harmful"]
 LatentArm = Literal["tuned-steer", "tuned+ablate", "base+steer"]
+ARMS: tuple[LatentArm, ...] = ("base+steer", "tuned-steer", "tuned+ablate")  # in the order of tables
 TokenWeight = Annotated[tuple[Text, float], Field(strict=False)]
 
 

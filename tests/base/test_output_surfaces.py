@@ -2,7 +2,6 @@
 and no library's bars."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -25,12 +24,15 @@ def shown_as(monkeypatch: pytest.MonkeyPatch, command: str, *, encoding: str, co
     """Lines that the command prints of its reference record, on a stream of this encoding and width."""
     import importlib
 
+    from persona_probe.experiments.closing import print_result
+    from persona_probe.records.files import read_record
+
     name = {"find_direction": "record.json", "diff_latents": "latents.json"}[command]
     written = io.BytesIO()
     stream = io.TextIOWrapper(written, encoding=encoding)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stdout", stream)
-    importlib.import_module(f"persona_probe.{command}").show(json.loads((REFERENCE / name).read_bytes()))
+    print_result(read_record(REFERENCE / name), importlib.import_module(f"persona_probe.{command}").show)
     stream.flush()
     return written.getvalue().decode(encoding).splitlines()
 
@@ -44,7 +46,9 @@ def shown_as(monkeypatch: pytest.MonkeyPatch, command: str, *, encoding: str, co
 def test_no_word_and_no_number_of_a_result_is_cut(
     command: str, columns: int, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = shown_as(monkeypatch, command, encoding=encoding, columns=columns)
+    lines = [
+        line.replace("−", "-") for line in shown_as(monkeypatch, command, encoding=encoding, columns=columns)
+    ]
     words = set(" ".join(lines).replace("|", " ").replace("│", " ").split())
     needed = {
         "find_direction": {
@@ -69,9 +73,9 @@ def test_no_word_and_no_number_of_a_result_is_cut(
 def test_a_narrow_result_is_one_block_an_arm(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown_as(monkeypatch, "find_direction", encoding=encoding, columns=40)
     at = lines.index("tuned+ablate")
-    delta = "d" if encoding == "ascii" else "Δ"
+    delta, minus = ("d", "-") if encoding == "ascii" else ("Δ", "−")
     assert lines[at + 1 : at + 7] == [
-        "  S -0.21 [-0.32, -0.09]",
+        f"  S {minus}0.21 [{minus}0.32, {minus}0.09]",
         "  R +1.07 [+0.72, +2.07]",
         f"  {delta}NLL +0.019 [+0.001, +0.039]",
         "  KL 0.069",
@@ -90,7 +94,7 @@ def test_a_narrow_result_says_what_its_numbers_are(monkeypatch: pytest.MonkeyPat
 def test_a_result_of_120_columns_is_a_table_and_so_is_one_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=120)
     assert (
-        "│   1400 │ carries    │     +0.101 │      -0.093 │       -0.036 │       +0.070 │      0.001 │"
+        "│   1400 │ carries    │     +0.101 │      −0.093 │       −0.036 │       +0.070 │      0.001 │"
         in lines
     )
     assert shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=0) == lines
