@@ -104,6 +104,7 @@ def _live(
     from persona_probe.app.session import identity
     from persona_probe.base.errors import BadInput
     from persona_probe.experiments.checkup import quick_checkup
+    from persona_probe.experiments.provenance import dtype_name
     from persona_probe.models.pairs import SIDES, open_pair
 
     pair = open_pair(
@@ -116,7 +117,7 @@ def _live(
     )
     names = {"base": pair.base_source.id, "tuned": pair.tuned_source.id}
     facts = identity(
-        direction, base_sha256=pair.key("base"), tuned_sha256=pair.key("tuned"), dtype=pair.dtype_name
+        direction, base_sha256=pair.key("base"), tuned_sha256=pair.key("tuned"), dtype=dtype_name(pair)
     )
     model = pair.get("base")
     if tuple(direction.hook_points) != tuple(model.resids()) or direction.d_model != model.d_model:

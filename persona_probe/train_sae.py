@@ -91,6 +91,7 @@ def train_sae(config: SaeConfig, call: Call) -> int:
     Killed runs continue: give the same command again.
     """
     config = options.with_tuned(config)
+    from persona_probe.experiments.provenance import dtype_name
     from persona_probe.models.pairs import open_pair
     from persona_probe.saes.training_data import read_texts
     from persona_probe.storage.files import need_writable, remove_files
@@ -109,7 +110,7 @@ def train_sae(config: SaeConfig, call: Call) -> int:
     )
     if config.overwrite:
         remove_files(folder, (*RESULTS, *STATE))
-    write = partial(call.write_settings, folder, dtype=pair.dtype_name)
+    write = partial(call.write_settings, folder, dtype=dtype_name(pair))
     _trained(config, pair, texts, hook_point, write=write, call=call)
     write()
     note(f"written: {folder}/sae_weights.safetensors, cfg.json, quality.json, README.md")

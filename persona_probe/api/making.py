@@ -15,6 +15,7 @@ from persona_probe.diff_latents import experiment as latent_experiment
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.options import ExperimentOptions, Start, need_files
+from persona_probe.experiments.provenance import dtype_name
 from persona_probe.find_direction import COMMAND as FIND_DIRECTION
 from persona_probe.find_direction import experiment as direction_experiment
 from persona_probe.models.pairs import Pair
@@ -99,7 +100,7 @@ def _config(kind: type[ConfigT], pair: Pair, folder: Path, settings: dict[str, A
         "tuned": pair.tuned_source.id,
         "thinking": options.thinking,
         "date": options.date,
-        "dtype": pair.dtype_name,
+        "dtype": dtype_name(pair),
         "device": str(pair.device),
         "device_map": pair.device_map,
     }

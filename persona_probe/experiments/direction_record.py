@@ -15,7 +15,7 @@ from persona_probe.directions.direction import cosines
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_sides import Dose, untouched
-from persona_probe.experiments.provenance import model_facts, peak_memory
+from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
 from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.arms import Arm, Measurement
 from persona_probe.measurement.comparison import Comparison
@@ -49,7 +49,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "limited": config.limit is not None,
-        "config": config.settings(dtype=pair.dtype_name)
+        "config": config.settings(dtype=dtype_name(pair))
         | {"base": pair.base_source.id, "tuned": pair.tuned_source.id},
         "provenance": _provenance(config, pair, result),
         "data": _data(result),

@@ -16,7 +16,7 @@ from persona_probe.experiments.confirmation import DirectionResult, SetResult
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latent_summary import summary
 from persona_probe.experiments.latents import SIZES, LatentResult
-from persona_probe.experiments.provenance import model_facts, peak_memory
+from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
 from persona_probe.experiments.scored_rows import arm_rows
 from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
@@ -48,7 +48,7 @@ def build_latent_record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "limited": config.limit is not None,
-        "config": config.settings(dtype=pair.dtype_name)
+        "config": config.settings(dtype=dtype_name(pair))
         | {"base": pair.base_source.id, "tuned": pair.tuned_source.id, "sae": sae.id},
         "provenance": model_facts(pair, seed=config.seed)
         | {"sae": _sae_facts(sae), "prompts_sha256": contrast.sha256, "engine": result.examined},

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from persona_probe.base.command import Call
 from persona_probe.experiments.options import ExperimentOptions, Start
+from persona_probe.experiments.provenance import dtype_name
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import need_writable
@@ -33,9 +34,9 @@ def open_folder(
 ) -> Iterator[Run]:
     """The run's folder for these settings and these weights, with the settings file in it."""
     weights = {f"{side}_sha256": pair.sha256(side) for side in ("base", "tuned")}
-    settings = config.settings(dtype=pair.dtype_name) | weights | ({"sae_sha256": sae.sha256} if sae else {})
+    settings = config.settings(dtype=dtype_name(pair)) | weights | ({"sae_sha256": sae.sha256} if sae else {})
     with open_run(config.output_dir, settings, resume=start.resume, overwrite=start.overwrite) as run:
-        call.write_settings(run.folder, dtype=pair.dtype_name)
+        call.write_settings(run.folder, dtype=dtype_name(pair))
         yield run
         if run.n_reused:
             call.reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
@@ -47,5 +48,5 @@ def described(pair: Pair, config: ExperimentOptions, extra: str = "") -> str:
         f"base {pair.base_source.id} ({pair.base_source.sha256[:10]}), tuned {pair.tuned_source.id}"
         f" ({pair.tuned_source.sha256[:10]}, {pair.tuned_source.kind})"
     )
-    how = f"{pair.device}, {pair.dtype_name}, seed {config.seed}"
+    how = f"{pair.device}, {dtype_name(pair)}, seed {config.seed}"
     return f"{models}{extra}; {how}; output in {config.output_dir}"

@@ -31,9 +31,14 @@ def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
         "versions": {name: version for name, version in versions.items() if version},
         "seed": seed,
         "device": str(pair.device),
-        "dtype": pair.dtype_name,
+        "dtype": dtype_name(pair),
         "chat": chat_facts(pair.tokenizer),
     }
+
+
+def dtype_name(pair: Pair) -> str:
+    """The number format as a record has it, such as bfloat16."""
+    return str(pair.dtype).removeprefix("torch.")
 
 
 def peak_memory() -> int:

@@ -53,11 +53,6 @@ class Pair:
         return self.get("tuned")
 
     @property
-    def dtype_name(self) -> str:
-        """The number format as a record has it, such as bfloat16."""
-        return str(self.dtype).removeprefix("torch.")
-
-    @property
     def n_layers(self) -> int:
         """Number of blocks; no weights are loaded for it."""
         held = next(iter(self._held.values()), None)
@@ -70,13 +65,14 @@ class Pair:
         if side not in self._loaded:
             if not self.keep_both:
                 self.close()
+            options: dict[str, Any] = {
+                "device": self.device,
+                "dtype": self.dtype,
+                "tokenizer": self.tokenizer,
+                "device_map": self.device_map,
+            }
             self._loaded[side] = load(
-                self.source(side),
-                base=None if side == "base" else self.base_source,
-                device=self.device,
-                dtype=self.dtype,
-                tokenizer=self.tokenizer,
-                device_map=self.device_map,
+                self.source(side), base=None if side == "base" else self.base_source, **options
             )
         return self._loaded[side]
 
