@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_probe.base.cli import Clock, Reporter
-from persona_probe.directions.fitting import split_rows
 from persona_probe.experiments.direction_config import Config
+from persona_probe.experiments.opening import read_data
 from persona_probe.experiments.selection import batteries
 from persona_probe.measurement.bench import Bench
 from persona_probe.models.pairs import Pair
-from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
+from persona_probe.prompts.contrast import Contrast
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.storage.runs import Run
 
@@ -36,14 +36,7 @@ class Job:
 def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
     """Read the data and split it."""
     clock = Clock()
-    contrast = read_contrast(
-        config.contrast or shipped("contrast.jsonl"),
-        replies_per_question=config.replies_per_question,
-        limit=config.limit,
-    )
-    for note in contrast.notes:
-        reporter.note(f"data: {note}")
-    rows = split_rows(contrast, pair.tokenizer)
+    contrast, rows = read_data(config, pair, reporter)
     select, test = batteries(config, pair, rows)
     return Job(
         config=config,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from persona_probe.directions.direction import cosines
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_sides import Dose, untouched
-from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
+from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.arms import Arm, Measurement
 from persona_probe.measurement.comparison import Comparison
@@ -44,13 +43,8 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     chosen = next(entry for entry in arms if entry["name"] == result.chosen.name)
     selected, medians = table.selected(chosen), control_medians(arms)
     record = {
-        "schema": 2,
+        **record_head(config, pair, command=command),
         "kind": "direction",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "limited": config.limit is not None,
-        "config": config.settings(dtype=dtype_name(pair))
-        | {"base": pair.base_source.id, "tuned": pair.tuned_source.id},
         "provenance": _provenance(config, pair, result),
         "data": _data(result),
         "effect": table.comparison.effect.plain(),
@@ -77,7 +71,6 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         },
         "failed": result.failed,
         "timing": result.timing,
-        "memory": {"peak_bytes": peak_memory()},
     }
     record = shared(record, run=config.output_dir)
     return files.checked(DirectionRecord, record, at="the record of this run")

@@ -4,7 +4,6 @@ or None.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from persona_probe.experiments.confirmation import DirectionResult, SetResult
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latent_summary import summary
 from persona_probe.experiments.latents import SIZES, LatentResult
-from persona_probe.experiments.provenance import dtype_name, model_facts, peak_memory
+from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.scored_rows import arm_rows
 from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
@@ -42,14 +41,11 @@ def build_latent_record(
     contrast, reading, screening = result.contrast, result.reading, result.screening
     entries = _Entries(result, sae, Comparison(s_rows(result.test), result.untouched, config.seed))
     names, median_norm = list(reading.scores), reading.diff.tuned.median_norm
+    head = record_head(config, pair, command=command)
     record = {
-        "schema": 2,
+        **head,
         "kind": "latents",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "limited": config.limit is not None,
-        "config": config.settings(dtype=dtype_name(pair))
-        | {"base": pair.base_source.id, "tuned": pair.tuned_source.id, "sae": sae.id},
+        "config": head["config"] | {"sae": sae.id},
         "provenance": model_facts(pair, seed=config.seed)
         | {"sae": _sae_facts(sae), "prompts_sha256": contrast.sha256, "engine": result.examined},
         "quality": {side: fit.json() for side, fit in reading.fit.items()},
@@ -78,7 +74,6 @@ def build_latent_record(
         | {"overlap": entries.overlap()},
         "failed": screening.failed,
         "timing": result.timing,
-        "memory": {"peak_bytes": peak_memory()},
         "summary": "",
     }
     plain = shared(record, run=config.output_dir)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_probe.base.cli import Clock, Reporter
-from persona_probe.directions.fitting import split_rows
 from persona_probe.experiments.checkup import examine
 from persona_probe.experiments.confirmation import (
     DirectionResult,
@@ -17,11 +16,12 @@ from persona_probe.experiments.confirmation import (
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latent_reading import LatentJob, Reading, fit_of, means_of, reading_of
 from persona_probe.experiments.latent_trials import TUNED_FIRST, Screening, Trials, screening
+from persona_probe.experiments.opening import read_data
 from persona_probe.measurement.arms import Battery, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.contrast import Contrast, read_benign, read_contrast, shipped
+from persona_probe.prompts.contrast import Contrast, read_benign, shipped
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.contexts import Firing, firing, logit_lens
 from persona_probe.saes.decomposition import Decomposition, decompose
@@ -86,14 +86,7 @@ def run_latents(config: LatentConfig, pair: Pair, sae: Sae, run: Run, reporter: 
     loads in all.
     """
     clock = Clock()
-    contrast = read_contrast(
-        config.contrast or shipped("contrast.jsonl"),
-        replies_per_question=config.replies_per_question,
-        limit=config.limit,
-    )
-    for note in contrast.notes:
-        reporter.note(f"data: {note}")
-    rows = split_rows(contrast, pair.tokenizer)
+    contrast, rows = read_data(config, pair, reporter)
     job = LatentJob(config=config, pair=pair, sae=sae, run=run, reporter=reporter, find=rows["find"])
     benches = _benches(job, contrast, rows)
     examined, reading = _read(job, benches, rows["test"][:N_QUALITY_ROWS])

@@ -1,13 +1,17 @@
-"""What both experiments open before they measure: the two models, and the folder of the run. Wrong input is
-refused before there is one."""
+"""What both experiments open before they measure: the two models, the folder of the run, and the data. Wrong
+input is refused before there is a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from persona_probe.base.cli import Reporter
 from persona_probe.base.command import Call
+from persona_probe.directions.fitting import split_rows
 from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.experiments.provenance import dtype_name
 from persona_probe.models.pairs import Pair, open_pair
+from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
+from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import need_writable
 from persona_probe.storage.runs import Run, open_run
@@ -40,6 +44,20 @@ def open_folder(
         yield run
         if run.n_reused:
             call.reporter.note(f"{run.n_reused} measurements found in {config.output_dir} and reused")
+
+
+def read_data(
+    config: ExperimentOptions, pair: Pair, reporter: Reporter
+) -> tuple[Contrast, dict[Split, tuple[Row, ...]]]:
+    """The contrast set of a run, and its rows by split; what is odd about it goes to the reporter."""
+    contrast = read_contrast(
+        config.contrast or shipped("contrast.jsonl"),
+        replies_per_question=config.replies_per_question,
+        limit=config.limit,
+    )
+    for note in contrast.notes:
+        reporter.note(f"data: {note}")
+    return contrast, split_rows(contrast, pair.tokenizer)
 
 
 def described(pair: Pair, config: ExperimentOptions, extra: str = "") -> str:

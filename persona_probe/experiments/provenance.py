@@ -3,10 +3,12 @@
 import importlib.metadata
 import resource
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from persona_probe.experiments.checkup import chat_facts
+from persona_probe.experiments.options import ExperimentOptions
 from persona_probe.models.pairs import Pair
 
 PACKAGES = (
@@ -36,12 +38,25 @@ def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
     }
 
 
+def record_head(config: ExperimentOptions, pair: Pair, *, command: str) -> dict[str, Any]:
+    """What every record begins with: when it was made, how, and with which settings."""
+    models = {"base": pair.base_source.id, "tuned": pair.tuned_source.id}
+    return {
+        "schema": 2,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "limited": config.limit is not None,
+        "config": config.settings(dtype=dtype_name(pair)) | models,
+        "memory": {"peak_bytes": _peak_memory()},
+    }
+
+
 def dtype_name(pair: Pair) -> str:
     """The number format as a record has it, such as bfloat16."""
     return str(pair.dtype).removeprefix("torch.")
 
 
-def peak_memory() -> int:
+def _peak_memory() -> int:
     """Largest resident size of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count the parent's size at the time of the fork too

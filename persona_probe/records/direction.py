@@ -13,14 +13,12 @@ from persona_probe.records.parts import (
     Estimate,
     Intervention,
     Many,
-    Memory,
-    Moment,
     NonNegative,
     Part,
     Positive,
     Provenance,
     QuestionCounts,
-    Settings,
+    RunRecord,
     Sha256,
     Share,
     Side,
@@ -268,20 +266,15 @@ class ReadReplies(Part):
     replies: Many[ReadReply] = Field(description="One entry per reply that could be read.")
 
 
-class DirectionRecord(Part):
+class DirectionRecord(RunRecord):
     """What a run of `find_direction` asked, with what, and what came out (record.json)."""
 
     version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
     kind: Literal["direction"] = Field("direction", description="Which contract.")
-    created: Moment = Field(description="When the record was written, with its time zone.")
-    command: Text = Field(description="Command that repeats the run, without private folders.")
-    limited: bool = Field(description="Whether this was a quick try on few questions, and so not a result.")
-    config: Settings = Field(description="Every setting that decides the numbers.")
     provenance: DirectionProvenance = Field(description="What was run.")
     data: DirectionData = Field(description="How much was measured.")
     effect: Estimate = Field(description="S_tuned - S_base: what tuning did, nats per token.")
     selected: Selected = Field(description="What was chosen, and its place among the controls.")
-    summary: Text = Field(description="The result in one sentence.")
     controls: dict[ControlKind, ControlMedian] = Field(description="Medians by kind of control.")
     arms: Many[ArmEntry] = Field(min_length=1, description="Everything measured on the test questions.")
     directions: Directions = Field(description="The fitted directions, without their vectors.")
@@ -290,9 +283,6 @@ class DirectionRecord(Part):
     completions: Many[Completion] = Field(description="Sampled replies.")
     paths: Paths | None = Field(description="Arms along two directions; null in records from before them.")
     read_replies: ReadReplies | None = Field(description="Replies token by token; null likewise.")
-    failed: Many[Text] = Field(description="Arms without numbers, and why.")
-    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
-    memory: Memory = Field(description="What the run needed.")
 
     def arm(self, name: str) -> ArmEntry | None:
         """The arm of this name, or None."""

@@ -14,12 +14,10 @@ from persona_probe.records.parts import (
     Estimate,
     Intervention,
     Many,
-    Memory,
-    Moment,
     NonNegative,
     Part,
     Provenance,
-    Settings,
+    RunRecord,
     Sha256,
     Share,
     Side,
@@ -85,25 +83,17 @@ class EvaluationArm(Part):
     verdict: Verdict | None = Field(description="Of a removal arm; null for every other one.")
 
 
-class EvaluationRecord(Part):
+class EvaluationRecord(RunRecord):
     """One evaluation of a model pair."""
 
     version: Literal[1] = Field(default=1, alias="schema", description="Version of this contract.")
     kind: Literal["evaluation"] = Field("evaluation", description="Which contract.")
-    created: Moment = Field(description="When the record was written, with its time zone.")
-    command: Text = Field(description="Command that repeats the run, without private folders.")
-    limited: bool = Field(description="Whether this was a quick try on few items, and so not a result.")
-    config: Settings = Field(description="Every setting that decides the numbers.")
     provenance: Provenance = Field(description="What was run.")
     items: Items = Field(description="What was asked.")
     judge: Judge | None = Field(description="Who labelled replies; null for log-odds.")
     effect: Estimate = Field(description="Score of tuned minus score of base, on paired items.")
     budget: NonNegative = Field(description="Damage that was allowed, nats per token.")
     arms: Many[EvaluationArm] = Field(min_length=1, description="Everything measured.")
-    summary: Text = Field(description="The result in one sentence.")
-    failed: Many[Text] = Field(description="Arms without numbers, and why.")
-    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
-    memory: Memory = Field(description="What the run needed.")
 
 
 class EvaluationRow(Part):

@@ -11,15 +11,13 @@ from persona_probe.records.parts import (
     Estimate,
     Label,
     Many,
-    Memory,
-    Moment,
     NonNegative,
     Pair,
     Part,
     Positive,
     Provenance,
     QuestionCounts,
-    Settings,
+    RunRecord,
     Sha256,
     Share,
     Side,
@@ -256,15 +254,11 @@ class Agreement(Part):
     overlap: Overlap = Field(description="The chosen set beside the mean difference.")
 
 
-class LatentRecord(Part):
+class LatentRecord(RunRecord):
     """What a run of `diff_latents` asked, with what, and what came out (latents.json)."""
 
     version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
     kind: Literal["latents"] = Field("latents", description="Which contract.")
-    created: Moment = Field(description="When the record was written, with its time zone.")
-    command: Text = Field(description="Command that repeats the run, without private folders.")
-    limited: bool = Field(description="Whether this was a quick try on few questions, and so not a result.")
-    config: Settings = Field(description="Every setting that decides the numbers.")
     provenance: LatentProvenance = Field(description="What was run.")
     quality: dict[Side, Quality] = Field(description="How well the autoencoder fits each model.")
     data: LatentData = Field(description="How much was measured.")
@@ -282,7 +276,3 @@ class LatentRecord(Part):
     sets: Many[LatentSet] = Field(description="Latents edited together.")
     direction: Many[SingleDirection] = Field(description="Single directions at the same place.")
     agreement: Agreement = Field(description="How latents and directions agree.")
-    failed: Many[Text] = Field(description="Arms without numbers, and why.")
-    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
-    memory: Memory = Field(description="What the run needed.")
-    summary: Text = Field(description="The result in one paragraph.")

@@ -178,6 +178,19 @@ class Memory(Part):
     peak_bytes: Count = Field(description="Largest resident memory of the process, in bytes.")
 
 
+class RunRecord(Part):
+    """What the records of all runs have in common."""
+
+    created: Moment = Field(description="When the record was written, with its time zone.")
+    command: Text = Field(description="Command that repeats the run, without private folders.")
+    limited: bool = Field(description="Whether this was a quick try on few items, and so not a result.")
+    config: Settings = Field(description="Every setting that decides the numbers.")
+    summary: Text = Field(description="The result in words.")
+    failed: Many[Text] = Field(description="What gave no numbers, and why.")
+    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
+    memory: Memory = Field(description="What the run needed.")
+
+
 class Steer(Part):
     """Adds a multiple of a vector to the stream."""
 

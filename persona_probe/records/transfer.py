@@ -13,13 +13,10 @@ from persona_probe.records.parts import (
     Cosine,
     Estimate,
     Many,
-    Memory,
     ModelFacts,
-    Moment,
-    NonNegative,
     Part,
     RunFacts,
-    Settings,
+    RunRecord,
     Sha256,
     Text,
 )
@@ -57,20 +54,12 @@ class TransferCell(Part):
     )
 
 
-class TransferRecord(Part):
+class TransferRecord(RunRecord):
     """Directions of several tuned models, each used in each of them."""
 
     version: Literal[1] = Field(default=1, alias="schema", description="Version of this contract.")
     kind: Literal["transfer"] = Field("transfer", description="Which contract.")
-    created: Moment = Field(description="When the record was written, with its time zone.")
-    command: Text = Field(description="Command that repeats the run, without private folders.")
-    limited: bool = Field(description="Whether this was a quick try on few questions, and so not a result.")
-    config: Settings = Field(description="Every setting that decides the numbers.")
     provenance: TransferProvenance = Field(description="What was run.")
     effects: dict[Text, Estimate] = Field(description="S_tuned - S_base of each model, nats per token.")
     donors: dict[Text, Donor] = Field(description="The direction of each model.")
     cells: Many[TransferCell] = Field(description="Every direction in every model.")
-    summary: Text = Field(description="The result in one sentence.")
-    failed: Many[Text] = Field(description="Cells without numbers, and why.")
-    timing: dict[Text, NonNegative] = Field(description="Seconds by stage.")
-    memory: Memory = Field(description="What the run needed.")

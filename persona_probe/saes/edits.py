@@ -17,7 +17,24 @@ from persona_probe.storage.tensor_files import sha256_tensors
 
 
 @dataclass(frozen=True, eq=False)
-class SetLatents:
+class SaeEdit:
+    """An edit of the stream that an SAE reads."""
+
+    sae: Sae
+
+    @property
+    def hook_points(self) -> tuple[str, ...]:
+        """Where it acts: the point that the SAE reads."""
+        return (self.sae.hook_point,)
+
+    @property
+    def width(self) -> int:
+        """The d_model it was made for."""
+        return self.sae.d_model
+
+
+@dataclass(frozen=True, eq=False)
+class SetLatents(SaeEdit):
     """Sets latents to a value where they are active: h + (f' - f) W_dec, so what the SAE does not explain
     stays.
 
@@ -26,7 +43,6 @@ class SetLatents:
     switches none on.
     """
 
-    sae: Sae
     latents: tuple[int, ...]
     value: float = 0.0
     skip_first: int = 0
@@ -38,16 +54,6 @@ class SetLatents:
                 f"latents {list(self.latents)[:8]} of {self.sae.id}: "
                 f"give distinct numbers from 0 to {self.sae.d_sae - 1}"
             )
-
-    @property
-    def hook_points(self) -> tuple[str, ...]:
-        """Where it acts: the point that the SAE reads."""
-        return (self.sae.hook_point,)
-
-    @property
-    def width(self) -> int:
-        """The d_model it was made for."""
-        return self.sae.d_model
 
     def edit(
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str

@@ -14,6 +14,7 @@ from persona_probe.interventions.edits import Ablate, Intervention, orthonormal
 from persona_probe.measurement.scoring import score_rows
 from persona_probe.models.loading import Model
 from persona_probe.prompts.rows import Row
+from persona_probe.saes.edits import SaeEdit
 from persona_probe.saes.sae import Sae
 from persona_probe.streams.activations import SKIP_FIRST, Scope, read_tokens
 
@@ -44,21 +45,10 @@ class Quality:
 
 
 @dataclass(frozen=True, eq=False)
-class Splice:
+class Splice(SaeEdit):
     """Replaces the stream by its reconstruction."""
 
-    sae: Sae
     skip_first: int = SKIP_FIRST
-
-    @property
-    def hook_points(self) -> tuple[str, ...]:
-        """Where it acts: the point that the SAE reads."""
-        return (self.sae.hook_point,)
-
-    @property
-    def width(self) -> int:
-        """The d_model it was made for."""
-        return self.sae.d_model
 
     def edit(
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str

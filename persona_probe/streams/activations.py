@@ -94,16 +94,6 @@ class TokenActs:
     keep: Bool[Tensor, "batch pos"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Moments:
-    """Streaming first moments of row means, in float64: memory O(hook points x d_model), whatever the number
-    of rows."""
-
-    hook_points: tuple[HookPoint, ...]
-    n: int
-    mean: Float[Tensor, "hook d_model"]
-
-
 def collect(
     model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
 ) -> Activations:
@@ -115,18 +105,6 @@ def collect(
         index = torch.tensor([parts[row.id] for row in part.rows])
         means[index], tokens[index] = part.means.cpu(), part.tokens.cpu()
     return Activations(hook_points=tuple(hook_points), rows=tuple(rows), means=means, tokens=tokens)
-
-
-def moments(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
-) -> Moments:
-    """The mean of row means (every reply counts once), accumulated in float64 and divided once."""
-    total = torch.zeros(len(hook_points), model.d_model, dtype=torch.float64)
-    n = 0
-    for part in read_resid(model, rows, hook_points=hook_points, scope=scope, max_tokens=max_tokens):
-        total += part.means.double().sum(0).cpu()
-        n += len(part.rows)
-    return Moments(hook_points=tuple(hook_points), n=n, mean=(total / n).float())
 
 
 def read_resid(

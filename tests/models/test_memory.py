@@ -53,18 +53,6 @@ def test_activations_are_the_same_after_the_batch_was_halved(planted: Planted, r
     torch.testing.assert_close(collect(model, rows, **options).means, whole.means, atol=1e-5, rtol=0)
 
 
-def test_streamed_moments_are_the_mean_of_the_row_means(planted: Planted) -> None:
-    from persona_probe.streams.activations import collect, moments
-
-    model, rows = planted.pair.get("tuned"), planted.battery().persona
-    options: dict[str, Any] = {"hook_points": model.resids(), "scope": "reply", "max_tokens": 64}
-    streamed = moments(model, rows, **options)
-    assert streamed.n == len(rows)
-    torch.testing.assert_close(
-        streamed.mean, collect(model, rows, **options).means.double().mean(0).float(), atol=1e-6, rtol=0
-    )
-
-
 def test_a_single_row_that_does_not_fit_ends_with_exit_code_4_and_says_what_to_try(
     planted: Planted, room: dict[str, int]
 ) -> None:
