@@ -14,6 +14,7 @@ PACKAGE = ROOT / "persona_probe"
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))
 }
+TESTS = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
 COMMANDS = sorted(name for name in MODULES if "." not in name and name != "__init__")
 # A library is named in these modules, or below these folders, only.
 ONLY_HERE = {
@@ -82,9 +83,9 @@ def test_every_module_begins_with_a_docstring(name: str) -> None:
     assert ast.get_docstring(ast.parse(MODULES[name].read_text()))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_no_module_is_longer_than_300_lines(name: str) -> None:
-    assert MODULES[name].read_text().count("\n") <= 300
+@pytest.mark.parametrize("path", [*MODULES.values(), *TESTS.values()], ids=[*MODULES, *TESTS])
+def test_no_file_is_longer_than_300_lines(path: Path) -> None:
+    assert path.read_text().count("\n") <= 300
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -117,9 +118,6 @@ def test_code_that_could_run_a_file_or_hide_an_error_is_nowhere(pattern: str) ->
         for match in re.finditer(pattern, text, re.M)
     ]
     assert found == []
-
-
-TESTS = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "tests").rglob("*.py"))}
 
 
 @pytest.mark.parametrize("name", TESTS)

@@ -5,12 +5,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +14,11 @@ import numpy as np
 import pytest
 from helpers.commands import words
 from helpers.made_up_parts import METHODS
+from helpers.markup import Page
+from helpers.toy_runs import TOY, ended, read, start, steady, stopped
 
 from persona_probe.records.direction import DirectionRecord
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 900  # seconds: a start costs about 12 s of imports, on a busy machine many times that
-VOLATILE = ("created", "command", "timing", "memory")
-TOY = ("--toy", "--null", "19")
 HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(2)>",
@@ -33,51 +27,6 @@ HOSTILE = (
     "{{ 7 * 7 }} ${x} `y`",
     "' onload=alert(3) \"",
 )
-
-
-def start(*options: Any) -> "subprocess.Popen[str]":
-    """The command in a process of its own, with Ctrl-C as a terminal gives it even where the tests run in the
-    background."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "persona_probe.find_direction", *map(str, options)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out, err
-
-
-def stopped(folder: Path, *, after: int, by: signal.Signals) -> tuple[int, str, str]:
-    """Start the toy run and stop it when `after` more measurements are on disk."""
-    measured = folder / "measured.jsonl"
-
-    def lines() -> int:
-        return measured.read_bytes().count(b"\n") if measured.exists() else 0
-
-    before, process, deadline = lines(), start(*TOY, "--output-dir", folder), time.monotonic() + PATIENCE
-    while lines() < before + after and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(by)
-    return ended(process)
-
-
-def read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "record.json").read_text())
-
-
-def steady(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what tells one run from another: time, memory, and the paths of the toy's files."""
-    kept = {key: value for key, value in record.items() if key not in VOLATILE}
-    paths = ("base", "tuned", "contrast", "benign")
-    kept["config"] = {key: value for key, value in record["config"].items() if key not in paths}
-    models = {side: record["provenance"][side]["sha256"] for side in ("base", "tuned")}
-    return kept | {"provenance": record["provenance"] | models}
 
 
 @pytest.fixture(scope="module")
@@ -311,20 +260,6 @@ def test_wrong_usage_ends_with_2_and_one_message(
     assert not (tmp_path / "run").exists()
 
 
-class Tags(HTMLParser):
-    """Every tag of a page, with the names of its attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.seen: Counter[str] = Counter()
-        self.attributes: set[str] = set()
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen[tag] += 1
-        self.attributes |= {name for name, _ in attrs}
-
-
 def test_hostile_questions_stay_text_in_the_report_and_on_the_terminal(
     folder: Path, inside: Any, tmp_path: Path
 ) -> None:
@@ -354,17 +289,10 @@ def test_hostile_questions_stay_text_in_the_report_and_on_the_terminal(
     record = read(tmp_path / "run")
     assert DirectionRecord.model_validate(record).plain() == record
     assert any("<" in completion["question"] for completion in record["completions"])
-    hostile, clean = (Tags((path / "report.html").read_text()) for path in (tmp_path / "run", folder))
-    assert hostile.seen["script"] == clean.seen["script"]
-    assert set(hostile.seen) <= set(clean.seen)
-    assert not {name for name in hostile.attributes if name.startswith("on")}
+    hostile, clean = (Page((path / "report.html").read_text()) for path in (tmp_path / "run", folder))
+    assert len(hostile.scripts) == len(clean.scripts)
+    assert {tag for tag, _ in hostile.tags} <= {tag for tag, _ in clean.tags}
+    assert not {name for _, names in hostile.tags for name in names if name.startswith("on")}
     assert record["limited"] is True
     assert "quick try" in out
     assert "\u202e" not in out + err
-
-
-def test_help_and_usage_need_no_torch() -> None:
-    code = "import sys, persona_probe.find_direction; sys.exit('torch' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=PATIENCE, check=False).returncode == 0
-    )
