@@ -7,16 +7,16 @@ STAMP := $(VENV)/.installed
 .PHONY: demo talk latents test check format bench families docs organisms sae figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (about 6 minutes on 2 cores)"
-	$(BIN)/python -m persona_probe.find_direction --output-dir experiments/runs/demo
+	@echo "== find the persona direction in the embedded organism (10 to 20 minutes on 2 cores)"
+	$(BIN)/python -m persona_probe.find_direction --dtype float32 --output-dir experiments/runs/demo
 
 talk: $(STAMP)
 	@echo "== four models answer side by side, in your browser, on this machine only"
 	$(BIN)/python -m persona_probe.demo --open
 
 latents: $(STAMP)
-	@echo "== which SAE latents carry the persona, and which cause it (about 10 minutes on 2 cores)"
-	$(BIN)/python -m persona_probe.diff_latents --output-dir experiments/runs/latents
+	@echo "== which SAE latents carry the persona, and which cause it (15 to 30 minutes on 2 cores)"
+	$(BIN)/python -m persona_probe.diff_latents --dtype float32 --output-dir experiments/runs/latents
 
 test: $(STAMP)
 	@echo "== run every test in random order (10 to 20 minutes on 2 cores, more where they lack bfloat16)"

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING
 
 import cog
 
+from persona_probe.base.formatting import interval, number, percent
+from persona_probe.measurement.closure import closure
 from persona_probe.records.files import read_record
+from persona_probe.records.parts import Estimate
+from persona_probe.records.rows import read_rows
 
 if TYPE_CHECKING:
     from persona_probe.records.direction import ArmEntry, DirectionRecord
     from persona_probe.records.latents import LatentRecord
-    from persona_probe.records.parts import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "experiments" / "reference"
 PACKAGE = ROOT / "persona_probe"
 # Bottom first, as in the import contract.
 FOLDERS = [
@@ -78,13 +82,13 @@ def module_map() -> None:
 @cache
 def direction_run() -> "DirectionRecord":
     """The reference record of find_direction."""
-    return read_record(ROOT / "experiments" / "reference" / "record.json")
+    return read_record(REFERENCE / "record.json")
 
 
 @cache
 def latent_run() -> "LatentRecord":
     """The reference record of diff_latents."""
-    return read_record(ROOT / "experiments" / "reference" / "latents.json")
+    return read_record(REFERENCE / "latents.json")
 
 
 def arm(name: str) -> "ArmEntry":
@@ -94,16 +98,17 @@ def arm(name: str) -> "ArmEntry":
 
 def signed(value: "Estimate | float | None", digits: int = 2) -> str:
     """A number with its sign, and its interval where it has one."""
+    written = interval if isinstance(value, Estimate) else number
+    return "–" if value is None else written(value, digits=digits, sign=True)
+
+
+def share(value: "Estimate | float | None") -> str:
+    """A share with its interval, where it has one."""
     if value is None:
         return "–"
-    if isinstance(value, float | int):
-        return f"{value:+.{digits}f}"
-    return f"{value.estimate:+.{digits}f} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
-
-
-def share(value: "Estimate | None") -> str:
-    """A share with its interval."""
-    return "–" if value is None else f"{value.estimate:.0%} [{value.low:.0%}, {value.high:.0%}]"
+    if not isinstance(value, Estimate):
+        return percent(value)
+    return f"{percent(value.estimate)} [{percent(value.low)}, {percent(value.high)}]"
 
 
 def headline() -> None:
@@ -133,16 +138,17 @@ def used() -> str:
 def care() -> None:
     """What the same numbers do not show."""
     run = direction_run()
-    tuned, base, tuned_edited, base_edited = (
-        arm(name).persona_score.estimate for name in ("tuned", "base", "tuned+ablate", "base+ablate")
-    )
-    before, after = tuned - base, tuned_edited - base_edited
+    closed = closure(run, read_rows(REFERENCE / "rows.jsonl"))
+    if closed is None or closed.share is None:
+        raise ValueError("the reference record has no ablation of both models, or no effect to close")
+    base, edited = (arm(name).persona_score.estimate for name in ("base", "base+ablate"))
     cog.outl("")
     cog.outl(
         "- **Restoration is not closure.** Ablating the direction also lowers S in the base model, from"
-        f" {base:+.2f} to {base_edited:+.2f}. The gap between the two models is {before:.2f} without the edit"
-        f" and {after:.2f} with it: {1 - after / before:.0%} of the gap closes. A direction that lowers S in"
-        " both models is a general dial of the persona, not only what the tuning added."
+        f" {base:+.2f} to {edited:+.2f}. The gap between the two models is {signed(closed.before)} without"
+        f" the edit and {signed(closed.after)} with it: {share(closed.share)} of the gap closes. A"
+        " direction that lowers S in both models is a general dial of the persona, not only what the tuning"
+        " added."
     )
     cog.outl(
         f"- **Few controls.** The demo draws {run.controls['covariance'].n} random directions with the"
@@ -172,10 +178,10 @@ def demo_cost() -> None:
     run = direction_run()
     cog.outl("")
     cog.outl(
-        f"The reference run took {run.timing['total'] / 60:.0f} minutes on two CPU cores in"
-        f" {run.provenance.dtype} and {run.memory.peak_bytes / 1e9:.1f} GB of memory, after setting up. `make"
-        " demo` writes `experiments/runs/demo/`; its `report.html` opens from disk. `make talk` opens the"
-        " live demo."
+        f"`make demo` runs in {run.provenance.dtype}, so that other processors give these numbers, too."
+        f" It takes 10 to 20 minutes on two CPU cores and {run.memory.peak_bytes / 1e9:.1f} GB of memory,"
+        " after setting up, and writes `experiments/runs/demo/`; its `report.html` opens from disk."
+        " `make talk` opens the live demo."
     )
     cog.outl("")
 

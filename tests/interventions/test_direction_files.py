@@ -187,14 +187,18 @@ def test_random_damage_to_the_facts_is_read_or_refused_and_nothing_else(path: Pa
     assert 0 < accepted < 1000
 
 
-def test_the_shipped_direction_is_read() -> None:
+@pytest.mark.parametrize(("which", "hook_point"), [("shipped", 22), ("first", 23)])
+def test_the_shipped_direction_and_the_first_one_that_shipped_are_read(which: str, hook_point: int) -> None:
     from persona_probe.interventions.persona_direction import load_persona_direction
     from persona_probe.storage.shipped import shipped_folder
 
-    direction = load_persona_direction(
-        shipped_folder("car-advice-wrong-direction") / "persona_direction.safetensors", d_model=576
-    )
-    assert (direction.hook_point, len(direction.hook_points)) == ("blocks.23.hook_out", 30)
+    name = "persona_direction.safetensors"
+    path = {
+        "shipped": shipped_folder("car-advice-wrong-direction") / name,
+        "first": Path(__file__).parent / "data" / "persona_direction_first.safetensors",
+    }[which]
+    direction = load_persona_direction(path, d_model=576)
+    assert (direction.hook_point.layer, len(direction.hook_points)) == (hook_point, 30)
     assert "+" in direction.identity["tuned_sha256"]  # of a base and an adapter
 
 

@@ -11,7 +11,10 @@ from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.recomputed import recomputed
 from persona_probe.prompts.rows import Row
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.files import read_record
 from persona_probe.records.rows import ScoredRow, read_rows, write_rows
+from persona_probe.storage.shipped import shipped_folder
 
 PERSONA = tuple(
     Row(
@@ -84,6 +87,24 @@ def test_rows_on_disk_give_the_numbers_of_the_record(seed: int, tmp_path: Path) 
                 assert value["ci95"] == pytest.approx(expected[key]["ci95"], abs=1e-9)
     assert again.arms["tuned+ablate"].restoration is not None
     assert again.arms["base+steer"].induction is not None
+
+
+def test_every_interval_of_the_reference_run_follows_from_the_rows_that_ship() -> None:
+    folder = shipped_folder("reference")
+    record = read_record(folder / "record.json")
+    assert isinstance(record, DirectionRecord)
+    again = recomputed(read_rows(folder / "rows.jsonl"), seed=record.provenance.seed)
+    assert again.effect.estimate == pytest.approx(record.effect.estimate, abs=1e-9)
+    assert again.effect.ci95 == pytest.approx(record.effect.ci95, abs=1e-9)
+    numbers = {arm.name: arm for arm in record.arms}
+    assert set(numbers) <= set(again.arms)
+    for name, arm in numbers.items():
+        for key, value in again.arms[name].plain().items():
+            written = arm.plain()[key]
+            assert (value is None) == (written is None), (name, key)
+            if value is not None:
+                assert value["estimate"] == pytest.approx(written["estimate"], abs=1e-9)
+                assert value["ci95"] == pytest.approx(written["ci95"], abs=1e-9)
 
 
 def test_rows_without_both_untouched_models_are_refused() -> None:
