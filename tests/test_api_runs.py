@@ -111,8 +111,9 @@ def test_settings_that_do_not_exist_or_are_the_pairs_are_refused_before_a_folder
         pp.find_direction(toy.pair, tmp_path / "run", nul=19)
     with pytest.raises(pp.UsageError, match="dtype is said to open_pair"):
         pp.find_direction(toy.pair, tmp_path / "run", dtype="float32")
-    with pytest.raises(pp.BadInput, match=r"no file nothing\.jsonl"):
-        pp.find_direction(toy.pair, tmp_path / "run", contrast="nothing.jsonl")
+    for name in ("contrast", "benign"):
+        with pytest.raises(pp.BadInput, match=r"no file nothing\.jsonl"):
+            pp.find_direction(toy.pair, tmp_path / "run", **{name: "nothing.jsonl"})
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,7 @@ from persona_probe.diff_latents import COMMAND as DIFF_LATENTS
 from persona_probe.diff_latents import experiment as latent_experiment
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.latent_config import LatentConfig
-from persona_probe.experiments.options import ExperimentOptions, Start, need_files
+from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.experiments.provenance import dtype_name
 from persona_probe.find_direction import COMMAND as FIND_DIRECTION
 from persona_probe.find_direction import experiment as direction_experiment
@@ -104,9 +104,7 @@ def _config(kind: type[ConfigT], pair: Pair, folder: Path, settings: dict[str, A
         "device": str(pair.device),
         "device_map": pair.device_map,
     }
-    config = kind(output_dir=folder, **{name: of_pair[name] for name in of_pair if name in names}, **given)
-    need_files(config)
-    return config
+    return kind(output_dir=folder, **{name: of_pair[name] for name in of_pair if name in names}, **given)
 
 
 def _call(command: Command, config: ExperimentOptions, start: Start, progress: bool) -> Call:

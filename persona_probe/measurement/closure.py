@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from persona_probe.measurement import statistics
-from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.direction import ArmEntry, DirectionRecord
 from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import ScoredRow
-
-EDITED = {"base": "base+ablate", "tuned": "tuned+ablate"}
 
 
 @dataclass(frozen=True)
@@ -32,20 +30,33 @@ def closure(record: DirectionRecord, rows: Iterable[ScoredRow], *, seed: int = 0
 
     `rows` are those of the run, empty when there are none.
     """
-    names = {"base": "base", "tuned": "tuned", **{f"{side}+": name for side, name in EDITED.items()}}
-    arms = {key: record.arm(name) for key, name in names.items()}
-    if any(arm is None for arm in arms.values()):
+    edited = _ablated_alike(record)
+    base, tuned = record.untouched("base"), record.untouched("tuned")
+    if edited is None or base is None or tuned is None:
         return None
-    means = {key: arm.persona_score.estimate for key, arm in arms.items() if arm is not None}
-    effect = record.effect
-    scores = question_scores(rows, names.values())
+    effect, arms = record.effect, (base, tuned, *edited)
+    scores = question_scores(rows, [arm.name for arm in arms])
     if scores is None:
-        after = means["tuned+"] - means["base+"]
+        after = edited[1].persona_score.estimate - edited[0].persona_score.estimate
         return Closure(effect, after, 1 - after / effect.estimate if effect.low > 0 else None)
-    before = scores["tuned"] - scores["base"]
-    after = scores[EDITED["tuned"]] - scores[EDITED["base"]]
+    of_base, of_tuned, of_base_edited, of_tuned_edited = (scores[arm.name] for arm in arms)
+    before, after = of_tuned - of_base, of_tuned_edited - of_base_edited
     share = statistics.ratio(before - after, before, seed=seed) if effect.low > 0 else None
     return Closure(effect, statistics.mean(after, seed=seed), share)
+
+
+def _ablated_alike(record: DirectionRecord) -> tuple[ArmEntry, ArmEntry] | None:
+    """The arms of base and tuned that ablate the same in the same way; None without such a pair."""
+    ablated = [
+        arm for arm in record.arms if arm.interventions and all(i.kind == "ablate" for i in arm.interventions)
+    ]
+    pairs = (
+        (base, tuned)
+        for base in ablated
+        for tuned in ablated
+        if (base.model, tuned.model) == ("base", "tuned") and base.interventions == tuned.interventions
+    )
+    return next(pairs, None)
 
 
 def question_scores(rows: Iterable[ScoredRow], arms: Iterable[str]) -> Mapping[str, np.ndarray] | None:

@@ -287,3 +287,7 @@ class DirectionRecord(RunRecord):
     def arm(self, name: str) -> ArmEntry | None:
         """The arm of this name, or None."""
         return next((arm for arm in self.arms if arm.name == name), None)
+
+    def untouched(self, side: Side) -> ArmEntry | None:
+        """The arm of a model that nothing was done to."""
+        return next((arm for arm in self.arms if arm.model == side and not arm.interventions), None)
