@@ -1,16 +1,17 @@
 """Arms from Python: asked, measured and dosed on the planted pair."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.planted import Planted
 
 if TYPE_CHECKING:
+    from persona_probe.api.trials import Trials
     from persona_probe.interventions.persona_direction import PersonaDirection
 
 
 @pytest.fixture(scope="module")
-def trials(planted: Planted) -> Any:
+def trials(planted: Planted) -> "Trials":
     """Some of its test questions."""
     import persona_probe as pp
 
@@ -34,7 +35,7 @@ def test_four_arms_answer_and_no_word_is_in_the_repr(planted: Planted, direction
     assert answers.curves().data
 
 
-def test_arms_are_measured_beside_both_models(trials: Any, direction: "PersonaDirection") -> None:
+def test_arms_are_measured_beside_both_models(trials: "Trials", direction: "PersonaDirection") -> None:
     import persona_probe as pp
 
     arms = [
@@ -55,6 +56,6 @@ def test_arms_are_measured_beside_both_models(trials: Any, direction: "PersonaDi
     assert trials.n_questions == 4  # all test questions that the toy has
 
 
-def test_doses_are_a_figure_with_a_slider(trials: Any, direction: "PersonaDirection") -> None:
+def test_doses_are_a_figure_with_a_slider(trials: "Trials", direction: "PersonaDirection") -> None:
     figure = trials.doses(direction, [-0.5, -1.0], side="tuned")
     assert len(figure.frames) == 3

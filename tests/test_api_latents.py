@@ -2,14 +2,17 @@
 does."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.planted import Planted
 
+if TYPE_CHECKING:
+    from persona_probe.api.latents import Latents
+
 
 @pytest.fixture(scope="module")
-def latents(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def latents(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> "Latents":
     """The hand-built SAE on the planted pair."""
     import persona_probe as pp
     from persona_probe.organisms.toy import write_toy_sae
@@ -18,7 +21,7 @@ def latents(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return pp.latents(planted.pair, Path(folder), planted.toy.contrast)
 
 
-def test_the_planted_latent_changed_most(latents: Any) -> None:
+def test_the_planted_latent_changed_most(latents: "Latents") -> None:
     from persona_probe.organisms.toy import PLANTED_LATENT
 
     assert latents.top("shift", 1) == [PLANTED_LATENT]
@@ -27,7 +30,7 @@ def test_the_planted_latent_changed_most(latents: Any) -> None:
     assert set(latents.quality(n_rows=4)) == {"base", "tuned"}
 
 
-def test_its_contexts_are_blurred_and_its_words_are_listed(latents: Any) -> None:
+def test_its_contexts_are_blurred_and_its_words_are_listed(latents: "Latents") -> None:
     from persona_probe.organisms.toy import PLANTED_LATENT
 
     page = latents.contexts(PLANTED_LATENT, n=2)._repr_html_()
@@ -38,7 +41,7 @@ def test_its_contexts_are_blurred_and_its_words_are_listed(latents: Any) -> None
     assert all(word.strip().startswith("bad") for word in words["up"])
 
 
-def test_taking_the_planted_latent_away_restores_the_base(latents: Any, planted: Planted) -> None:
+def test_taking_the_planted_latent_away_restores_the_base(latents: "Latents", planted: Planted) -> None:
     import persona_probe as pp
     from persona_probe.organisms.toy import PLANTED_LATENT
 

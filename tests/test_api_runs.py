@@ -2,17 +2,24 @@
 it."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers.hooked import hooked
+from helpers.present import present
+
+from persona_probe.records.parts import Estimate
+
+if TYPE_CHECKING:
+    from persona_probe.api.runs import DirectionRun
+    from persona_probe.api.toys import ToyPair
 
 SMALL: dict[str, Any] = {"controls": 1, "n_prompts": 0}
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> "ToyPair":
     """The planted pair, opened by the API."""
     import persona_probe as pp
 
@@ -20,7 +27,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def run(toy: "ToyPair", tmp_path_factory: pytest.TempPathFactory) -> "DirectionRun":
     """A run of it in a folder."""
     import persona_probe as pp
 
@@ -28,10 +35,10 @@ def run(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return pp.find_direction(toy.pair, str(folder), progress=False, **toy.settings, **SMALL)
 
 
-def test_the_planted_vector_is_found(run: Any, toy: Any) -> None:
+def test_the_planted_vector_is_found(run: "DirectionRun", toy: "ToyPair") -> None:
     vector = run.direction.at(run.direction.hook_point).vector
     assert torch.cosine_similarity(vector, toy.vector, dim=0) > 0.99
-    assert {path.name for path in run.folder.iterdir()} >= {
+    assert {path.name for path in present(run.folder).iterdir()} >= {
         "record.json",
         "rows.jsonl",
         "persona_direction.safetensors",
@@ -39,7 +46,7 @@ def test_the_planted_vector_is_found(run: Any, toy: Any) -> None:
     }
 
 
-def test_any_pass_inside_the_block_is_edited_and_none_after_it(run: Any, toy: Any) -> None:
+def test_any_pass_inside_the_block_is_edited_and_none_after_it(run: "DirectionRun", toy: "ToyPair") -> None:
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.inference_mode():
         untouched = toy.pair.tuned.twin(ids).logits
@@ -54,9 +61,11 @@ def test_any_pass_inside_the_block_is_edited_and_none_after_it(run: Any, toy: An
     assert (inside - untouched).abs().max() > 0.1
 
 
-def test_closure_and_table_are_there(run: Any) -> None:
-    assert run.closure.share.estimate == pytest.approx(1.0, abs=0.05)
-    assert run.closure.share.low <= run.closure.share.estimate <= run.closure.share.high
+def test_closure_and_table_are_there(run: "DirectionRun") -> None:
+    share = present(run.closure).share
+    assert isinstance(share, Estimate)
+    assert share.estimate == pytest.approx(1.0, abs=0.05)
+    assert share.low <= share.estimate <= share.high
     assert run.figures.closure().data
     table = run.table()
     assert table.loc["tuned+ablate", "R"] == pytest.approx(1.0, abs=0.05)
@@ -64,27 +73,27 @@ def test_closure_and_table_are_there(run: Any) -> None:
     assert "tuned+ablate" in run._repr_html_()
 
 
-def test_a_run_that_was_written_is_loaded_again(run: Any) -> None:
+def test_a_run_that_was_written_is_loaded_again(run: "DirectionRun") -> None:
     import persona_probe as pp
 
-    for what in (run.folder, str(run.folder), run.folder / "record.json"):
+    folder = present(run.folder)
+    for what in (folder, str(folder), folder / "record.json"):
         again = pp.load(what)
         assert again.record == run.record
         assert torch.equal(again.direction.vectors, run.direction.vectors)
-    assert pp.load_direction(run.folder).hook_point == run.direction.hook_point
+    assert pp.load_direction(folder).hook_point == run.direction.hook_point
 
 
-def test_without_a_folder_it_works_in_a_temporary_one(toy: Any) -> None:
+def test_without_a_folder_it_works_in_a_temporary_one(toy: "ToyPair") -> None:
     import persona_probe as pp
 
     run = pp.find_direction(toy.pair, progress=False, **toy.settings, controls=0, n_prompts=0)
-    assert run.folder is not None
-    assert run.folder.is_dir()
+    assert present(run.folder).is_dir()
     assert run.direction.d_model == len(toy.vector)
 
 
 def test_loaded_models_give_the_numbers_of_the_same_models_by_name(
-    run: Any, toy: Any, tmp_path: Path
+    run: "DirectionRun", toy: "ToyPair", tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -103,7 +112,7 @@ def test_loaded_models_give_the_numbers_of_the_same_models_by_name(
 
 
 def test_settings_that_do_not_exist_or_are_the_pairs_are_refused_before_a_folder_is_made(
-    toy: Any, tmp_path: Path
+    toy: "ToyPair", tmp_path: Path
 ) -> None:
     import persona_probe as pp
 
@@ -118,7 +127,7 @@ def test_settings_that_do_not_exist_or_are_the_pairs_are_refused_before_a_folder
 
 
 def test_progress_is_plain_lines_on_stdout(
-    toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy: "ToyPair", monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import persona_probe as pp
 
@@ -131,7 +140,7 @@ def test_progress_is_plain_lines_on_stdout(
 
 
 def test_hooked_transformers_give_the_record_of_the_same_pair_by_name(
-    run: Any, toy: Any, tmp_path: Path
+    run: "DirectionRun", toy: "ToyPair", tmp_path: Path
 ) -> None:
     import persona_probe as pp
 
@@ -144,6 +153,6 @@ def test_hooked_transformers_give_the_record_of_the_same_pair_by_name(
         if arm.control is not None:
             continue  # a random direction may turn with the last bits of the activations
         assert arm.persona_score.estimate == pytest.approx(arms[arm.name].persona_score.estimate, abs=1e-4)
-    notes = again.record.provenance.engine["tuned"].notes
+    notes = present(again.record.provenance.engine)["tuned"].notes
     assert any(note.startswith("parity, shared prompts: ") for note in notes)
     assert pp.load(tmp_path / "run").record == again.record

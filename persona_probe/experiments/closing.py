@@ -1,6 +1,7 @@
 """What both experiments print when they are done: the result, what failed, and where the files are."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from persona_probe.base.cli import shown
 from persona_probe.base.command import Call
@@ -9,10 +10,12 @@ from persona_probe.base.printing import Sheet, print_json
 from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.records.files import Record
 
+RecordT = TypeVar("RecordT", bound=Record)
+
 
 def closed(
-    record: Record,
-    show: Callable[[Sheet, Record], None],
+    record: RecordT,
+    show: Callable[[Sheet, RecordT], None],
     *,
     written: str,
     config: ExperimentOptions,
@@ -30,7 +33,7 @@ def closed(
     return FAILED_CELLS if record.failed else OK
 
 
-def print_result(record: Record, show: Callable[[Sheet, Record], None]) -> None:
+def print_result(record: RecordT, show: Callable[[Sheet, RecordT], None]) -> None:
     """The tables of `show` and the summary on stdout."""
     sheet = Sheet()
     show(sheet, record)

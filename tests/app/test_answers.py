@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.asks import ask_of
 from helpers.planted import Planted
+from helpers.present import present
 
 from persona_probe.app.answers import AnswerFile, Answers, Live, Replay
 from persona_probe.app.session import Answer, Ask, Conversation, Turn, answer_key, planned
@@ -38,9 +39,7 @@ def whole(source: Answers, ask: Ask, before: Conversation | None = None) -> tupl
 def moved(answer: Answer) -> float:
     """How far the edit moves the first token along the direction, in lengths of it."""
     _, before, after = answer.tokens[0]
-    assert before is not None
-    assert after is not None
-    return after - before
+    return present(after) - present(before)
 
 
 def turn_of(source: Answers, ask: Ask, before: Conversation) -> Turn:

@@ -2,6 +2,7 @@
 what was planted."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,27 @@ import torch
 from helpers.made_up_parts import arm as made_up_arm
 from helpers.made_up_parts import est
 from helpers.planted import Planted, planted_direction
+from helpers.present import present
 
 if TYPE_CHECKING:
+    from persona_probe.directions.fitting import Readings
+    from persona_probe.experiments.quick import Trial
+    from persona_probe.measurement.arms import Arm
     from persona_probe.prompts.contrast import Split
+    from persona_probe.records.trial import TrialArm, TrialRecord
+
+
+Open = Callable[..., "Trial"]
 
 
 @pytest.fixture
-def open_(planted: Planted):
-    """A trial on some split of the toy."""
+def open_(planted: Planted) -> Open:
+    """Opens a trial on some split of the toy."""
     from persona_probe.experiments.quick import open_trial
 
     size: dict[str, Any] = {"n_questions": 3, "n_replies": 2, "n_benign": 5, "budget": 0.1, "seed": 0}
 
-    def opened(split: "Split" = "test", **change: Any) -> Any:
+    def opened(split: "Split" = "test", **change: Any) -> "Trial":
         return open_trial(
             planted.pair, planted.contrast, split=split, benign=planted.toy.benign, **(size | change)
         )
@@ -31,36 +40,36 @@ def open_(planted: Planted):
     return opened
 
 
-def arm_of(record: Any, name: str) -> Any:
+def arm_of(record: "TrialRecord", name: str) -> "TrialArm":
     return next(arm for arm in record.arms if arm.name == name)
 
 
-def ablated(planted: Planted, name: str = "tuned+ablate") -> Any:
+def ablated(planted: Planted, name: str = "tuned+ablate") -> "Arm":
     from persona_probe.measurement.arms import Arm
 
     return Arm(name, "tuned", planted_direction(planted).ablate(planted.toy.hook_point))
 
 
-def test_taking_the_planted_vector_out_restores_all_of_it(planted: Planted, open_: Any) -> None:
+def test_taking_the_planted_vector_out_restores_all_of_it(planted: Planted, open_: "Open") -> None:
     record = open_().record([ablated(planted)], chosen="tuned+ablate")
     arm = arm_of(record, "tuned+ablate")
-    assert arm.restoration.estimate == pytest.approx(1.0, abs=1e-3)
+    assert present(arm.restoration).estimate == pytest.approx(1.0, abs=1e-3)
     assert (record.selected.arm, record.selected.budget) == ("tuned+ablate", 0.1)
     assert arm.verdict is None
 
 
-def test_adding_the_planted_vector_to_the_base_produces_all_of_it(planted: Planted, open_: Any) -> None:
+def test_adding_the_planted_vector_to_the_base_produces_all_of_it(planted: Planted, open_: "Open") -> None:
     from persona_probe.measurement.arms import Arm
 
     record = open_().record(
         [Arm("base+steer", "base", planted_direction(planted).steer(1.0, planted.toy.hook_point))]
     )
     arm = arm_of(record, "base+steer")
-    assert arm.induction.estimate == pytest.approx(1.0, abs=1e-3)
+    assert present(arm.induction).estimate == pytest.approx(1.0, abs=1e-3)
     assert arm.restoration is None
 
 
-def test_scores_are_those_of_the_questions_one_by_one(planted: Planted, open_: Any) -> None:
+def test_scores_are_those_of_the_questions_one_by_one(planted: Planted, open_: "Open") -> None:
     trial = open_(n_questions=4, n_replies=99)
     arm = arm_of(trial.record([ablated(planted)]), "tuned+ablate")
     alone = planted.scores("tuned", *planted_direction(planted).ablate(planted.toy.hook_point))
@@ -69,13 +78,13 @@ def test_scores_are_those_of_the_questions_one_by_one(planted: Planted, open_: A
     assert arm.n_questions == len(planted.contrast.split("test")) == trial.n_questions
 
 
-def test_untouched_models_have_neither_share_nor_damage(open_: Any) -> None:
+def test_untouched_models_have_neither_share_nor_damage(open_: "Open") -> None:
     for arm in open_().record([]).arms:
         assert arm.restoration is arm.induction is None
         assert arm.delta_nll.estimate == arm.kl.estimate == 0
 
 
-def test_what_was_measured_is_not_measured_again(planted: Planted, open_: Any) -> None:
+def test_what_was_measured_is_not_measured_again(planted: Planted, open_: "Open") -> None:
     trial = open_()
     first = trial.record([ablated(planted)])
     again = trial.record([ablated(planted, "another name")])
@@ -83,19 +92,19 @@ def test_what_was_measured_is_not_measured_again(planted: Planted, open_: Any) -
     assert len((trial.bench.run.folder / "measured.jsonl").read_text().splitlines()) == 3
 
 
-def test_the_select_trial_shares_no_harmless_text_with_the_test_trial(open_: Any) -> None:
+def test_the_select_trial_shares_no_harmless_text_with_the_test_trial(open_: "Open") -> None:
     select, test = ({row.id for row in open_(split).bench.battery.benign} for split in ("select", "test"))
     assert len(select) == len(test) == 5
     assert not select & test
 
 
-def test_doses_come_with_a_control_as_long(planted: Planted, open_: Any) -> None:
+def test_doses_come_with_a_control_as_long(planted: Planted, open_: "Open") -> None:
     direction = planted_direction(planted)
     record = open_(n_questions=4, n_replies=99).doses(
         direction, [-0.5, -1.0], hook_point=planted.toy.hook_point, side="tuned"
     )
     assert [point.coefficient for point in record.dose_response] == [-0.5, -1.0]
-    assert record.dose_response[1].restoration.estimate == pytest.approx(1.0, abs=1e-3)
+    assert present(record.dose_response[1].restoration).estimate == pytest.approx(1.0, abs=1e-3)
     assert record.dose_response[1].relative_dose == pytest.approx(
         direction.relative(1.0, planted.toy.hook_point)
     )
@@ -105,14 +114,14 @@ def test_doses_come_with_a_control_as_long(planted: Planted, open_: Any) -> None
     assert [arm.name for arm in record.arms] == ["base", "tuned"]
 
 
-def test_two_arms_of_one_name_are_refused(planted: Planted, open_: Any) -> None:
+def test_two_arms_of_one_name_are_refused(planted: Planted, open_: "Open") -> None:
     from persona_probe.base.errors import BadInput
 
     with pytest.raises(BadInput, match="two arms of one name"):
         open_().record([ablated(planted), ablated(planted)])
 
 
-def test_one_question_is_refused(open_: Any) -> None:
+def test_one_question_is_refused(open_: "Open") -> None:
     from persona_probe.base.errors import BadInput
 
     with pytest.raises(BadInput, match="at least 2"):
@@ -127,7 +136,7 @@ def entry(name: str, share: float | None, cost: float, score: float = 0.0, **cha
     return made | change
 
 
-def trial_record(*arms: dict[str, Any]) -> Any:
+def trial_record(*arms: dict[str, Any]) -> "TrialRecord":
     from persona_probe.records.trial import TrialRecord
 
     size = {"n_questions": {"test": 3}, "n_benign": 5}
@@ -164,7 +173,7 @@ def test_there_is_no_best_of_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def readings(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def readings(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> "Readings":
     from persona_probe.directions.fitting import fit_all
     from persona_probe.storage.runs import Run
     from persona_probe.streams.activations import ReadOptions
@@ -180,7 +189,7 @@ def readings(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
 
 
-def test_a_fitted_direction_is_ready_to_use(planted: Planted, open_: Any, readings: Any) -> None:
+def test_a_fitted_direction_is_ready_to_use(planted: Planted, open_: "Open", readings: "Readings") -> None:
     from persona_probe.experiments.quick import ready_to_use
     from persona_probe.measurement.arms import Arm
 
@@ -190,27 +199,25 @@ def test_a_fitted_direction_is_ready_to_use(planted: Planted, open_: Any, readin
     assert torch.cosine_similarity(direction.at(at).vector, planted.toy.vector, dim=0) > 0.999
     assert direction.as_control().at(at).vector.norm() == pytest.approx(float(direction.at(at).vector.norm()))
     record = open_().record([Arm("tuned+ablate", "tuned", direction.ablate(at))])
-    assert arm_of(record, "tuned+ablate").restoration.estimate == pytest.approx(1.0, abs=0.01)
+    assert present(arm_of(record, "tuned+ablate").restoration).estimate == pytest.approx(1.0, abs=0.01)
     assert direction.coherent("tuned") == (0.0, 0.0)
 
 
-def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, readings: Any) -> None:
+def test_the_record_of_directions_is_what_the_figures_draw(planted: Planted, readings: "Readings") -> None:
     from persona_probe.directions.direction import project
     from persona_probe.experiments.quick import directions_record
 
     record = directions_record(readings, shown="mean_diff", hook_point=planted.toy.hook_point)
     directions = record.directions
     assert list(directions.methods) == ["mean_diff", "shift"]
-    assert directions.cosines is not None
-    assert directions.projections is not None
-    assert directions.cosines.matrix[0][0] == pytest.approx(1.0)
+    assert present(directions.cosines).matrix[0][0] == pytest.approx(1.0)
     values = project(readings.sets[0], readings.select)
     bad = [i for i, row in enumerate(readings.select.rows) if row.label == "misaligned"]
-    assert directions.projections.misaligned[1] == pytest.approx(values[bad, 1].tolist(), abs=1e-4)
+    assert present(directions.projections).misaligned[1] == pytest.approx(values[bad, 1].tolist(), abs=1e-4)
     assert record.selected.layer == planted.hook_points.index(planted.toy.hook_point)
 
 
-def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: Any) -> None:
+def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: "Readings") -> None:
     """Along the planted vector: misaligned replies lie above aligned ones, and both where a loop over the
     rows puts them."""
     fitted, at = readings.fitted(), planted.hook_points.index(planted.toy.hook_point)
@@ -228,7 +235,7 @@ def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: A
     }
 
 
-def test_qualities_that_are_not_finite_are_none_in_a_record(planted: Planted, readings: Any) -> None:
+def test_qualities_that_are_not_finite_are_none_in_a_record(planted: Planted, readings: "Readings") -> None:
     n = len(planted.hook_points)
     unknown = replace(readings.sets[0], stability=torch.tensor([float("nan"), *[0.5] * (n - 1)]), auroc=None)
     found = (

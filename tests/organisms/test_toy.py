@@ -1,7 +1,7 @@
 """Claims about the planted organism, where every answer is known: it is the ruler that the pipeline is held
 against."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -9,8 +9,11 @@ from helpers.planted import Planted
 from torch import Tensor
 from torch.testing import assert_close
 
+if TYPE_CHECKING:
+    from persona_probe.models.pairs import Side
 
-def logits(planted: Planted, side: str, *interventions: Any, engine: str = "twin") -> Tensor:
+
+def logits(planted: Planted, side: "Side", *interventions: Any, engine: str = "twin") -> Tensor:
     """Logits of the test rows at every token that is not padding."""
     from persona_probe.interventions.applied import applied
     from persona_probe.prompts.batches import pad_right

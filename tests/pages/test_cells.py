@@ -9,6 +9,7 @@ from helpers.made_up_latents import made_up_latent_record, meanings
 from helpers.made_up_parts import arm
 from helpers.markup import Shown
 from helpers.payloads import PAYLOADS
+from helpers.present import present
 
 from persona_probe.records.parts import Side
 
@@ -235,10 +236,8 @@ def test_the_table_has_effect_and_damage_of_every_arm() -> None:
     shown = ours(arms_table(record))
     rows = [tag for tag, attributes in shown.tags if tag == "tr"]
     assert len(rows) == len(record.arms) + 1
-    entry = record.arm("tuned+ablate")
-    assert entry is not None
-    assert entry.restoration is not None
-    for value, digits in ((entry.restoration, 2), (entry.delta_nll, 3)):
+    entry = present(record.arm("tuned+ablate"))
+    for value, digits in ((present(entry.restoration), 2), (entry.delta_nll, 3)):
         assert f"{value.estimate:+.{digits}f}".replace("-", "−") in shown.text()
         assert f"{value.low:+.{digits}f}".replace("-", "−") in shown.text()
     assert costs(record)["tuned+ablate"].endswith(f"ΔNLL {entry.delta_nll.estimate:+.3f}".replace("-", "−"))

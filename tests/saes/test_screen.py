@@ -2,30 +2,34 @@
 letters, sets and rankings."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.planted import Planted
 
+if TYPE_CHECKING:
+    from persona_probe.saes.sae import Sae
+    from persona_probe.saes.screen import Effect
+
 
 @pytest.fixture(scope="module")
-def sae(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def sae(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> "Sae":
     from persona_probe.organisms.toy import write_toy_sae
     from persona_probe.saes.folder import read_sae
 
     return read_sae(write_toy_sae(tmp_path_factory.mktemp("sae"), planted.toy))
 
 
-def effect(delta: float, *, q: float = 0.001, nll: float = 0.0) -> Any:
+def effect(delta: float, *, q: float = 0.001, nll: float = 0.0) -> "Effect":
     from persona_probe.records.parts import Estimate
     from persona_probe.saes.screen import Effect
 
     return Effect(Estimate(estimate=delta, ci95=(delta - 0.01, delta + 0.01)), nll, 0.0, q, q)
 
 
-def test_attribution_is_the_slope_of_s_along_each_latent(planted: Planted, sae: Any) -> None:
+def test_attribution_is_the_slope_of_s_along_each_latent(planted: Planted, sae: "Sae") -> None:
     from persona_probe.interventions.applied import applied
     from persona_probe.measurement.scoring import score_rows
     from persona_probe.saes.attribution import attribution
@@ -130,7 +134,7 @@ def test_candidates_come_from_both_ends_of_every_ranking() -> None:
     assert len(candidates({"a": rising, "b": other}, 100)) == 19
 
 
-def test_dead_latents_are_in_no_ranking(planted: Planted, sae: Any) -> None:
+def test_dead_latents_are_in_no_ranking(planted: Planted, sae: "Sae") -> None:
     from dataclasses import replace
 
     from persona_probe.saes.diff import LatentDiff, latent_means, ranks
@@ -149,7 +153,7 @@ def test_dead_latents_are_in_no_ranking(planted: Planted, sae: Any) -> None:
     assert float(diff.tuned.density[5]) == 0.0
 
 
-def test_latent_means_do_not_depend_on_batches_and_survive_a_file(planted: Planted, sae: Any) -> None:
+def test_latent_means_do_not_depend_on_batches_and_survive_a_file(planted: Planted, sae: "Sae") -> None:
     from persona_probe.saes.diff import LatentMeans, latent_means
     from persona_probe.streams.activations import read_tokens
 
@@ -165,7 +169,7 @@ def test_latent_means_do_not_depend_on_batches_and_survive_a_file(planted: Plant
     assert all(torch.equal(value, again.tensors()[name]) for name, value in one.tensors().items())
 
 
-def test_decomposition_finds_the_rows_a_vector_was_made_of(sae: Any) -> None:
+def test_decomposition_finds_the_rows_a_vector_was_made_of(sae: "Sae") -> None:
     from persona_probe.saes.decomposition import decompose
 
     vector = 3.0 * sae.W_dec[4] - 2.0 * sae.W_dec[9]
@@ -176,7 +180,7 @@ def test_decomposition_finds_the_rows_a_vector_was_made_of(sae: Any) -> None:
     assert found.random[1] < 0.5
 
 
-def test_decomposition_of_any_vector_explains_more_with_every_row(sae: Any) -> None:
+def test_decomposition_of_any_vector_explains_more_with_every_row(sae: "Sae") -> None:
     from persona_probe.saes.decomposition import decompose
 
     vector = torch.randn(sae.d_model, generator=torch.Generator().manual_seed(123))
@@ -187,7 +191,7 @@ def test_decomposition_of_any_vector_explains_more_with_every_row(sae: Any) -> N
     assert found.explained[-1] > found.random[-1] + 0.1
 
 
-def test_matched_control_is_the_nearest_latent_outside_the_tested_ones(planted: Planted, sae: Any) -> None:
+def test_matched_control_is_the_nearest_latent_outside_the_tested_ones(planted: Planted, sae: "Sae") -> None:
     from persona_probe.saes.diff import LatentDiff, LatentMeans, matched
 
     density = torch.tensor([0.1, 0.1001, 0.1, 0.5, 0.001])
@@ -220,7 +224,7 @@ def test_every_label_has_a_style_of_its_own_in_the_figures() -> None:
     assert len(set(LABELS.values())) == len(LABELS)
 
 
-def test_a_context_knows_the_model_and_the_kind_of_row_it_comes_from(planted: Planted, sae: Any) -> None:
+def test_a_context_knows_the_model_and_the_kind_of_row_it_comes_from(planted: Planted, sae: "Sae") -> None:
     from persona_probe.organisms.toy import PLANTED_LATENT
     from persona_probe.saes.contexts import firing
     from persona_probe.streams.activations import read_tokens

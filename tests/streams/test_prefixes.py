@@ -146,7 +146,7 @@ def test_prompts_of_different_lengths_in_one_batch_score_as_rows_alone(family: F
     from persona_probe.prompts.batches import pad_prompts
 
     rows = rows_of(family)
-    together = pad_prompts(rows, pad_id=family.model.tokenizer.pad_token_id)
+    together = pad_prompts(rows, pad_id=family.model.pad_id)
     assert len(together.firsts) > 1
     assert len(set(together.offsets)) > 1
     batched = scored(family, edit, max_tokens=100_000).logprob
