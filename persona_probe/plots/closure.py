@@ -2,7 +2,7 @@
 
 from plotly.graph_objects import Figure
 
-from persona_probe.base.formatting import interval, number
+from persona_probe.base.formatting import interval, number, percent
 from persona_probe.plots.parts import scatter
 from persona_probe.plots.style import ARM_COLOURS, empty, error_bars, finish, view
 from persona_probe.records.parts import Estimate
@@ -27,8 +27,16 @@ def gap_figure(
     figure.update_xaxes(title_text=title, range=view([0.0, *ends]))
     figure.update_yaxes(tickvals=[1, 0], ticktext=list(NAMES), range=[-0.6, 1.6], showgrid=False)
     figure.add_vline(x=0.0, line_width=1, line_dash="dash")
-    told = "not defined: tuning did not raise S" if share is None else _told(share)
-    return finish(figure, height=280, title={"text": f"closure C = {told}", "font": {"size": 15}})
+    return finish(figure, height=300, title={"text": _finding(share), "font": {"size": 15}})
+
+
+def _finding(share: Estimate | float | None) -> str:
+    """The title: what the ablation does to the gap."""
+    if share is None:
+        return "Closure is not defined: tuning did not raise S"
+    part = _estimate(share).estimate
+    done = f"closes {percent(part)} of the gap" if part >= 0 else f"widens the gap by {percent(-part)}"
+    return f"Ablating the direction in both models {done} that tuning opened<br>closure C = {_told(share)}"
 
 
 def _estimate(value: Estimate | float) -> Estimate:
