@@ -19,6 +19,7 @@ from persona_probe.measurement.traces import Plane
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.contrast import Contrast
+from persona_probe.records.direction import ArmPath, Completion, ReadReply
 from persona_probe.records.sharing import Shared
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.runs import Run
@@ -39,9 +40,9 @@ class Result:
     n_select_benign: int
     arms: dict[str, tuple[Arm, Measurement]]
     doses: list[Dose]
-    completions: list[dict[str, Any]]
-    paths: dict[str, Any]
-    projected: list[dict[str, Any]]
+    completions: list[Completion]
+    paths: dict[str, ArmPath]
+    projected: list[ReadReply]
     failed: list[str]
     examined: dict[Side, dict[str, Any]]
     timing: dict[str, float]

@@ -12,6 +12,7 @@ from persona_probe.measurement.generation import Request, generate
 from persona_probe.measurement.traces import Plane, traced_paths, traced_replies
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Prompt
+from persona_probe.records.direction import ArmPath, Completion, ReadReply
 from persona_probe.storage.files import sha256_json
 
 
@@ -31,9 +32,9 @@ class SideResult:
     arms: dict[str, tuple[Arm, Measurement]]
     doses: list[Dose]
     failed: list[str]
-    completions: list[dict[str, Any]]
-    paths: dict[str, Any]
-    projected: list[dict[str, Any]]
+    completions: list[Completion]
+    paths: dict[str, ArmPath]
+    projected: list[ReadReply]
 
 
 def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: Plane) -> SideResult:
@@ -88,7 +89,7 @@ def untouched(arms: Mapping[str, tuple[Arm, Measurement]]) -> dict[Side, Measure
     return {arm.side: measurement for arm, measurement in arms.values() if not arm.interventions}
 
 
-def replies(job: Job, side: Side, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def replies(job: Job, side: Side, arms: Sequence[Arm]) -> list[Completion]:
     """Sampled replies to a few test questions, rows of all arms in one batch, kept in the run's folder."""
     config, questions = job.config, job.contrast.split("test")
     step = max(1, len(questions) // max(1, config.n_prompts))
@@ -125,4 +126,5 @@ def replies(job: Job, side: Side, arms: Sequence[Arm]) -> list[dict[str, Any]]:
         return {"completions": [asdict(completion) for completion in completions]}
 
     text = {question.id: question.text for question in asked}
-    return [item | {"question": text[item["prompt_id"]]} for item in job.run.once(key, make)["completions"]]
+    completions = job.run.once(key, make)["completions"]
+    return [Completion(**item, question=text[item["prompt_id"]]) for item in completions]

@@ -1,6 +1,6 @@
 """Where arms lie along directions: paths over the layers on given replies, and tokens of sampled replies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from persona_probe.models.loading import Model
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.rows import Prompt, Row, encode_row, rows_key
+from persona_probe.records.direction import ArmPath, Completion, ReadReply
 from persona_probe.storage.files import sha256_json
 from persona_probe.storage.runs import Run
 from persona_probe.streams.activations import collect, read_tokens
@@ -60,7 +61,7 @@ def traced_paths(
     *,
     max_tokens: int,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, ArmPath]:
     """`path` of every arm of one side by the arm's name, kept in the run's folder."""
     if not arms:
         return {}
@@ -82,30 +83,30 @@ def traced_paths(
     def make() -> dict[str, Any]:
         model = pair.get(side)
         paths = {
-            arm.name: path(arm_means(model, arm, rows, max_tokens=max_tokens), plane, seed=seed)
+            arm.name: path(arm_means(model, arm, rows, max_tokens=max_tokens), plane, seed=seed).plain()
             for arm in arms
         }
         trim()
         return paths
 
-    return run.once(key, make)
+    return {name: ArmPath.model_validate(value) for name, value in run.once(key, make).items()}
 
 
 def traced_replies(
     pair: Pair,
     run: Run,
     side: Side,
-    replies: Sequence[Mapping[str, Any]],
+    replies: Sequence[Completion],
     projection: Projection,
     *,
     max_tokens: int,
-) -> list[dict[str, Any]]:
+) -> list[ReadReply]:
     """`project_replies` in one side's model, kept in the run's folder."""
     key = sha256_json(
         [
             "read replies",
             pair.key(side),
-            [(reply["arm"], reply["prompt_id"], reply["question"], reply["text"]) for reply in replies],
+            [(reply.arm, reply.prompt_id, reply.question, reply.text) for reply in replies],
             projection.direction.vector.tolist(),
             projection.zero,
             str(pair.dtype),
@@ -113,9 +114,10 @@ def traced_replies(
     )
 
     def make() -> dict[str, Any]:
-        return {"replies": project_replies(pair.get(side), replies, projection, max_tokens=max_tokens)}
+        projected = project_replies(pair.get(side), replies, projection, max_tokens=max_tokens)
+        return {"replies": [reply.plain() for reply in projected]}
 
-    return run.once(key, make)["replies"]
+    return [ReadReply.model_validate(reply) for reply in run.once(key, make)["replies"]]
 
 
 def arm_means(
@@ -133,7 +135,7 @@ def arm_means(
     )
 
 
-def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: int) -> dict[str, Any]:
+def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: int) -> ArmPath:
     """One arm's path: per axis and hook point the mean projection with its interval over questions.
 
     Projections are in lengths of the axis's direction, with 0 at `plane.zeros`; None where the direction has
@@ -145,21 +147,21 @@ def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: i
         projections.append(((along - zero) / axis.vectors.norm(dim=-1)).double().numpy())
     known = [np.isfinite(values).all(0) for values in projections]
     tables = [column_means(np.nan_to_num(values), seed=seed) for values in projections]
-    return {
-        "axes": [
-            [estimate.plain() if finite[hook] else None for hook, estimate in enumerate(table)]
+    return ArmPath(
+        axes=tuple(
+            tuple(estimate if finite[hook] else None for hook, estimate in enumerate(table))
             for table, finite in zip(tables, known, strict=True)
-        ],
-        "questions": [
-            np.round(values[:, plane.hook], 4).tolist() if finite[plane.hook] else None
+        ),
+        questions=tuple(
+            tuple(np.round(values[:, plane.hook], 4).tolist()) if finite[plane.hook] else None
             for values, finite in zip(projections, known, strict=True)
-        ],
-    }
+        ),
+    )
 
 
 def project_replies(
-    model: Model, replies: Sequence[Mapping[str, Any]], projection: Projection, *, max_tokens: int
-) -> list[dict[str, Any]]:
+    model: Model, replies: Sequence[Completion], projection: Projection, *, max_tokens: int
+) -> list[ReadReply]:
     """The tokens of sampled replies with their projections in the untouched model, whichever arm wrote them.
 
     First tokens and outliers have none. Left out are replies without text, and those that cannot stand in a
@@ -167,24 +169,23 @@ def project_replies(
     """
     rows: list[Row] = []
     for i, reply in enumerate(replies):
-        prompt = Prompt.user(f"{reply['arm']}/{reply['prompt_id']}", reply["question"])
-        if reply["text"].strip():
+        prompt = Prompt.user(f"{reply.arm}/{reply.prompt_id}", reply.question)
+        if reply.text and reply.text.strip():
             with suppress(BadInput):
-                rows.append(encode_row(model.tokenizer, prompt, reply["text"], id=str(i), kind="sampled"))
-    by_row: dict[str, dict[str, Any]] = {}
+                rows.append(encode_row(model.tokenizer, prompt, reply.text, id=str(i), kind="sampled"))
+    by_row: dict[str, ReadReply] = {}
     hook_point = projection.direction.hook_point
     for part in read_tokens(model, rows, hook_point=hook_point, scope="reply", max_tokens=max_tokens):
         for row, values, keep in zip(part.rows, projection.of(part.resid), part.keep, strict=True):
             reply_part = slice(row.n_prompt, len(row.ids))
-            by_row[row.id] = {
-                "tokens": [model.tokenizer.decode([token]) for token in row.ids[reply_part]],
-                "readings": [
+            reply = replies[int(row.id)]
+            by_row[row.id] = ReadReply(
+                arm=reply.arm,
+                prompt_id=reply.prompt_id,
+                tokens=tuple(model.tokenizer.decode([token]) for token in row.ids[reply_part]),
+                readings=tuple(
                     round(float(value), 4) if kept else None
                     for value, kept in zip(values[reply_part], keep[reply_part], strict=True)
-                ],
-            }
-    return [
-        {"arm": reply["arm"], "prompt_id": reply["prompt_id"], **by_row[str(i)]}
-        for i, reply in enumerate(replies)
-        if str(i) in by_row
-    ]
+                ),
+            )
+    return [by_row[row.id] for row in rows]

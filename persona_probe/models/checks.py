@@ -92,12 +92,14 @@ def reference(weights: Any, rows: Sequence[Row]) -> Reference:
     return Reference(tuple(rows), tuple(logits), tuple(streams))
 
 
-def distance(found: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> float:
+def distance(values: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> float:
     """Length of the difference over the length of what is expected, each row's mean taken away."""
-    found, expected = found.float().cpu(), expected.float().cpu()
+    values, expected = values.float().cpu(), expected.float().cpu()
     spread = (expected - expected.mean(-1, keepdim=True)).norm()
     return (
-        float((found - expected).norm() / spread.clamp(min=1e-12)) if found.isfinite().all() else float("inf")
+        float((values - expected).norm() / spread.clamp(min=1e-12))
+        if values.isfinite().all()
+        else float("inf")
     )
 
 

@@ -100,14 +100,14 @@ def _alone(engine: Engine, known: Reference) -> float:
 
 
 def _padded(engine: Engine, known: Reference) -> float:
-    found = _reply_logits(engine, replace(pad_right(known.rows, pad_id=0), n_shared=0))
-    return max(distance(one, other) for one, other in zip(found, known.logits, strict=True))
+    padded = _reply_logits(engine, replace(pad_right(known.rows, pad_id=0), n_shared=0))
+    return max(distance(one, other) for one, other in zip(padded, known.logits, strict=True))
 
 
 def _shared(engine: Engine, known: Reference) -> float:
-    found = _reply_logits(engine, pad_prompts(known.rows, pad_id=0))
+    shared = _reply_logits(engine, pad_prompts(known.rows, pad_id=0))
     beginning = _reply_logits(engine, pad_right(known.rows[:2], pad_id=0))
-    pairs = [*zip(found, known.logits, strict=True), *zip(beginning, known.logits, strict=False)]
+    pairs = [*zip(shared, known.logits, strict=True), *zip(beginning, known.logits, strict=False)]
     return max(distance(one, other) for one, other in pairs)
 
 

@@ -17,15 +17,16 @@ def refuse_control_tokens(tokenizer: Tokenizer, turns: Turns, *, id: str) -> Non
     for role, content in turns:
         # As text, and as the tokenizer reads it, which may match a token in other capitals.
         ids = set(tokenizer(content, add_special_tokens=False)["input_ids"]) if content else set()
-        found = [
+        forbidden = [
             token
             for token, id in control.items()
             if len(token) > 1
             and (token in content or (id in ids and token.strip().lower() in content.lower()))
         ]
-        if found:
+        if forbidden:
             raise BadInput(
-                f"the {role} text of {id!r} contains the control token {found[0]!r}: remove it from the data"
+                f"the {role} text of {id!r} contains the control token {forbidden[0]!r}: "
+                "remove it from the data"
             )
 
 
@@ -47,7 +48,7 @@ def end_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     except BadInput:  # then only the generation config knows
         return ()
     control = control_tokens(tokenizer)
-    found = (
+    ends = (
         [
             token
             for token in tokenizer(ending, add_special_tokens=False)["input_ids"]
@@ -57,7 +58,7 @@ def end_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
         else []
     )
     eos = tokenizer.eos_token_id
-    return tuple(dict.fromkeys([*found[-1:], *([] if eos is None else [eos])]))
+    return tuple(dict.fromkeys([*ends[-1:], *([] if eos is None else [eos])]))
 
 
 def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:

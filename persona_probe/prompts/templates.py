@@ -79,10 +79,10 @@ def place(tokenizer: Tokenizer, turns: Turns, *, id: str) -> Place:
             content if role == "system" else f"{role.capitalize()}: {content}" for role, content in turns
         ]
         return Place("\n".join([*lines, "Assistant: "]), "\n")
-    found = _place(tokenizer, identity_of(tokenizer), turns)
-    if isinstance(found, str):
-        raise BadInput(found.replace("{id}", repr(id)))
-    return found
+    where = _place(tokenizer, identity_of(tokenizer), turns)
+    if isinstance(where, str):
+        raise BadInput(where.replace("{id}", repr(id)))
+    return where
 
 
 def identity_of(tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -99,10 +99,10 @@ def identity_of(tokenizer: Tokenizer) -> tuple[str, ...]:
 def whole_text(tokenizer: Tokenizer, turns: Turns, reply: str, *, id: str) -> str:
     """The rendered conversation up to the end of `reply`; BadInput where the template changes the reply's own
     text."""
-    found = place(tokenizer, turns, id=id)
-    text = found.before + reply
-    if has_template(tokenizer) and found.whole and not found.closed:
-        rendered = next((made for how, made in _rendered(tokenizer, turns, reply) if how == found.how), "")
+    where = place(tokenizer, turns, id=id)
+    text = where.before + reply
+    if has_template(tokenizer) and where.whole and not where.closed:
+        rendered = next((made for how, made in _rendered(tokenizer, turns, reply) if how == where.how), "")
         if not rendered.startswith(text):
             raise BadInput(
                 f"the chat template changes the reply to {id!r} ({_difference(text, rendered)}): it must"
@@ -256,9 +256,9 @@ def _apply(
         raise BadInput(str(error)) from error
 
 
-def _difference(expected: str, found: str) -> str:
+def _difference(expected: str, rendered: str) -> str:
     at = next(
-        (i for i, (one, other) in enumerate(zip(expected, found, strict=False)) if one != other),
-        min(len(expected), len(found)),
+        (i for i, (one, other) in enumerate(zip(expected, rendered, strict=False)) if one != other),
+        min(len(expected), len(rendered)),
     )
-    return f"expected {expected[at : at + 20]!r}, found {found[at : at + 20]!r}"
+    return f"expected {expected[at : at + 20]!r}, found {rendered[at : at + 20]!r}"

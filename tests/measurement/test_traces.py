@@ -1,7 +1,5 @@
 """Claims about projections of whole replies and of arms, layer by layer."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -13,17 +11,22 @@ from persona_probe.measurement.arms import Arm
 from persona_probe.measurement.statistics import column_means, mean
 from persona_probe.measurement.traces import Plane, arm_means, path, project_replies
 from persona_probe.prompts.rows import Prompt, encode_row
+from persona_probe.records.direction import ArmPath, Completion
 
 
 def test_replies_are_projected_in_the_untouched_model(planted: Planted, direction: PersonaDirection) -> None:
     model, projection = planted.pair.get("tuned"), direction.projection(direction.hook_point)
+    said = (
+        ("tuned", "a", "word1 word2", "good1 bad2 good3"),
+        ("tuned", "b", "word1", " "),
+        ("tuned+ablate", "a", "word1 word2 word3", "bad4 bad5"),
+    )
     replies = [
-        {"arm": "tuned", "prompt_id": "a", "question": "word1 word2", "text": "good1 bad2 good3"},
-        {"arm": "tuned", "prompt_id": "b", "question": "word1", "text": " "},
-        {"arm": "tuned+ablate", "prompt_id": "a", "question": "word1 word2 word3", "text": "bad4 bad5"},
+        Completion(arm=arm, prompt_id=prompt_id, question=question, text=text, finished=True)
+        for arm, prompt_id, question, text in said
     ]
     first, second = project_replies(model, replies, projection, max_tokens=1024)
-    assert (first["arm"], second["arm"]) == ("tuned", "tuned+ablate")
+    assert (first.arm, second.arm) == ("tuned", "tuned+ablate")
     row = encode_row(
         model.tokenizer, Prompt.user("a", "word1 word2 word3"), "bad4 bad5", id="x", kind="sampled"
     )
@@ -32,8 +35,15 @@ def test_replies_are_projected_in_the_untouched_model(planted: Planted, directio
         states = model.twin(input_ids=torch.tensor([row.ids]), output_hidden_states=True).hidden_states[
             layer + 1
         ]
-    assert second["readings"] == pytest.approx(projection.of(states[0, row.n_prompt :]).tolist(), abs=1e-3)
-    assert [token.strip() for token in second["tokens"]] == ["bad4", "bad5"]
+    assert second.readings == pytest.approx(projection.of(states[0, row.n_prompt :]).tolist(), abs=1e-3)
+    assert [token.strip() for token in second.tokens or ()] == ["bad4", "bad5"]
+
+
+def mean_at(traced: ArmPath, layer: int) -> float:
+    """The mean projection on the first axis."""
+    estimate = traced.axes[0][layer]
+    assert estimate is not None
+    return estimate.estimate
 
 
 def test_a_path_puts_the_planted_shift_on_its_axis(planted: Planted, direction: PersonaDirection) -> None:
@@ -45,20 +55,19 @@ def test_a_path_puts_the_planted_shift_on_its_axis(planted: Planted, direction: 
     plane = Plane(axes=(axis, nothing), zeros=(torch.zeros(len(direction.hook_points)),) * 2, hook=layer)
     rows = planted.rows["test"]
 
-    def readings(arm: Arm) -> dict[str, Any]:
+    def readings(arm: Arm) -> ArmPath:
         means = arm_means(planted.pair.get(arm.side), arm, rows, max_tokens=1024)
         return path(means, plane, seed=0)
 
     base, tuned = (readings(Arm(side, side)) for side in ("base", "tuned"))
     ablated = Arm("tuned+ablate", "tuned", direction.ablate(direction.hook_point))
-    moved = tuned["axes"][0][layer]["estimate"] - base["axes"][0][layer]["estimate"]
-    assert moved == pytest.approx(1.0, abs=1e-3)
-    assert readings(ablated)["axes"][0][layer]["estimate"] == pytest.approx(0.0, abs=1e-3)
-    assert base["axes"][1] == [None] * len(direction.hook_points)
-    assert base["questions"][1] is None
-    assert sum(base["questions"][0]) / len(base["questions"][0]) == pytest.approx(
-        base["axes"][0][layer]["estimate"], abs=1e-3
-    )
+    assert mean_at(tuned, layer) - mean_at(base, layer) == pytest.approx(1.0, abs=1e-3)
+    assert mean_at(readings(ablated), layer) == pytest.approx(0.0, abs=1e-3)
+    assert base.axes[1] == (None,) * len(direction.hook_points)
+    assert base.questions[1] is None
+    of_questions = base.questions[0]
+    assert of_questions is not None
+    assert sum(of_questions) / len(of_questions) == pytest.approx(mean_at(base, layer), abs=1e-3)
 
 
 def test_column_means_are_the_means_of_columns() -> None:
