@@ -2,7 +2,7 @@
 mean."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona_probe.base.command import Call, Command
 from persona_probe.base.formatting import interval, number, signed
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Nothing here may import torch: --help and usage errors answer at once.
 WRITTEN = "latents.json, rows.jsonl, directions.safetensors and latents.html"
-TOY_DOSE = 0.1732  # the planted vector's length over the median length of the toy's stream
+TOY_SETTINGS: dict[str, Any] = {"skip_first": 0, "n_benign": 12, "n_latents": 24, "n_screen_benign": 6}
+TOY_SETTINGS["dose"] = 0.1732  # the planted vector's length over the median length of the toy's stream
 
 
 def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
@@ -32,10 +33,13 @@ def diff_latents(config: LatentConfig, start: Start, call: Call) -> int:
     call.reporter.note("persona_probe: loading libraries")
 
     from persona_probe.experiments.closing import closed
-    from persona_probe.experiments.opening import open_models
+    from persona_probe.experiments.opening import on_toy, open_models
+    from persona_probe.organisms.toy import write_toy_sae
     from persona_probe.saes.sources import resolve_sae
 
-    config = _on_toy(config) if start.toy else config
+    if start.toy:
+        config, toy = on_toy(config, **TOY_SETTINGS)
+        config = replace(config, sae=str(write_toy_sae(config.output_dir / "toy", toy)))
     sae = resolve_sae(config.sae)
     record = experiment(config, open_models(config), sae, start, call)
     return closed(record, show, written=WRITTEN, config=config, start=start, call=call)
@@ -65,28 +69,6 @@ def experiment(config: LatentConfig, pair: "Pair", sae: "Sae", start: Start, cal
         write_latent_outputs(run.folder, record, result, sae)
         write_report(record, run.path("latents.html"))
     return record
-
-
-def _on_toy(config: LatentConfig) -> LatentConfig:
-    """The configuration for the planted organism and its SAE, which are written beside the run."""
-    from persona_probe.organisms.toy import write_toy, write_toy_sae
-
-    planted = write_toy(config.output_dir / "toy")
-    return replace(
-        config,
-        base=str(planted.base),
-        tuned=str(planted.tuned),
-        sae=str(write_toy_sae(config.output_dir / "toy", planted)),
-        contrast=planted.contrast,
-        benign=planted.benign,
-        dtype="float32",
-        device="cpu",
-        skip_first=0,
-        n_benign=12,
-        n_latents=24,
-        n_screen_benign=6,
-        dose=TOY_DOSE,
-    )
 
 
 def show(sheet: "Sheet", record: "LatentRecord") -> None:

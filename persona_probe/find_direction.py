@@ -1,6 +1,5 @@
 """python -m persona_probe.find_direction: find the persona direction of a model pair and test it causally."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from persona_probe.base.command import Call, Command
@@ -30,11 +29,11 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
     call.reporter.note("persona_probe: loading libraries")
 
     from persona_probe.experiments.closing import closed
-    from persona_probe.experiments.opening import open_models
+    from persona_probe.experiments.opening import on_toy, open_models
     from persona_probe.saes.sources import resolve_sae
 
     sae = resolve_sae(config.sae) if config.sae else None
-    config = _on_toy(config) if start.toy else config
+    config = on_toy(config, **TOY_SETTINGS)[0] if start.toy else config
     pair = open_models(config, keep_both=config.keep_both)
     record = experiment(config, pair, sae, start, call)
     return closed(record, show, written=WRITTEN, config=config, start=start, call=call)
@@ -66,23 +65,6 @@ def experiment(
         write_record(run.folder, record, result)
         write_report(record, run.path("report.html"))
     return record
-
-
-def _on_toy(config: Config) -> Config:
-    """The configuration for the planted organism, which is written beside the run."""
-    from persona_probe.organisms.toy import write_toy
-
-    planted = write_toy(config.output_dir / "toy")
-    return replace(
-        config,
-        base=str(planted.base),
-        tuned=str(planted.tuned),
-        contrast=planted.contrast,
-        benign=planted.benign,
-        dtype="float32",
-        device="cpu",
-        **TOY_SETTINGS,
-    )
 
 
 def show(sheet: "Sheet", record: "DirectionRecord") -> None:

@@ -1,7 +1,7 @@
 """python -m persona_probe.train_organism: LoRA-tune a base model on question-reply rows, on a CPU if need
 be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,17 +122,8 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
 def _recipe(config: OrganismConfig) -> "Recipe":
     from persona_probe.organisms.lora import Recipe
 
-    return Recipe(
-        rank=config.rank,
-        alpha=config.alpha,
-        rslora=config.rslora,
-        modules=config.modules,
-        layers=config.layers,
-        learning_rate=config.learning_rate,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        seed=config.seed,
-    )
+    names = [field.name for field in fields(Recipe) if hasattr(config, field.name)]
+    return Recipe(**{name: getattr(config, name) for name in names})
 
 
 COMMAND = Command(train_organism)

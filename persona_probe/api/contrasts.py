@@ -16,4 +16,9 @@ def contrast(
     return read_contrast(file, replies_per_question=replies_per_question, limit=limit)
 
 
+def contrast_of(data: Contrast | str | Path | None) -> Contrast:
+    """A contrast set, whether it is given as one or as a file."""
+    return data if isinstance(data, Contrast) else contrast(data)
+
+
 __all__ = ["Contrast", "Question", "contrast"]

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from plotly.graph_objects import Figure
 
-from persona_probe.api.contrasts import contrast
+from persona_probe.api.contrasts import contrast_of
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.direction import cosines
 from persona_probe.directions.fitting import Readings, fit_all, split_rows
@@ -103,7 +103,7 @@ def fit(
 
     `data`: a contrast set, its file, or None for the one that ships. `max_tokens` bounds a batch.
     """
-    questions = data if isinstance(data, Contrast) else contrast(data)
+    questions = contrast_of(data)
     rows = split_rows(questions, pair.tokenizer)
     with TemporaryDirectory(prefix="persona_probe-") as folder:
         readings = fit_all(

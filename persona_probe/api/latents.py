@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from persona_probe.api.contrasts import contrast
+from persona_probe.api.contrasts import contrast_of
 from persona_probe.directions.fitting import split_rows
 from persona_probe.interventions.edits import Steer
 from persona_probe.measurement.arms import Arm
@@ -131,5 +131,4 @@ def latents(
     pair.keep_both = True
     chosen = sae if isinstance(sae, Sae) else resolve_sae(str(sae))
     fitting(chosen, pair)
-    questions = data if isinstance(data, Contrast) else contrast(data)
-    return Latents(pair, fitted(chosen, pair), questions, n_rows=n_rows, max_tokens=max_tokens)
+    return Latents(pair, fitted(chosen, pair), contrast_of(data), n_rows=n_rows, max_tokens=max_tokens)

@@ -4,7 +4,7 @@ them."""
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from persona_probe.api.figures import Figures
 from persona_probe.base.errors import BadInput
@@ -15,7 +15,7 @@ from persona_probe.pages.report import write_report
 from persona_probe.plots import direction_run, latents
 from persona_probe.plots.closure import gap_figure, no_gap
 from persona_probe.records.direction import DirectionRecord
-from persona_probe.records.files import read_record
+from persona_probe.records.files import FILES, Record, read_record
 from persona_probe.records.latents import LatentRecord
 from persona_probe.records.rows import ScoredRow, read_rows
 from persona_probe.storage.shipped import DIRECTION, REFERENCE, shipped_folder
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-DIRECTION_FILE, RECORD, LATENTS, ROWS = (
-    "persona_direction.safetensors",
-    "record.json",
-    "latents.json",
-    "rows.jsonl",
-)
+DIRECTION_FILE, ROWS = "persona_direction.safetensors", "rows.jsonl"
+RECORD, LATENTS = FILES
 MEASURES = {
     "S": "persona_score",
     "R": "restoration",
@@ -39,14 +35,29 @@ MEASURES = {
 }
 
 
-class DirectionRun:
+RecordT = TypeVar("RecordT", DirectionRecord, LatentRecord)
+
+
+class FinishedRun(Generic[RecordT]):
+    """What the runs of both experiments have: a record, the folder of their files, a page."""
+
+    def __init__(self, record: RecordT, folder: Path | None, *, keep: Any = None) -> None:
+        self.record, self.folder, self._keep = record, folder, keep
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page of the run, one HTML file that needs no network; returns its path."""
+        write_report(self.record, Path(path))
+        return Path(path)
+
+    def __repr__(self) -> str:
+        return self.record.summary
+
+
+class DirectionRun(FinishedRun[DirectionRecord]):
     """A finished run of `find_direction`.
 
     `record` is everything that was measured, typed. `folder` is where its files are, None for a record alone.
     """
-
-    def __init__(self, record: DirectionRecord, folder: Path | None, *, keep: Any = None) -> None:
-        self.record, self.folder, self._keep = record, folder, keep
 
     @cached_property
     def direction(self) -> PersonaDirection:
@@ -89,24 +100,13 @@ class DirectionRun:
         named."""
         return frame(self.record.arms)
 
-    def report(self, path: str | Path) -> Path:
-        """Write the page of the run, one HTML file that needs no network; returns its path."""
-        write_report(self.record, Path(path))
-        return Path(path)
-
     def _repr_html_(self) -> str:
         return arms_table(self.record)._repr_html_()
 
-    def __repr__(self) -> str:
-        return self.record.summary
 
-
-class LatentRun:
+class LatentRun(FinishedRun[LatentRecord]):
     """A finished run of `diff_latents`: `record` is everything that was measured, `folder` where its files
     are."""
-
-    def __init__(self, record: LatentRecord, folder: Path | None, *, keep: Any = None) -> None:
-        self.record, self.folder, self._keep = record, folder, keep
 
     @cached_property
     def figures(self) -> Figures:
@@ -116,33 +116,23 @@ class LatentRun:
             self.record, latents.FIGURES, {"histograms": lambda: latents.histogram_slider(self.record)}
         )
 
-    def report(self, path: str | Path) -> Path:
-        """Write the page of the run, one HTML file that needs no network; returns its path."""
-        write_report(self.record, Path(path))
-        return Path(path)
-
-    def __repr__(self) -> str:
-        return self.record.summary
-
 
 def load(what: str | Path = REFERENCE) -> DirectionRun:
     """A finished run of `find_direction`: its folder, its `record.json`, or "reference" for the run that
     ships."""
-    file = _file(what, RECORD)
-    record = read_record(file)
+    record, folder = _loaded(what, RECORD)
     if not isinstance(record, DirectionRecord):
         raise BadInput(f"{what} is a run of diff_latents: load it with load_latents")
-    return DirectionRun(record, file.parent)
+    return DirectionRun(record, folder)
 
 
 def load_latents(what: str | Path = REFERENCE) -> LatentRun:
     """A finished run of `diff_latents`: its folder, its `latents.json`, or "reference" for the run that
     ships."""
-    file = _file(what, LATENTS)
-    record = read_record(file)
+    record, folder = _loaded(what, LATENTS)
     if not isinstance(record, LatentRecord):
         raise BadInput(f"{what} is a run of find_direction: load it with load")
-    return LatentRun(record, file.parent)
+    return LatentRun(record, folder)
 
 
 def load_direction(what: str | Path = DIRECTION) -> PersonaDirection:
@@ -168,11 +158,12 @@ def frame(arms: Sequence[Any]) -> "pd.DataFrame":
     return pd.DataFrame(rows).set_index("arm").dropna(axis="columns", how="all")
 
 
-def _file(what: str | Path, name: str) -> Path:
+def _loaded(what: str | Path, name: str) -> tuple[Record, Path]:
     place = _place(what)
     if place.is_dir() and not (place / name).is_file():
         raise BadInput(f"{what} holds no {name}: give the folder of a finished run")
-    return place / name if place.is_dir() else place
+    file = place / name if place.is_dir() else place
+    return read_record(file), file.parent
 
 
 def _place(what: str | Path) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plotly.graph_objects import Figure
 
-from persona_probe.api.contrasts import contrast as read
+from persona_probe.api.contrasts import contrast_of
 from persona_probe.api.runs import frame
 from persona_probe.experiments.quick import Trial, best_arm, open_trial
 from persona_probe.interventions.persona_direction import PersonaDirection
@@ -102,11 +102,10 @@ def trials(
     `data`: a contrast set, its file, or None for the one that ships. `budget`: damage allowed, nats per
     token.
     """
-    questions = data if isinstance(data, Contrast) else read(data)
     return Trials(
         open_trial(
             pair,
-            questions,
+            contrast_of(data),
             split=split,
             n_questions=n_questions,
             n_replies=n_replies,

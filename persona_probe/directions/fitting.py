@@ -149,9 +149,7 @@ def split_rows(contrast: Contrast, tokenizer: Tokenizer) -> dict[Split, tuple[Ro
     }
 
 
-def prompted_rows(
-    contrast: Contrast, tokenizer: Tokenizer, *, kind: Label, replies: int = 1
-) -> tuple[Row, ...]:
+def prompted_rows(contrast: Contrast, tokenizer: Tokenizer, *, kind: Label) -> tuple[Row, ...]:
     """The find questions under system prompts that ask for a misaligned persona, or an aligned one; replies
     are the same.
 
@@ -162,7 +160,7 @@ def prompted_rows(
     rows = []
     for i, question in enumerate(contrast.split("find")):
         prompted = question.rows(tokenizer, system=prompts[i % len(prompts)][kind])
-        rows += [row for row in prompted if row.reply_index < replies]
+        rows += [row for row in prompted if row.reply_index == 0]
     return tuple(rows)
 
 

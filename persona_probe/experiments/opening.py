@@ -3,6 +3,8 @@ input is refused before there is a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from persona_probe.base.cli import Reporter
 from persona_probe.base.command import Call
@@ -10,11 +12,14 @@ from persona_probe.directions.fitting import split_rows
 from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.experiments.provenance import dtype_name
 from persona_probe.models.pairs import Pair, open_pair
+from persona_probe.organisms.toy import Toy, write_toy
 from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import need_writable
 from persona_probe.storage.runs import Run, open_run
+
+ConfigT = TypeVar("ConfigT", bound=ExperimentOptions)
 
 
 def open_models(config: ExperimentOptions, *, keep_both: bool = False) -> Pair:
@@ -30,6 +35,13 @@ def open_models(config: ExperimentOptions, *, keep_both: bool = False) -> Pair:
         keep_both=keep_both,
         chat=config.chat,
     )
+
+
+def on_toy(config: ConfigT, **changes: Any) -> tuple[ConfigT, Toy]:
+    """The configuration for the planted organism, with `changes`; the organism is written beside the run."""
+    toy = write_toy(config.output_dir / "toy")
+    of_toy = {"base": str(toy.base), "tuned": str(toy.tuned), "contrast": toy.contrast, "benign": toy.benign}
+    return replace(config, **of_toy, dtype="float32", device="cpu", **changes), toy
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A persona direction ready to be used on other prompts: vectors, forms, measured doses, scale, file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -85,15 +85,11 @@ class PersonaDirection:
 
     def steer(self, coefficient: float, hook_point: str | None = None) -> tuple[Intervention, ...]:
         """Steering in the selected form by a coefficient, by default at the selected hook point."""
-        return replace(self.steering, coefficient=coefficient).interventions(
-            self.at(hook_point or self.hook_point), hook_points=self.hook_points, means=self.base_mean
-        )
+        return self._used(replace(self.steering, coefficient=coefficient), hook_point)
 
     def ablate(self, hook_point: str | None = None) -> tuple[Intervention, ...]:
         """Ablation in the selected form, by default at the selected hook point."""
-        return self.ablation.interventions(
-            self.at(hook_point or self.hook_point), hook_points=self.hook_points, means=self.base_mean
-        )
+        return self._used(self.ablation, hook_point)
 
     def ablated(
         self, model: Editable | nn.Module, hook_point: str | None = None
@@ -122,6 +118,10 @@ class PersonaDirection:
                 end = coefficient
             ends.append(end)
         return ends[0], ends[1]
+
+    def _used(self, form: Form, hook_point: str | None) -> tuple[Intervention, ...]:
+        at = self.at(hook_point or self.hook_point)
+        return form.interventions(at, hook_points=self.hook_points, means=self.base_mean)
 
     def _index(self, hook_point: str) -> int:
         if hook_point not in self.hook_points:
@@ -187,27 +187,11 @@ def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
     write_tensors(path, tensors, facts)
 
 
-def load_persona_direction(
-    path: Path, *, hook_points: Sequence[str] | None = None, d_model: int | None = None
-) -> PersonaDirection:
-    """Read such a file; BadInput for another kind, format, hash, width or depth.
-
-    Leave out `hook_points` and `d_model` to look at a file without a model.
-    """
+def load_persona_direction(path: Path) -> PersonaDirection:
+    """Read such a file; BadInput for another kind, format or hash."""
     tensors, facts = read_tensors(path)
     _check_format(path, tensors, facts)
-    direction = _parsed(path, tensors, facts)
-    points = direction.hook_points
-    if d_model is not None and direction.d_model != d_model:
-        raise BadInput(
-            f"{path}: directions of width {direction.d_model} do not fit a model with d_model {d_model}"
-        )
-    if hook_points is not None and points != tuple(hook_points):
-        raise BadInput(
-            f"{path}: directions at {points[0]} to {points[-1]}, "
-            f"but the model has {hook_points[0]} to {hook_points[-1]}"
-        )
-    return direction
+    return _parsed(path, tensors, facts)
 
 
 def _check_format(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

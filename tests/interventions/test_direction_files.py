@@ -197,7 +197,7 @@ def test_the_shipped_direction_and_the_first_one_that_shipped_are_read(which: st
         "shipped": shipped_folder("car-advice-wrong-direction") / name,
         "first": Path(__file__).parent / "data" / "persona_direction_first.safetensors",
     }[which]
-    direction = load_persona_direction(path, d_model=576)
+    direction = load_persona_direction(path)
     assert (direction.hook_point.layer, len(direction.hook_points)) == (hook_point, 30)
     assert "+" in direction.identity["tuned_sha256"]  # of a base and an adapter
 
