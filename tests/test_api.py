@@ -96,7 +96,7 @@ def test_the_reference_run_is_loaded_from_any_folder(monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     run = pp.load("reference")
     table = run.table()
-    assert run.record.selected.arm == "tuned+ablate"
+    assert run.record.selected.arm in table.index
     assert list(table.index) == [arm.name for arm in run.record.arms]
     arm = run.record.arm("tuned+ablate")
     assert arm is not None

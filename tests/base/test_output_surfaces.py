@@ -14,6 +14,9 @@ import pytest
 from helpers import tiny
 
 from persona_probe.base.cli import run
+from persona_probe.base.formatting import interval, number
+from persona_probe.records.direction import ArmEntry, DirectionRecord
+from persona_probe.records.files import read_record
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "experiments" / "reference"
@@ -25,7 +28,6 @@ def shown_as(monkeypatch: pytest.MonkeyPatch, command: str, *, encoding: str, co
     import importlib
 
     from persona_probe.experiments.closing import print_result
-    from persona_probe.records.files import read_record
 
     name = {"find_direction": "record.json", "diff_latents": "latents.json"}[command]
     written = io.BytesIO()
@@ -35,6 +37,15 @@ def shown_as(monkeypatch: pytest.MonkeyPatch, command: str, *, encoding: str, co
     print_result(read_record(REFERENCE / name), importlib.import_module(f"persona_probe.{command}").show)
     stream.flush()
     return written.getvalue().decode(encoding).splitlines()
+
+
+def reference_arm() -> ArmEntry:
+    """The ablated tuned model of the reference run."""
+    record = read_record(REFERENCE / "record.json")
+    assert isinstance(record, DirectionRecord)
+    arm = record.arm("tuned+ablate")
+    assert arm is not None
+    return arm
 
 
 # The result
@@ -50,17 +61,15 @@ def test_no_word_and_no_number_of_a_result_is_cut(
         line.replace("−", "-") for line in shown_as(monkeypatch, command, encoding=encoding, columns=columns)
     ]
     words = set(" ".join(lines).replace("|", " ").replace("│", " ").split())
+    arm = reference_arm()
     needed = {
         "find_direction": {
             "tuned+ablate",
             "base+ablate",
-            "restored",
-            "+1.07",
-            "[+0.72,",
-            "+2.07]",
+            *interval(arm.restoration, sign=True).replace("−", "-").split(),
             "undefined",
             "control",
-            "0.069",
+            number(arm.kl.estimate, digits=3),
         },
         "diff_latents": {"protective", "1400", "-0.093", "chosen", "+0.85", "[+0.52,", "+1.71]"},
     }[command]
@@ -72,16 +81,16 @@ def test_no_word_and_no_number_of_a_result_is_cut(
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_narrow_result_is_one_block_an_arm(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown_as(monkeypatch, "find_direction", encoding=encoding, columns=40)
-    at = lines.index("tuned+ablate")
-    delta, minus = ("d", "-") if encoding == "ascii" else ("Δ", "−")
-    assert lines[at + 1 : at + 7] == [
-        f"  S {minus}0.21 [{minus}0.32, {minus}0.09]",
-        "  R +1.07 [+0.72, +2.07]",
-        f"  {delta}NLL +0.019 [+0.001, +0.039]",
-        "  KL 0.069",
-        "  verdict restored",
+    at, arm = lines.index("tuned+ablate"), reference_arm()
+    expected = [
+        f"  S {interval(arm.persona_score, sign=True)}",
+        f"  R {interval(arm.restoration, sign=True)}",
+        f"  ΔNLL {interval(arm.delta_nll, digits=3, sign=True)}",
+        f"  KL {number(arm.kl.estimate, digits=3)}",
         "tuned-steer",
     ]
+    ascii_of = str.maketrans("Δ−", "d-") if encoding == "ascii" else {}
+    assert lines[at + 1 : at + 6] == [line.translate(ascii_of) for line in expected]
 
 
 def test_a_narrow_result_says_what_its_numbers_are(monkeypatch: pytest.MonkeyPatch) -> None:
