@@ -1,6 +1,5 @@
 """The record of a run: what was asked, with what, and what came out."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +21,7 @@ from persona_probe.measurement.statistics import control_medians, null_p_value, 
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
 from persona_probe.records import files
-from persona_probe.records.direction import DirectionRecord
-from persona_probe.records.parts import Estimate
+from persona_probe.records.direction import ArmEntry, DirectionRecord
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
 
@@ -40,17 +38,16 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         )
     table = _Table(result, config)
     arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
-    chosen = next(entry for entry in arms if entry["name"] == result.chosen.name)
-    selected, medians = table.selected(chosen), control_medians(arms)
+    chosen = next(entry for entry in arms if entry.name == result.chosen.name)
     record = {
         **record_head(config, pair, command=command),
         "kind": "direction",
         "provenance": _provenance(config, pair, result),
         "data": _data(result),
         "effect": table.comparison.effect.plain(),
-        "selected": selected,
-        "summary": summary(table.comparison.effect, selected, chosen, medians),
-        "controls": medians,
+        "selected": table.selected(chosen),
+        "summary": "",
+        "controls": control_medians(arms),
         "arms": arms,
         "directions": table.directions,
         "search": {
@@ -72,37 +69,33 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "failed": result.failed,
         "timing": result.timing,
     }
-    record = shared(record, run=config.output_dir)
-    return files.checked(DirectionRecord, record, at="the record of this run")
+    plain = shared(record, run=config.output_dir)
+    checked = files.checked(DirectionRecord, plain, at="the record of this run")
+    return checked.model_copy(update={"summary": summary(checked, chosen)})
 
 
-def summary(
-    effect: Estimate, selected: Mapping[str, Any], arm: Mapping[str, Any], medians: Mapping[str, Any]
-) -> str:
-    """The result in one or two sentences, with control and damage in them.
-
-    `arm` is the chosen arm's entry.
-    """
-    if arm["restoration"] is None:
+def summary(record: DirectionRecord, arm: ArmEntry) -> str:
+    """The result in one or two sentences, with control and damage in them; `arm` is the chosen one."""
+    if arm.restoration is None:
         return (
-            f"Tuning moved the persona score by {interval(effect, digits=3, sign=True)} nats per token, "
+            f"Tuning moved the persona score by {interval(record.effect, digits=3, sign=True)} nats per token, "
             "which covers 0: there is no effect to remove."
         )
-    form, restored = selected["form"], arm["restoration"]
-    low, high = restored["ci95"]
-    what = "Ablating" if form["kind"] == "ablate" else f"Steering by {form['coefficient']:+g} times"
-    text = (
-        f"{what} the {selected['method']} direction of {selected['hook_point']} takes back "
-        f"{percent(restored['estimate'])} [{percent(low)}, {percent(high)}] of the persona shift "
-        f"at {signed(arm['delta_nll']['estimate'])} nats per token of damage"
+    selected, restored = record.selected, arm.restoration
+    what = (
+        "Ablating" if selected.form.kind == "ablate" else f"Steering by {selected.form.coefficient:+g} times"
     )
-    if "covariance" in medians:
-        control = medians["covariance"]
+    text = (
+        f"{what} the {selected.method} direction of {selected.hook_point} takes back "
+        f"{percent(restored.estimate)} [{percent(restored.low)}, {percent(restored.high)}] of the persona "
+        f"shift at {signed(arm.delta_nll.estimate)} nats per token of damage"
+    )
+    if control := record.controls.get("covariance"):
         text += (
-            f"; the median covariance-matched random direction takes back {percent(control['restoration'])} "
-            f"at {signed(control['delta_nll'])}"
+            f"; the median covariance-matched random direction takes back {percent(control.restoration)} "
+            f"at {signed(control.delta_nll)}"
         )
-    return f"{text}. Verdict: {arm['verdict']}."
+    return f"{text}. Verdict: {arm.verdict}."
 
 
 def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
@@ -136,11 +129,12 @@ class _Table:
         direction = self.result.direction
         return self.result.fitted.json(shown=direction.method, hook_point=direction.hook_point)
 
-    def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
+    def row(self, arm: Arm, measurement: Measurement) -> ArmEntry:
         """An arm's entry. Controls are in the chosen form, so only the chosen arm is judged by them."""
         row = self.comparison.row(arm, measurement)
+        entry = files.checked(ArmEntry, row, at=f"arm {arm.name} of this run")
         if arm is not self.result.chosen:
-            return row
+            return entry
         judged = verdict(
             effect=self.comparison.effect,
             restored=self.comparison.share("tuned", measurement),
@@ -148,7 +142,7 @@ class _Table:
             budget=self.config.budget,
             null=self.null,
         )
-        return row | {"verdict": judged}
+        return entry.model_copy(update={"verdict": judged})
 
     def dose(self, dose: Dose) -> dict[str, Any]:
         steering = self.result.selection.steering.candidate
@@ -163,19 +157,19 @@ class _Table:
         """The length of an edit in units of the median length of the stream at a hook point."""
         return abs(coefficient) * float(vector.norm()) / float(self.result.fitted.median_norm[hook])
 
-    def selected(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What was selected, with what made it so; `row` is the entry of its arm."""
+    def selected(self, arm: ArmEntry) -> dict[str, Any]:
+        """What was selected, with what made it so; `arm` is the arm that carries it."""
         selection, null = self.result.selection, self.null
         chosen, steering = selection.chosen.candidate, selection.steering.candidate
         form, hook_point = chosen.form, chosen.direction.hook_point
         hook = self.result.fitted.hook_points.index(hook_point)
         quality = self.directions["methods"][chosen.method]
-        restored = row["restoration"]
+        restored = arm.restoration
         return {
             "method": chosen.method,
             "hook_point": hook_point,
             "layer": chosen.layer,
-            "arm": row["name"],
+            "arm": arm.name,
             **{name: quality[name] and quality[name][hook] for name in ("stability", "auroc")},
             "form": {
                 "kind": form.kind,
@@ -185,12 +179,12 @@ class _Table:
                 "skip_first": form.skip_first,
             },
             "budget": self.config.budget,
-            "within_budget": row["delta_nll"]["estimate"] <= self.config.budget,
+            "within_budget": arm.delta_nll.estimate <= self.config.budget,
             "select": {
                 "restoration": selection.chosen.score.restoration,
                 "delta_nll": selection.chosen.score.delta_nll,
             },
-            "p_value": None if restored is None else null_p_value(restored["estimate"], null),
+            "p_value": None if restored is None else null_p_value(restored.estimate, null),
             "p_floor": 1 / (len(null) + 1) if null else None,
             "relative_dose": self.relative_dose(form.coefficient or 1.0, chosen.direction.vector, hook),
             "steering": {

@@ -45,7 +45,9 @@ class Trial:
         """
         measured, comparison = self._measured(arms), self._comparison()
         entries = [
-            comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
+            TrialArm.model_validate(
+                comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
+            )
             for arm, measurement in measured
             if not measurement.failed
         ]

@@ -4,12 +4,12 @@ One question is one cluster; arms share their questions.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 import numpy as np
 
-from persona_probe.records.direction import Verdict
+from persona_probe.records.direction import ArmEntry, ControlMedian, Verdict
 from persona_probe.records.parts import ControlKind, Estimate, Side
 
 N_RESAMPLES = 2000
@@ -171,21 +171,16 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def control_medians(arms: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def control_medians(arms: Iterable[ArmEntry]) -> dict[ControlKind, ControlMedian]:
     """Medians of restoration and damage by kind of control, of a record's arms that have a restoration."""
-    kinds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in get_args(ControlKind)}
+    kinds: dict[ControlKind, list[tuple[float, float]]] = {kind: [] for kind in get_args(ControlKind)}
     for arm in arms:
-        if arm["control"] and arm["restoration"]:
-            values = arm["restoration"]["estimate"], arm["delta_nll"]["estimate"]
-            kinds.setdefault(arm["control"], []).append(values)
+        if arm.control and arm.restoration:
+            kinds[arm.control].append((arm.restoration.estimate, arm.delta_nll.estimate))
+    medians = {kind: np.median(values, axis=0).tolist() for kind, values in kinds.items() if values}
     return {
-        kind: {
-            "n": len(values),
-            "restoration": float(np.median([restored for restored, _ in values])),
-            "delta_nll": float(np.median([cost for _, cost in values])),
-        }
-        for kind, values in kinds.items()
-        if values
+        kind: ControlMedian(n=len(kinds[kind]), restoration=restored, delta_nll=cost)
+        for kind, (restored, cost) in medians.items()
     }
 
 

@@ -20,7 +20,8 @@ from persona_probe.measurement.statistics import (
 )
 from persona_probe.prompts.contrast import LABELS
 from persona_probe.prompts.rows import Label, Row
-from persona_probe.records.parts import Estimate
+from persona_probe.records.direction import ArmEntry
+from persona_probe.records.parts import ControlKind, Estimate
 
 BASE, TUNED = (
     np.array([-0.4, -0.2, -0.3, -0.5]),
@@ -265,9 +266,20 @@ def test_wilson_interval_of_a_share(hits: int, n: int, low: float, high: float) 
 
 
 def test_medians_of_controls_are_by_kind_and_leave_out_arms_without_restoration() -> None:
-    def arm(control: str | None, restored: float | None, cost: float) -> dict[str, Any]:
-        share = None if restored is None else {"estimate": restored}
-        return {"control": control, "restoration": share, "delta_nll": {"estimate": cost}}
+    def arm(control: ControlKind | None, restored: float | None, cost: float) -> ArmEntry:
+        return ArmEntry(
+            name="arm",
+            model="tuned",
+            control=control,
+            interventions=(),
+            n_questions=4,
+            persona_score=COST,
+            restoration=None if restored is None else estimate(restored, 0.0, 1.0),
+            induction=None,
+            delta_nll=estimate(cost, 0.0, 9.0),
+            kl=COST,
+            verdict=None,
+        )
 
     arms = [
         arm(None, 0.9, 0.5),
@@ -280,4 +292,4 @@ def test_medians_of_controls_are_by_kind_and_leave_out_arms_without_restoration(
     ]
     medians = statistics.control_medians(arms)
     assert list(medians) == ["isotropic", "covariance"]
-    assert medians["covariance"] == pytest.approx({"n": 3, "restoration": 0.2, "delta_nll": 0.02})
+    assert medians["covariance"].plain() == pytest.approx({"n": 3, "restoration": 0.2, "delta_nll": 0.02})
