@@ -77,14 +77,13 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
 def summary(record: DirectionRecord, arm: ArmEntry) -> str:
     """The result in one or two sentences, with control and damage in them; `arm` is the chosen one."""
     if arm.restoration is None:
+        effect = interval(record.effect, digits=3, sign=True)
         return (
-            f"Tuning moved the persona score by {interval(record.effect, digits=3, sign=True)} nats per token, "
-            "which covers 0: there is no effect to remove."
+            f"Tuning moved the persona score by {effect} nats per token, which covers 0: there is no effect to"
+            " remove."
         )
-    selected, restored = record.selected, arm.restoration
-    what = (
-        "Ablating" if selected.form.kind == "ablate" else f"Steering by {selected.form.coefficient:+g} times"
-    )
+    selected, restored, form = record.selected, arm.restoration, record.selected.form
+    what = "Ablating" if form.kind == "ablate" else f"Steering by {form.coefficient:+g} times"
     text = (
         f"{what} the {selected.method} direction of {selected.hook_point} takes back "
         f"{percent(restored.estimate)} [{percent(restored.low)}, {percent(restored.high)}] of the persona "
