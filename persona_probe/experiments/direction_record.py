@@ -79,8 +79,8 @@ def summary(record: DirectionRecord, arm: ArmEntry) -> str:
     if arm.restoration is None:
         effect = interval(record.effect, digits=3, sign=True)
         return (
-            f"Tuning moved the persona score by {effect} nats per token, which covers 0: there is no effect to"
-            " remove."
+            f"Tuning moved the persona score by {effect} nats per token, which covers 0: there is no effect "
+            "to remove."
         )
     selected, restored, form = record.selected, arm.restoration, record.selected.form
     what = "Ablating" if form.kind == "ablate" else f"Steering by {form.coefficient:+g} times"

@@ -44,17 +44,22 @@ class DirectionFile(Part):
         return self
 
 
-class DirectionsFile(DirectionFile):
-    """directions.safetensors: one tensor per method, one row per hook point."""
+class MadeWith(Part):
+    """Hashes of the models and questions that directions were made with."""
 
-    kind: Literal["persona_directions"] = Field(description="Which contract.")
-    methods: Many[Text] = Field(min_length=1, description="Names of the tensors, in the order of the hash.")
-    find_questions: Many[Text] = Field((), description="Hashes of the questions that they were fitted on.")
-    select_questions: Many[Text] = Field((), description="Hashes of the questions that were chosen on.")
     base_sha256: Weights | None = Field(None, description="Hash of the base model's weights.")
     tuned_sha256: Weights | None = Field(
         None, description="Hash of the tuned model's weights; of an adapter, the base's + its own."
     )
+    find_questions: Many[Text] = Field((), description="Hashes of the questions of the fit.")
+    select_questions: Many[Text] = Field((), description="Hashes of the questions of the choice.")
+
+
+class DirectionsFile(DirectionFile, MadeWith):
+    """directions.safetensors: one tensor per method, one row per hook point."""
+
+    kind: Literal["persona_directions"] = Field(description="Which contract.")
+    methods: Many[Text] = Field(min_length=1, description="Names of the tensors, in the order of the hash.")
     scope: Text | None = Field(None, description="Tokens that means were taken over.")
     median_norm: Many[Positive] | None = Field(
         None, description="Median length of the stream per hook point."
@@ -90,17 +95,11 @@ class GroupMeans(Part):
     misaligned: Many[float] = Field(description="Of misaligned replies.")
 
 
-class Identity(Part):
+class Identity(MadeWith):
     """What a direction was made with."""
 
     base: Text | None = Field(None, description="The base model's id.")
     tuned: Text | None = Field(None, description="The tuned model's id.")
-    base_sha256: Weights | None = Field(None, description="Hash of the base model's weights.")
-    tuned_sha256: Weights | None = Field(
-        None, description="Hash of the tuned model's weights; of an adapter, the base's + its own."
-    )
-    find_questions: Many[Text] = Field((), description="Hashes of the questions that it was fitted on.")
-    select_questions: Many[Text] = Field((), description="Hashes of the questions that it was chosen on.")
 
 
 class PersonaDirectionFile(DirectionFile):

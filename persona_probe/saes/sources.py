@@ -14,6 +14,7 @@ from typing import Any
 from persona_probe.base.errors import BadInput
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Pair
+from persona_probe.models.tensors import first_line
 from persona_probe.saes.folder import CONFIG, from_parts, read_sae
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import typed_path
@@ -138,9 +139,8 @@ def _from_release(release: str, sae_id: str) -> Sae:
     try:
         sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
     except Exception as error:  # hub clients, loaders and converters raise errors of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
-            f"{release}:{sae_id} cannot be fetched ({reason}): "
+            f"{release}:{sae_id} cannot be fetched ({first_line(error)}): "
             "check the network, or give a local SAELens folder"
         ) from error
     return from_sae_lens(sae, id=f"{release}:{sae_id}")

@@ -17,6 +17,7 @@ from persona_probe.measurement.generation import Request, generate
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import release
 from persona_probe.models.pairs import SIDES, Pair, Side
+from persona_probe.models.tensors import first_line
 from persona_probe.prompts.contrast import read_benign, read_contrast, shipped
 from persona_probe.prompts.rows import Prompt, Row, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer
@@ -277,8 +278,8 @@ def _dataset(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         rows = load_dataset(name, split="train")
     except Exception as error:  # the hub's client raises errors of many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
-            f"{name} is no .jsonl file and no dataset that can be had ({reason}): give a local JSONL file"
+            f"{name} is no .jsonl file and no dataset that can be had ({first_line(error)}): "
+            "give a local JSONL file"
         ) from error
     return ((f"{name}:{i}", dict(value)) for i, value in enumerate(rows))
