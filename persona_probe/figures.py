@@ -147,17 +147,17 @@ def _prefixes(sources: Sequence[Source]) -> list[str]:
     Nothing for the only one of its kind, else the folder of the run or the name of the CSV.
     """
     kinds = [source.kind for source in sources]
-    own = [
+    names = [
         f"{source.path.stem if source.kind == 'judged' else source.path.resolve().parent.name}-"
         for source in sources
     ]
-    found = [name if kinds.count(kind) > 1 else "" for name, kind in zip(own, kinds, strict=True)]
-    if len(set(zip(found, kinds, strict=True))) < len(sources):
+    prefixes = [name if kinds.count(kind) > 1 else "" for name, kind in zip(names, kinds, strict=True)]
+    if len(set(zip(prefixes, kinds, strict=True))) < len(sources):
         raise UsageError(
             f"two of {', '.join(str(source.path) for source in sources)} would write the same files: "
             "draw them one by one"
         )
-    return found
+    return prefixes
 
 
 def _drawn(source: Source, config: FiguresConfig) -> Drawn:

@@ -154,7 +154,7 @@ def _sum(wrapped: Any) -> bool:
         before, bias_before = weight.data, bias.data if isinstance(bias, Tensor) else None
         # The sum is taken in float32 and rounded once: a small update would drown in bfloat16.
         weight.data = before.float()
-        for parameter in _own(layer):
+        for parameter in _of_adapter(layer):
             parameter.data = parameter.data.float()
         layer.merge(safe_merge=True)
         merged = weight.data.to(before.dtype)
@@ -169,7 +169,7 @@ def _sum(wrapped: Any) -> bool:
     return changed
 
 
-def _own(layer: Any) -> list[nn.Parameter]:
+def _of_adapter(layer: Any) -> list[nn.Parameter]:
     """The adapter's parameters of a layer, without the base's that it wraps."""
     return [parameter for name, parameter in layer.named_parameters() if "base_layer" not in name.split(".")]
 

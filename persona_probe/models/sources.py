@@ -1,7 +1,6 @@
 """Where weights come from: a name, a hub id, a folder, a GGUF file or an adapter, in; a checked folder
 out."""
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.models import embedded
 from persona_probe.models.hub import download, is_adapter, no_weights, weight_files
 from persona_probe.storage.cache import cache_folder
-from persona_probe.storage.files import sha256_file, sha256_json, typed_path
+from persona_probe.storage.files import read_object, sha256_file, sha256_json, typed_path
 from persona_probe.storage.shipped import named, named_folder
 
 SIZES = {
@@ -107,7 +106,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` as plain JSON, with its sizes bounded and remote code refused, before any class is built
     from it."""
     path = folder / "config.json"
-    config = _read_object(path)
+    config = read_object(path, needed="the folder needs one")
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -146,7 +145,7 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     """`adapter_config.json` of a LoRA folder, refused when it is another kind of adapter or its weights are
     pickled."""
     path = folder / "adapter_config.json"
-    config = _read_object(path)
+    config = read_object(path, needed="the folder needs one")
     if config.get("peft_type") != "LORA":
         raise BadInput(
             f"{path}: peft_type is {config.get('peft_type')!r}, only LORA adapters can be merged exactly"
@@ -223,16 +222,6 @@ def _checked(id: str, folder: Path, revision: str | None) -> Source:
     return Source(
         id, "model", folder, revision, *_fingerprints(folder, [folder / "config.json", *weights]), notes
     )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is missing or not JSON ({error}): the folder needs one") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{path} holds a JSON {type(value).__name__}, expected an object")
-    return value
 
 
 def _check_sizes(path: Path, config: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ The reader is ours, not SAELens', because reading a folder must run no code and 
 each setting that cannot be honoured is refused with its reason.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.saes.sae import Sae
 from persona_probe.saes.settings import read_architecture, read_facts, read_input
-from persona_probe.storage.files import write_json
+from persona_probe.storage.files import read_object, write_json
 from persona_probe.storage.tensor_files import read_tensors, write_tensors
 
 TENSORS = {"gated": ("b_gate", "b_mag", "r_mag"), "jumprelu": ("b_enc", "threshold")}
@@ -32,15 +31,7 @@ BEFORE_BLOCK = re.compile(r"blocks\.(\d+)\.(?:hook_resid_pre|hook_in)")
 
 def read_sae(folder: Path, *, id: str | None = None) -> Sae:
     """The SAE in a SAELens folder; what cannot be honoured is refused with the reason."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(
-            f"{path} is missing or not JSON ({error}): an SAE folder holds {CONFIG} and {WEIGHTS}"
-        ) from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{path} holds a JSON {type(config).__name__}, expected an object")
+    config = read_object(folder / CONFIG, needed=f"an SAE folder holds {CONFIG} and {WEIGHTS}")
     if not (folder / WEIGHTS).is_file():
         raise BadInput(
             f"{folder} has no {WEIGHTS}: pickled SAEs are never loaded; save it with SAELens' save_model"

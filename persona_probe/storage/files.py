@@ -167,6 +167,17 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_object(path: Path, *, needed: str) -> dict[str, Any]:
+    """A JSON object from a file; BadInput for anything else, which ends in what is `needed`."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is missing or not JSON ({error}): {needed}") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
 def sha256_json(value: Any) -> str:
     """Hex SHA-256 of the canonical JSON of `value`: the name of anything that must be measured only once."""
     return hashlib.sha256(
