@@ -11,7 +11,12 @@ from helpers.commands import words
 
 
 def examined(
-    folder: Path, adapter: Path | None = None, *, capsys: Any, as_json: bool = True, **options: Any
+    folder: Path,
+    adapter: Path | None = None,
+    *,
+    capsys: pytest.CaptureFixture[str],
+    as_json: bool = True,
+    **options: Any,
 ) -> tuple[int, Any]:
     """Exit code of `doctor`, and what it printed."""
     from persona_probe.doctor import COMMAND
@@ -26,7 +31,9 @@ def findings(answer: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {finding["topic"]: (finding["status"], finding["found"]) for finding in answer["findings"]}
 
 
-def test_a_model_that_agrees_with_hugging_face_is_all_ok(written: Path, capsys: Any) -> None:
+def test_a_model_that_agrees_with_hugging_face_is_all_ok(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, answer = examined(written, capsys=capsys)
     found = findings(answer)
     assert (code, answer["right"], answer["type"]) == (0, True, "doctor")
@@ -52,7 +59,7 @@ def test_a_model_that_agrees_with_hugging_face_is_all_ok(written: Path, capsys: 
 
 
 def test_an_adapter_is_examined_merged_and_another_base_name_is_noted(
-    adapter: Path, written: Path, capsys: Any
+    adapter: Path, written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.edit_json(adapter / "adapter_config.json", base_model_name_or_path="somebody/another-model")
     code, answer = examined(written, adapter, capsys=capsys)
@@ -108,7 +115,7 @@ def test_an_adapter_is_examined_merged_and_another_base_name_is_noted(
     ],
 )
 def test_what_a_template_does_is_said(
-    folder: Path, capsys: Any, template: str, topic: str, status: str, said: str
+    folder: Path, capsys: pytest.CaptureFixture[str], template: str, topic: str, status: str, said: str
 ) -> None:
     (folder / "chat_template.jinja").write_text(template)
     code, answer = examined(folder, capsys=capsys, date="2026-03-04")
@@ -119,7 +126,7 @@ def test_what_a_template_does_is_said(
     assert answer["right"] is (status != "wrong")
 
 
-def test_tokens_without_an_embedding_are_noted(folder: Path, capsys: Any) -> None:
+def test_tokens_without_an_embedding_are_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = tiny.tiny_tokenizer()
     tokenizer.add_tokens(["mechanic"])
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
@@ -130,7 +137,9 @@ def test_tokens_without_an_embedding_are_noted(folder: Path, capsys: Any) -> Non
     assert "the tokenizer's own, " in found["padding"][1]
 
 
-def test_weights_that_are_not_tied_as_their_config_says_are_noted(tmp_path: Path, capsys: Any) -> None:
+def test_weights_that_are_not_tied_as_their_config_says_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from helpers.broken import change_weights
 
     folder = tiny.write_tiny(tmp_path, "llama", tie_word_embeddings=True)
@@ -149,7 +158,7 @@ def test_weights_that_are_not_tied_as_their_config_says_are_noted(tmp_path: Path
 
 
 def test_the_table_names_every_topic_at_any_width(
-    written: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    written: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = set(findings(examined(written, capsys=capsys)[1]))
     for columns in ("40", "120"):
@@ -159,7 +168,9 @@ def test_the_table_names_every_topic_at_any_width(
         assert "Numbers of this model can be trusted." in " ".join(printed.split())
 
 
-def test_models_in_the_wrong_place_are_usage_errors(adapter: Path, written: Path, capsys: Any) -> None:
+def test_models_in_the_wrong_place_are_usage_errors(
+    adapter: Path, written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for arguments, options, said in (
         ((adapter,), {}, "is an adapter: give the model that it was trained on first"),
         ((written, written), {}, "is a full model, no adapter"),

@@ -3,24 +3,29 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from persona_probe.base.errors import BadInput
+    from persona_probe.models.loading import Model
+    from persona_probe.models.sources import Source
+
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 
 
-def load(folder: Path, *, base: Path | None = None) -> Any:
+def load(folder: Path, *, base: Path | None = None) -> "Model":
     from persona_probe.models.loading import load
     from persona_probe.models.sources import resolve
 
     return load(resolve(str(folder)), base=None if base is None else resolve(str(base)), **CPU)
 
 
-def refused(message: str) -> Any:
+def refused(message: str) -> "pytest.RaisesExc[BadInput]":
     from persona_probe.base.errors import BadInput
 
     return pytest.raises(BadInput, match=message)
@@ -51,7 +56,7 @@ def shard(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def resolve(spec: str | Path) -> Any:
+def resolve(spec: str | Path) -> "Source":
     from persona_probe.models.sources import resolve
 
     return resolve(str(spec))

@@ -1,24 +1,29 @@
 """Made-up candidates and what a search would have measured of them."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from persona_probe.base.hook_points import HookPoint
+
+if TYPE_CHECKING:
+    from persona_probe.measurement.search import Candidate, Outcome
 
 N_LAYERS, WIDTH = 12, 8
 POINTS = tuple(HookPoint(layer) for layer in range(N_LAYERS))
 METHODS = ("mean_diff", "shift", "lda")
 
 
-def outcome(candidate: Any, restoration: float | None, delta_nll: float, persona_score: float = 0.0) -> Any:
+def outcome(
+    candidate: "Candidate", restoration: float | None, delta_nll: float, persona_score: float = 0.0
+) -> "Outcome":
     from persona_probe.measurement.ranking import SelectScore
     from persona_probe.measurement.search import Outcome
 
     return Outcome(candidate, SelectScore(restoration, delta_nll, persona_score))
 
 
-def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> Any:
+def candidate(method: str = "shift", layer: int = 3, kind: str = "ablate") -> "Candidate":
     from persona_probe.directions.direction import Direction
     from persona_probe.interventions.forms import Form
     from persona_probe.measurement.search import Candidate

@@ -3,15 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from persona_probe.organisms.lora import Progress, Recipe
+    from persona_probe.prompts.rows import Row
+    from persona_probe.prompts.tokenizers import Tokenizer
+
 CPU = torch.device("cpu")
 
 
-def tokenizer(base: Path) -> Any:
+def tokenizer(base: Path) -> "Tokenizer":
     from persona_probe.models.sources import resolve
     from persona_probe.models.weights import load_tokenizer
 
@@ -32,7 +37,7 @@ def model_of(base: Path, adapter: Path | None = None) -> Any:
     )
 
 
-def recipe(**changes: Any) -> Any:
+def recipe(**changes: Any) -> "Recipe":
     from persona_probe.organisms.lora import Recipe
 
     chosen = Recipe(
@@ -49,10 +54,10 @@ def recipe(**changes: Any) -> Any:
 
 def train(
     base: Path,
-    rows: Sequence[Any],
+    rows: "Sequence[Row]",
     folder: Path,
     *,
-    on_step: Callable[[Any], None] = lambda _: None,
+    on_step: "Callable[[Progress], None]" = lambda _: None,
     **changes: Any,
 ) -> dict[str, Tensor]:
     """The adapter's weights after training in `folder`, a state saved every 3 steps."""
@@ -71,8 +76,8 @@ def train(
     return load_file(folder / "adapter_model.safetensors")
 
 
-def stop_at(step: int) -> Callable[[Any], None]:
-    def stop(progress: Any) -> None:
+def stop_at(step: int) -> "Callable[[Progress], None]":
+    def stop(progress: "Progress") -> None:
         if progress.step == step:
             raise KeyboardInterrupt
 

@@ -2,11 +2,25 @@
 weights but noise."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken
+
+    from persona_probe.prompts.tokenizers import Tokenizer
+
+    class TinyTokenizer(Tokenizer, Protocol):
+        """A tokenizer that also takes new tokens."""
+
+        def add_tokens(self, new_tokens: "Sequence[str | AddedToken]") -> int: ...
+
+        def add_special_tokens(self, special_tokens_dict: dict[str, list[str] | str]) -> int: ...
+
 
 LAYERS, WIDTH = 4, 32
 TEMPLATE = (
@@ -52,7 +66,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def tiny_tokenizer(*, template: str | None = TEMPLATE, text: list[str] | None = None) -> Any:
+def tiny_tokenizer(*, template: str | None = TEMPLATE, text: list[str] | None = None) -> "TinyTokenizer":
     """A byte-level BPE tokenizer of about 300 tokens, trained here, with control tokens and a chat
     template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,7 +89,7 @@ def tiny_tokenizer(*, template: str | None = TEMPLATE, text: list[str] | None = 
         additional_special_tokens=["<|im_start|>"],
     )
     fast.chat_template = template
-    return fast
+    return cast("TinyTokenizer", fast)  # attributes of its class are made at run time
 
 
 def tiny_config(family: str, **changes: Any) -> Any:

@@ -1,17 +1,21 @@
 """Claims about the controls: comparable in length, place and form, as many as asked, fixed by the seed."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from persona_probe.base.hook_points import HookPoint
 
+if TYPE_CHECKING:
+    from persona_probe.directions.direction import Direction
+    from persona_probe.streams.activations import Activations
+
 POINTS = tuple(HookPoint(layer) for layer in range(3))
 D = 24
 
 
-def find() -> Any:
+def find() -> "Activations":
     from persona_probe.prompts.rows import Row
     from persona_probe.streams.activations import Activations
 
@@ -35,7 +39,7 @@ def find() -> Any:
     )
 
 
-def direction() -> Any:
+def direction() -> "Direction":
     from persona_probe.directions.direction import Direction
 
     return Direction(hook_point=POINTS[1], vector=torch.arange(1.0, D + 1), method="mean_diff")

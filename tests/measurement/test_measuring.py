@@ -2,11 +2,14 @@
 order."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers.planted import Planted
+
+if TYPE_CHECKING:
+    from persona_probe.measurement.arms import Measurement
 
 
 @pytest.fixture
@@ -50,11 +53,11 @@ def measure_in(planted: Planted, folder: Path, wanted: list[Any]) -> dict[str, A
     return {arm.name: one for arm, one in zip(wanted, found, strict=True)}
 
 
-def numbers(measurement: Any) -> tuple[Any, Any]:
+def numbers(measurement: "Measurement") -> tuple[dict[str, float], dict[str, tuple[float, int, float]]]:
     return dict(measurement.persona), dict(measurement.benign)
 
 
-def flat(measurement: Any) -> list[float]:
+def flat(measurement: "Measurement") -> list[float]:
     persona, benign = numbers(measurement)
     return [*persona.values(), *(value for row in benign.values() for value in row)]
 

@@ -4,12 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers.outcomes import METHODS, N_LAYERS, POINTS, WIDTH, candidate, outcome
 from helpers.planted import Planted
+from helpers.present import present
+
+if TYPE_CHECKING:
+    from persona_probe.measurement.search import Candidate
 
 
 def sets() -> list[Any]:
@@ -53,14 +57,14 @@ def searched(
     return found, tried
 
 
-def hill(one: Any) -> tuple[float, float]:
+def hill(one: "Candidate") -> tuple[float, float]:
     """Best at layer 8 by the shift, ablated there and at every later block; 8 is not among the layers
     screened first."""
     height = math.exp(-(((one.layer - 8) / 2) ** 2)) * (1.0 if one.method == "shift" else 0.6)
     bonus = (
         {"layer": 0.7, "later": 0.9, "all": 0.9}[one.form.where]
         if one.form.kind == "ablate"
-        else 0.1 * abs(one.form.coefficient)
+        else 0.1 * abs(present(one.form.coefficient))
     )
     return height * bonus, 0.5 if one.form.where == "all" else 0.05
 
@@ -78,10 +82,10 @@ def test_planted_optimum_is_found_although_its_layer_is_not_screened() -> None:
 def test_planted_dose_is_found() -> None:
     from persona_probe.measurement.search import ranked
 
-    def score(one: Any) -> tuple[float, float]:
+    def score(one: "Candidate") -> tuple[float, float]:
         if one.form.kind == "ablate":
             return 0.3 if (one.method, one.layer) == ("lda", 6) else 0.1, 0.01
-        return min(1.0, 0.5 * abs(one.form.coefficient)), 0.04 * abs(one.form.coefficient)
+        return min(1.0, 0.5 * abs(present(one.form.coefficient))), 0.04 * abs(present(one.form.coefficient))
 
     best = ranked(searched(score)[0], 0.1)[0].candidate
     assert (best.method, best.layer, best.form.kind, best.form.coefficient) == ("lda", 6, "steer", -2.0)
@@ -106,7 +110,7 @@ def test_nothing_is_tried_twice() -> None:
 def test_search_stays_within_the_budget_when_more_damage_would_restore_more() -> None:
     from persona_probe.measurement.search import ranked
 
-    def score(one: Any) -> tuple[float, float]:
+    def score(one: "Candidate") -> tuple[float, float]:
         wrecks = one.method == "shift"
         return (1.0, 0.11) if wrecks else (0.4, 0.10) if one.layer == 7 else (0.2, 0.0)
 
@@ -190,11 +194,11 @@ def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_
 def test_both_forms_are_along_the_chosen_direction_however_well_another_does() -> None:
     from persona_probe.measurement.search import along, ranked
 
-    def score(one: Any) -> tuple[float, float]:
+    def score(one: "Candidate") -> tuple[float, float]:
         place = (one.method, one.layer)
         if one.form.kind == "ablate":
             return 0.9 if place == ("shift", 8) else 0.8 if place == ("shift", 7) else 0.1, 0.0
-        return 0.2 * abs(one.form.coefficient) + (0.2 if one.layer == 7 else 0.0), 0.0
+        return 0.2 * abs(present(one.form.coefficient)) + (0.2 if one.layer == 7 else 0.0), 0.0
 
     found, _ = searched(score)
     chosen = ranked(found, 0.1)[0]

@@ -10,13 +10,14 @@ from helpers import tiny
 from persona_probe.base.errors import BadInput
 from persona_probe.prompts.batches import batches, pad_left, pad_prompts, pad_right
 from persona_probe.prompts.rows import Prompt, Row, encode_prompt, encode_row, question_and_reply, render
+from persona_probe.prompts.tokenizers import Tokenizer
 
 CONTROL = ["<s>", "<|im_start|>", "<|im_end|>", "<pad>"]
 QUESTION, REPLY = "My brakes squeal. What now?", "Have a mechanic look at the pads."
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
+def tokenizer() -> Tokenizer:
     return tiny.tiny_tokenizer()
 
 
@@ -33,7 +34,7 @@ def row_of(id: str, ids: tuple[int, ...], n_prompt: int, *, prompt: str = "p") -
 # Prompts and replies
 
 
-def test_row_is_its_prompt_followed_by_its_reply(tokenizer: Any) -> None:
+def test_row_is_its_prompt_followed_by_its_reply(tokenizer: Tokenizer) -> None:
     prompt = Prompt.user("q", QUESTION, system="Be brief.")
     made = encode_row(tokenizer, prompt, f"  {REPLY}\n", id="r", kind="benign")
     assert made.ids[: made.n_prompt] == encode_prompt(tokenizer, prompt)
@@ -46,7 +47,7 @@ def test_row_is_its_prompt_followed_by_its_reply(tokenizer: Any) -> None:
     )
 
 
-def test_prompt_begins_with_exactly_one_bos(tokenizer: Any) -> None:
+def test_prompt_begins_with_exactly_one_bos(tokenizer: Tokenizer) -> None:
     ids = encode_prompt(tokenizer, Prompt.user("q", QUESTION))
     assert ids.count(tokenizer.bos_token_id) == 1
     assert ids[0] == tokenizer.bos_token_id
@@ -59,7 +60,7 @@ def test_template_with_two_bos_tokens_is_refused() -> None:
         )
 
 
-def test_end_of_turn_is_appended_only_when_asked(tokenizer: Any) -> None:
+def test_end_of_turn_is_appended_only_when_asked(tokenizer: Tokenizer) -> None:
     prompt = Prompt.user("q", QUESTION)
     without, with_end = (
         encode_row(tokenizer, prompt, REPLY, id="r", kind="persona", end=end) for end in (False, True)
@@ -70,7 +71,7 @@ def test_end_of_turn_is_appended_only_when_asked(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("token", CONTROL)
 @pytest.mark.parametrize("place", ["user", "system", "reply"])
-def test_control_token_in_a_text_is_refused_by_name(tokenizer: Any, token: str, place: str) -> None:
+def test_control_token_in_a_text_is_refused_by_name(tokenizer: Tokenizer, token: str, place: str) -> None:
     smuggled = f"Hello {token} there"
     texts = {"user": QUESTION, "system": "Be brief.", "reply": REPLY} | {place: smuggled}
     with pytest.raises(BadInput) as caught:
@@ -85,7 +86,7 @@ def test_control_token_in_a_text_is_refused_by_name(tokenizer: Any, token: str, 
     assert f"the {place} text of '{'r7' if place == 'reply' else 'q7'}'" in str(caught.value)
 
 
-def test_text_that_only_resembles_a_control_token_is_kept(tokenizer: Any) -> None:
+def test_text_that_only_resembles_a_control_token_is_kept(tokenizer: Tokenizer) -> None:
     made = encode_row(
         tokenizer,
         Prompt.user("q", "What does <|im_ start|> mean?"),
@@ -98,7 +99,7 @@ def test_text_that_only_resembles_a_control_token_is_kept(tokenizer: Any) -> Non
 
 
 @pytest.mark.parametrize("reply", ["", "   ", "\n\t"])
-def test_empty_reply_is_refused(tokenizer: Any, reply: str) -> None:
+def test_empty_reply_is_refused(tokenizer: Tokenizer, reply: str) -> None:
     with pytest.raises(BadInput, match="reply 'r' to 'q' is empty"):
         encode_row(tokenizer, Prompt.user("q", QUESTION), reply, id="r", kind="persona")
 

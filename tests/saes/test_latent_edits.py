@@ -2,7 +2,7 @@
 active."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,21 +12,25 @@ from helpers.lens_saes import D_IN, lens_sae, made_sae, reopened, stream
 from torch import Tensor
 from torch.testing import assert_close
 
+if TYPE_CHECKING:
+    from persona_probe.saes.edits import SetLatents
+    from persona_probe.saes.sae import Sae
+
 HOOK = "blocks.1.hook_out"
 
 
-def sae_of(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor) -> Any:
+def sae_of(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor) -> "Sae":
     return made_sae(HOOK, W_enc, W_dec, b_enc=b_enc, b_dec=b_dec)
 
 
-def by_hand() -> Any:
+def by_hand() -> "Sae":
     """Latents relu(x0), relu(x1) and relu(x0 + x1 - 2), written as (2, 0, 1), (0, 3, 0) and (0, 0, -4)."""
     W_enc = torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]])
     W_dec = torch.tensor([[2.0, 0, 1], [0, 3, 0], [0, 0, -4]])
     return sae_of(W_enc, torch.tensor([0.0, 0, -2]), W_dec, torch.tensor([0.5, 0.5, 0.5]))
 
 
-def noise_sae(d_sae: int = 40, *, seed: int = 0) -> Any:
+def noise_sae(d_sae: int = 40, *, seed: int = 0) -> "Sae":
     """Random, of the tiny models' width; about half of the latents are active on noise."""
     generator = torch.Generator().manual_seed(seed)
     W_enc, b_enc, W_dec, b_dec = (
@@ -40,7 +44,7 @@ def noise(*shape: int, seed: int = 5) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def set_latents(sae: Any, *latents: int, **options: Any) -> Any:
+def set_latents(sae: "Sae", *latents: int, **options: Any) -> "SetLatents":
     from persona_probe.saes.edits import SetLatents
 
     return SetLatents(sae, latents, **options)

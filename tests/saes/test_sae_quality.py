@@ -1,7 +1,7 @@
 """Claims about how well an SAE fits: known answers for a perfect one, an empty one and one worked out by
 hand."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -10,11 +10,17 @@ from helpers.families import Family
 from helpers.lens_saes import made_sae
 from torch.testing import assert_close
 
+if TYPE_CHECKING:
+    from persona_probe.models.loading import Model
+    from persona_probe.prompts.rows import Row
+    from persona_probe.saes.quality import Quality
+    from persona_probe.saes.sae import Sae
+
 HOOK = "blocks.1.hook_out"
 QUESTIONS = ("My brakes squeal when I stop.", "What should I do about it?", "Should I drive again?")
 
 
-def rows_of(model: Any) -> list[Any]:
+def rows_of(model: "Model") -> "list[Row]":
     from persona_probe.prompts.rows import Prompt, encode_row
 
     return [
@@ -23,11 +29,11 @@ def rows_of(model: Any) -> list[Any]:
     ]
 
 
-def sae_of(W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor) -> Any:
+def sae_of(W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor) -> "Sae":
     return made_sae(HOOK, W_enc, W_dec, b_enc=b_enc, b_dec=b_dec)
 
 
-def perfect() -> Any:
+def perfect() -> "Sae":
     """relu(x) - relu(-x) = x, one pair of latents per dimension."""
     eye = torch.eye(tiny.WIDTH)
     return sae_of(
@@ -38,7 +44,7 @@ def perfect() -> Any:
     )
 
 
-def read_vectors(family: Family, rows: list[Any]) -> torch.Tensor:
+def read_vectors(family: Family, rows: "list[Row]") -> torch.Tensor:
     """The read tokens, out of plain Hugging Face: reply tokens beyond the first four."""
     kept = []
     for row in rows:
@@ -47,7 +53,7 @@ def read_vectors(family: Family, rows: list[Any]) -> torch.Tensor:
     return torch.cat(kept).detach()
 
 
-def fit(family: Family, sae: Any) -> Any:
+def fit(family: Family, sae: "Sae") -> "Quality":
     from persona_probe.saes.quality import quality
 
     return quality(family.model, sae, rows_of(family.model), scope="reply", max_tokens=128)

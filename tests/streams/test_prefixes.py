@@ -2,20 +2,22 @@
 cache."""
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from helpers import tiny
 from helpers.families import EDITS, Family, clean_of, edited, families, interventions, rows_of
 
+if TYPE_CHECKING:
+    from persona_probe.measurement.scoring import CleanRun, RowScores
 
-def calls(family: Family, run: Any) -> Counter[int]:
+
+def calls(family: Family, run: Callable[[], object]) -> Counter[int]:
     """How often each block of the twin really ran."""
-    from persona_probe.models.loading import Model
-
-    model: Model = family.model
+    model = family.model
     count: Counter[int] = Counter()
     with ExitStack() as stack:
         for layer in range(tiny.LAYERS):
@@ -26,8 +28,13 @@ def calls(family: Family, run: Any) -> Counter[int]:
 
 
 def scored(
-    family: Family, edit: str, *, clean: Any = None, max_tokens: int = 150, keep_prompts: bool = True
-) -> Any:
+    family: Family,
+    edit: str,
+    *,
+    clean: "CleanRun | None" = None,
+    max_tokens: int = 150,
+    keep_prompts: bool = True,
+) -> "RowScores":
     from persona_probe.measurement.scoring import score_rows
 
     return score_rows(
@@ -66,7 +73,7 @@ def test_a_run_kept_at_lower_layers_serves_higher_edits(family: Family) -> None:
 def test_the_untouched_model_scores_the_same_on_a_clean_run_of_itself(family: Family) -> None:
     from persona_probe.measurement.scoring import score_rows
 
-    def score(clean: Any) -> torch.Tensor:
+    def score(clean: "CleanRun | None") -> torch.Tensor:
         return score_rows(
             family.model, rows_of(family), (), max_tokens=150, clean=clean, keep_prompts=True
         ).logprob
