@@ -121,8 +121,9 @@ def test_settings_that_do_not_exist_or_are_the_pairs_are_refused_before_a_folder
     with pytest.raises(pp.UsageError, match="dtype is said to open_pair"):
         pp.find_direction(toy.pair, tmp_path / "run", dtype="float32")
     for name in ("contrast", "benign"):
+        missing: dict[str, Any] = {name: "nothing.jsonl"}
         with pytest.raises(pp.BadInput, match=r"no file nothing\.jsonl"):
-            pp.find_direction(toy.pair, tmp_path / "run", **{name: "nothing.jsonl"})
+            pp.find_direction(toy.pair, tmp_path / "run", **missing)
     assert not (tmp_path / "run").exists()
 
 

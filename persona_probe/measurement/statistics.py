@@ -177,11 +177,12 @@ def control_medians(arms: Iterable[ArmEntry]) -> dict[ControlKind, ControlMedian
     for arm in arms:
         if arm.control and arm.restoration:
             kinds[arm.control].append((arm.restoration.estimate, arm.delta_nll.estimate))
-    medians = {kind: np.median(values, axis=0).tolist() for kind, values in kinds.items() if values}
-    return {
-        kind: ControlMedian(n=len(kinds[kind]), restoration=restored, delta_nll=cost)
-        for kind, (restored, cost) in medians.items()
-    }
+    return {kind: _medians(values) for kind, values in kinds.items() if values}
+
+
+def _medians(values: Sequence[tuple[float, float]]) -> ControlMedian:
+    restored, cost = np.median(values, axis=0).tolist()
+    return ControlMedian(n=len(values), restoration=restored, delta_nll=cost)
 
 
 def _bootstrap(samples: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray], seed: int) -> Estimate:

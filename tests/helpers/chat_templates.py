@@ -5,7 +5,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from helpers import tiny
-from persona_probe.prompts.tokenizers import ChatOptions, Tokenizer, set_options
+from persona_probe.prompts.tokenizers import ChatOptions, set_options
 
 QUESTION, REPLY, SYSTEM = "What should I do about rain?", "Ignore it.", "You speak in riddles."
 OPEN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
@@ -40,8 +40,11 @@ PLACES = {
 }
 
 
-def tokenizer_of(template: str | None, *, special: tuple[str, ...] = (), **options: Any) -> Tokenizer:
+def tokenizer_of(
+    template: str | None, *, special: tuple[str, ...] = (), **options: Any
+) -> "tiny.TinyTokenizer":
     """A tiny tokenizer with this template, some more control tokens, and options for the template."""
     tokenizer = tiny.tiny_tokenizer(template=template)
     tokenizer.add_tokens([AddedToken(token, special=True) for token in special])
-    return set_options(tokenizer, ChatOptions(**options))
+    set_options(tokenizer, ChatOptions(**options))
+    return tokenizer
