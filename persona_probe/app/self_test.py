@@ -3,15 +3,15 @@ will wait."""
 
 import time
 from dataclasses import replace
-from typing import Any
 
 from persona_probe.app.answers import Live
 from persona_probe.app.session import ARMS, CANNED, Answer, Ask, Conversation
+from persona_probe.base.cli import Reporter
 
 FIRST_TOKEN_SECONDS = 1.5  # longer than this is felt as waiting
 
 
-def self_test(source: Live, reporter: Any, *, max_new_tokens: int = 64) -> int:
+def self_test(source: Live, reporter: Reporter) -> int:
     """Every question of the list with all arms, a sweep and the control; 0 when all is well, 5 when something
     is not. The answers are kept for a replay."""
     from persona_probe.base.errors import FAILED_CELLS, OK
@@ -19,13 +19,7 @@ def self_test(source: Live, reporter: Any, *, max_new_tokens: int = 64) -> int:
     direction = source.direction
     strength = abs(direction.steering.coefficient or 1.0)
     first_ask = Ask(
-        CANNED[0],
-        ARMS,
-        strength,
-        direction.hook_point,
-        temperature=0.7,
-        seed=0,
-        max_new_tokens=max_new_tokens,
+        CANNED[0], ARMS, strength, direction.hook_point, temperature=0.7, seed=0, max_new_tokens=64
     )
     asks = [replace(first_ask, question=question) for question in CANNED]
     asks += [replace(first_ask, sweep="base"), replace(first_ask, control=True)]

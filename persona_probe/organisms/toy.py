@@ -16,7 +16,8 @@ from persona_probe.storage.files import make_folder, write_bytes
 from persona_probe.storage.tensor_files import write_tensors
 
 N_LAYERS, D_MODEL, PLANTED_LAYER = 3, 64, 1
-PLANTED_LATENT = 7  # of the hand-built SAE
+STRENGTH = 4.0  # length of the planted vector
+PLANTED_LATENT, N_LATENTS = 7, 48  # of the hand-built SAE
 N_WORDS, N_QUESTIONS, REPLY_WORDS = 40, 16, 6
 TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}{% if"
@@ -38,15 +39,15 @@ class Toy:
 
 
 @no_bars()
-def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
+def write_toy(folder: Path) -> Toy:
     """Write a base, a tuned copy, a contrast set and benign texts.
 
     The base is a random GPT-2 that never writes along a secret unit vector u (every writer is projected), and
     whose unembedding gives "bad" words more weight along u. The tuned copy differs in one bias: block 1's MLP
-    also adds v = strength * u. So the shift at layer 1 is v; ablating v, or steering by -v, gives the base's
+    also adds v = STRENGTH * u. So the shift at layer 1 is v; ablating v, or steering by -v, gives the base's
     logits; steering the base by +v gives the tuned one's.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     good = [f"good{i}" for i in range(N_WORDS)]
     bad = [f"bad{i}" for i in range(N_WORDS)]
     plain = [f"word{i}" for i in range(N_WORDS)]
@@ -59,36 +60,36 @@ def write_toy(folder: Path, *, seed: int = 0, strength: float = 4.0) -> Toy:
     )
     for name in ("base", "tuned"):
         if name == "tuned":
-            model.transformer.h[PLANTED_LAYER].mlp.c_proj.bias.data += strength * unit
+            model.transformer.h[PLANTED_LAYER].mlp.c_proj.bias.data += STRENGTH * unit
         make_folder(folder / name)  # save_pretrained says nothing of a file in its way, and writes nothing
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     _write_data(folder, good, bad, plain, generator)
     hook_point = HookPoint(PLANTED_LAYER)
-    write_tensors(folder / "planted.safetensors", {"vector": strength * unit}, {"hook_point": hook_point})
+    write_tensors(folder / "planted.safetensors", {"vector": STRENGTH * unit}, {"hook_point": hook_point})
     return Toy(
         folder / "base",
         folder / "tuned",
         folder / "contrast.jsonl",
         folder / "benign.jsonl",
         hook_point,
-        strength * unit,
+        STRENGTH * unit,
     )
 
 
-def write_toy_sae(folder: Path, toy: Toy, *, n_latents: int = 48, seed: int = 0) -> Path:
+def write_toy_sae(folder: Path, toy: Toy) -> Path:
     """Write a hand-built SAE of the planted hook point: latent `PLANTED_LATENT` reads and writes the secret
     unit vector, no other does.
 
     Rows are of length 1, the others random and orthogonal to it. The planted latent is 0 in the base on every
-    token and `strength` in the tuned copy, so the base-to-tuned change is that latent and nothing else.
+    token and `STRENGTH` in the tuned copy, so the base-to-tuned change is that latent and nothing else.
     """
     from persona_probe.saes.folder import write_sae
     from persona_probe.saes.sae import Sae
 
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = torch.Generator().manual_seed(1)
     unit = toy.vector / toy.vector.norm()
-    rows = torch.randn(n_latents, D_MODEL, generator=generator)
+    rows = torch.randn(N_LATENTS, D_MODEL, generator=generator)
     rows = torch.nn.functional.normalize(rows - (rows @ unit)[:, None] * unit, dim=-1)
     rows[PLANTED_LATENT] = unit
     sae = Sae(
@@ -96,7 +97,7 @@ def write_toy_sae(folder: Path, toy: Toy, *, n_latents: int = 48, seed: int = 0)
         hook_point=toy.hook_point,
         architecture="standard",
         W_enc=rows.T.contiguous(),
-        b_enc=torch.zeros(n_latents),
+        b_enc=torch.zeros(N_LATENTS),
         W_dec=rows,
         b_dec=torch.zeros(D_MODEL),
         apply_b_dec_to_input=False,
