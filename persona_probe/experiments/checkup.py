@@ -16,6 +16,7 @@ from persona_probe.prompts.rows import Prompt, encode_row
 from persona_probe.prompts.special_tokens import end_of_turn
 from persona_probe.prompts.templates import THINK_TAGS, place
 from persona_probe.prompts.tokenizers import ChatOptions, Tokenizer, has_template, options_of, set_options
+from persona_probe.records.parts import EngineFacts
 from persona_probe.storage.files import sha256_json
 from persona_probe.storage.runs import Run
 from persona_probe.streams.resume import resumable
@@ -60,7 +61,7 @@ def quick_checkup(model: Model, source: Source, base: Source | None) -> list[str
     ]
 
 
-def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> dict[str, Any]:
+def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> EngineFacts:
     """How one side's engine runs, with notes on all that is not plainly right; `say` is told each of them.
 
     Kept in the run's folder.
@@ -75,8 +76,9 @@ def examine(pair: Pair, run: Run, side: Side, say: Callable[[str], None]) -> dic
             "notes": quick_checkup(model, pair.source(side), pair.base_source),
         }
 
-    examined = run.once(sha256_json(["examined", pair.key(side), str(pair.dtype)]), make)
-    for note in examined["notes"]:
+    key = sha256_json(["examined", pair.key(side), str(pair.dtype)])
+    examined = EngineFacts.model_validate(run.once(key, make))
+    for note in examined.notes:
         say(f"note: {side}: {note}")
     return examined
 

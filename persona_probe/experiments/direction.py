@@ -1,7 +1,6 @@
 """The causal experiment, start to end: activations, directions, selection, arms, replies, paths."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from persona_probe.base.cli import Reporter
 from persona_probe.directions.direction_file import save_directions
@@ -20,6 +19,7 @@ from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.records.direction import ArmPath, Completion, ReadReply
+from persona_probe.records.parts import EngineFacts
 from persona_probe.records.sharing import Shared
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.runs import Run
@@ -44,7 +44,7 @@ class Result:
     paths: dict[str, ArmPath]
     projected: list[ReadReply]
     failed: list[str]
-    examined: dict[Side, dict[str, Any]]
+    examined: dict[Side, EngineFacts]
     timing: dict[str, float]
 
 
@@ -89,10 +89,10 @@ def run_experiment(
     )
 
 
-def fitted_directions(job: Job) -> tuple[dict[Side, dict[str, Any]], Fitted]:
+def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted]:
     """What holds for both loaded models, and every method's directions, which are also written to a file."""
     config, pair, run, reporter = job.config, job.pair, job.run, job.reporter
-    examined: dict[Side, dict[str, Any]] = {"base": examine(pair, run, "base", reporter.note)}
+    examined: dict[Side, EngineFacts] = {"base": examine(pair, run, "base", reporter.note)}
     reporter.note("reading the base model")
     job.select.baseline("base")
     job.clock.lap("base")

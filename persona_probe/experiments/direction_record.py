@@ -199,7 +199,7 @@ def _provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
     return model_facts(pair, seed=config.seed) | {
         "prompts_sha256": result.contrast.sha256,
         "benign_sha256": rows_key(result.battery.benign),
-        "engine": result.examined,
+        "engine": {side: facts.plain() for side, facts in result.examined.items()},
         "rows_sha256": result.battery.key,
     }
 

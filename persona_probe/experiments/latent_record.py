@@ -47,7 +47,11 @@ def build_latent_record(
         "kind": "latents",
         "config": head["config"] | {"sae": sae.id},
         "provenance": model_facts(pair, seed=config.seed)
-        | {"sae": _sae_facts(sae), "prompts_sha256": contrast.sha256, "engine": result.examined},
+        | {
+            "sae": _sae_facts(sae),
+            "prompts_sha256": contrast.sha256,
+            "engine": {side: facts.plain() for side, facts in result.examined.items()},
+        },
         "quality": {side: fit.json() for side, fit in reading.fit.items()},
         "data": {
             "n_questions": {split: len(contrast.split(split)) for split in SPLITS},

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from persona_probe.base.cli import Clock, Reporter
 from persona_probe.experiments.checkup import examine
@@ -23,6 +22,7 @@ from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.contrast import Contrast, read_benign, shipped
 from persona_probe.prompts.rows import Row, Split
+from persona_probe.records.parts import EngineFacts
 from persona_probe.saes.contexts import Firing, firing, logit_lens
 from persona_probe.saes.decomposition import Decomposition, decompose
 from persona_probe.saes.diff import LatentMeans
@@ -55,7 +55,7 @@ class LatentResult:
     screen: Battery
     test: Battery
     untouched: dict[Side, Measurement]
-    examined: dict[Side, dict[str, Any]]
+    examined: dict[Side, EngineFacts]
     reading: Reading
     screening: Screening
     sets: list[SetResult]
@@ -160,11 +160,11 @@ def _benches(job: LatentJob, contrast: Contrast, rows: dict[Split, tuple[Row, ..
 
 def _read(
     job: LatentJob, benches: _Benches, quality_rows: Sequence[Row]
-) -> tuple[dict[Side, dict[str, Any]], Reading]:
+) -> tuple[dict[Side, EngineFacts], Reading]:
     """All that is read from each untouched model while it is in memory: its engine, its scores, its
     latents.
     """
-    examined: dict[Side, dict[str, Any]] = {}
+    examined: dict[Side, EngineFacts] = {}
     means: dict[Side, LatentMeans] = {}
     fit: dict[Side, Quality] = {}
     for side in SIDES:
