@@ -210,7 +210,7 @@ def test_the_main_job_says_and_records_what_is_not_plainly_right(
         == ["note: base: template: it does not render a reply: replies stand behind its generation prompt"]
         * 2
     )
-    assert found["attention"] == "sdpa"
-    assert max(found["compared"].values()) < 3e-4
+    assert found.attention == "sdpa"
+    assert max(value for value in found.compared.values() if value is not None) < 3e-4
     facts = chat_facts(pair.tokenizer)
     assert (facts["thinking"], facts["date"], facts["end_of_turn"]) == ("keep", "2026-04-05", "<|im_end|>")
