@@ -23,6 +23,7 @@ DATA = {
     "smollm2-135m-instruct-sae/sae_weights.safetensors",
     "reference/record.json",
     "reference/latents.json",
+    "reference/rows.jsonl.gz",
 }
 
 
@@ -117,7 +118,9 @@ def test_a_shipped_organism_is_a_model_and_the_reference_a_record(installed: Ins
         "print(resolve('car-advice-wrong').kind, resolve_sae('smollm2-135m-instruct-sae').d_sae)\n"
         "print(read_record(shipped_folder('reference') / 'record.json').selected.arm)"
     )
-    assert installed.prints(code).split() == ["adapter", "4096", "tuned+ablate"]
+    kind, d_sae, arm = installed.prints(code).split()
+    assert (kind, d_sae) == ("adapter", "4096")
+    assert arm in {"tuned+ablate", "tuned-steer"}
 
 
 def test_the_main_job_runs_from_any_folder(installed: Installed) -> None:
