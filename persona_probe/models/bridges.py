@@ -45,11 +45,7 @@ def boot_bridge(
         bridge = TransformerBridge.boot_transformers(
             name, hf_model=weights, tokenizer=copied, device=str(device), dtype=dtype
         )
-        points = {
-            point
-            for layer in range(bridge.cfg.n_layers)
-            if (point := HookPoint(layer)) not in bridge.hook_dict
-        }
+        points = {HookPoint(layer) for layer in range(bridge.cfg.n_layers)} - set(bridge.hook_dict)
     except Exception as error:  # adapters fail in many ways on a config that they were not written for
         raise BadInput(
             f"TransformerLens cannot bridge {architecture} ({shortened(first_line(error), 150)})"

@@ -64,7 +64,8 @@ def editable(given: Any) -> Editable:
         return given
     if is_of(given, "TransformerBridge"):
         whole = given.original_model
-        blocks = [given.hook_dict[f"blocks.{i}.hook_out"] for i in range(given.cfg.n_layers)]
+        hooks = given.hook_dict  # built anew at every access
+        blocks = [hooks[f"blocks.{i}.hook_out"] for i in range(given.cfg.n_layers)]
         return Foreign(named(given), given.cfg.d_model, distinct(whole, whole.base_model), blocks)
     if is_of(given, "HookedTransformer"):
         blocks = [given.hook_dict[f"blocks.{i}.hook_resid_post"] for i in range(given.cfg.n_layers)]

@@ -89,7 +89,7 @@ class HookedModel(Model):
         ]
         return (*embeddings, *parts)
 
-    def site(self, hook_point: str) -> tuple[Any, nn.Module]:
+    def find_site(self, hook_point: str) -> tuple[Any, nn.Module]:
         """The HookPoint of TransformerLens through which the stream passes there, twice: it is the module,
         too."""
         places = {

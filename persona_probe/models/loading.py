@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +45,7 @@ class Model:
     dtype: torch.dtype
     checks: tuple[Check, ...] = ()
     given: Any = None
+    _sites: dict[str, tuple[Any, nn.Module]] = field(default_factory=dict, repr=False)
 
     @property
     def twin(self) -> Any:
@@ -120,18 +121,24 @@ class Model:
         """
         # The bridge's aliases know where an architecture adds to the stream (OLMo 2: ln1 and ln2).
         parts = ("hook_attn_out", "hook_mlp_out")
-        written = [
-            self.bridge.hook_dict[f"blocks.{layer}.{part}"].name
-            for layer in range(self.n_layers)
-            for part in parts
-        ]
+        hooks = self.bridge.hook_dict
+        written = [hooks[f"blocks.{layer}.{part}"].name for layer in range(self.n_layers) for part in parts]
         embeddings = [
             name for name in ("embed", "pos_embed") if name in self.bridge.adapter.component_mapping
         ]
         return (*(f"{name}.hook_out" for name in embeddings), *written)
 
     def site(self, hook_point: str) -> tuple[Any, nn.Module]:
-        """The bridge's HookPoint and the twin's module whose output it is. Aliases of hook points resolve."""
+        """The bridge's HookPoint and the twin's module whose output it is. Aliases of hook points resolve.
+
+        Looked up once: TransformerLens builds its table of hooks anew at every access, in about 10 ms.
+        """
+        if hook_point not in self._sites:
+            self._sites[hook_point] = self.find_site(hook_point)
+        return self._sites[hook_point]
+
+    def find_site(self, hook_point: str) -> tuple[Any, nn.Module]:
+        """What `site` keeps; BadInput for an unknown hook point."""
         # TransformerBridge ignores unknown hook names, so they are refused here.
         hook = self.bridge.hook_dict.get(hook_point)
         if hook is None:
