@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 
 def calls(family: Family, run: Callable[[], object]) -> Counter[int]:
-    """How often each block of the twin really ran."""
+    """How often each block of the twin ran; the passes that try once whether it resumes are left out."""
+    from persona_probe.streams.resume import resumable
+
     model = family.model
+    resumable(model)
     count: Counter[int] = Counter()
     with ExitStack() as stack:
         for layer in range(tiny.LAYERS):
