@@ -54,12 +54,16 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
     its final name only when it is complete; of several processes that convert at once, one writes it.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.bfloat16, attn_implementation="eager", output_loading_info=True
+            **source,
+            dtype=torch.bfloat16,
+            attn_implementation="eager",
+            output_loading_info=True,
+            quantization_config=GgufConfig(dequantize=True),  # else blocks stay packed where `kernels` is
         )
         quantised, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(**source)
