@@ -54,16 +54,16 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
     its final name only when it is complete; of several processes that convert at once, one writes it.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    # Newer transformers keep blocks packed where `kernels` is installed, unless asked to unpack them.
+    packed: Any = getattr(transformers, "GgufConfig", None)
+    unpack = {} if packed is None else {"quantization_config": packed(dequantize=True)}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            **source,
-            dtype=torch.bfloat16,
-            attn_implementation="eager",
-            output_loading_info=True,
-            quantization_config=GgufConfig(dequantize=True),  # else blocks stay packed where `kernels` is
+            **source, dtype=torch.bfloat16, attn_implementation="eager", output_loading_info=True, **unpack
         )
         quantised, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(**source)
