@@ -23,6 +23,7 @@ DATA = {
     "smollm2-135m-instruct-sae/sae_weights.safetensors",
     "reference/record.json",
     "reference/latents.json",
+    "reference/latents_rows.jsonl.gz",
     "reference/rows.jsonl.gz",
 }
 

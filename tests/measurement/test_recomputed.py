@@ -13,6 +13,7 @@ from persona_probe.measurement.recomputed import recomputed
 from persona_probe.prompts.rows import Row
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.files import read_record
+from persona_probe.records.latents import LatentRecord
 from persona_probe.records.rows import ScoredRow, read_rows, write_rows
 from persona_probe.storage.shipped import shipped_folder
 
@@ -105,6 +106,25 @@ def test_every_interval_of_the_reference_run_follows_from_the_rows_that_ship() -
             if value is not None:
                 assert value["estimate"] == pytest.approx(written["estimate"], abs=1e-9)
                 assert value["ci95"] == pytest.approx(written["ci95"], abs=1e-9)
+
+
+def test_the_effects_of_the_reference_latents_follow_from_their_rows() -> None:
+    folder = shipped_folder("reference")
+    record = read_record(folder / "latents.json")
+    assert isinstance(record, LatentRecord)
+    again = recomputed(read_rows(folder / "latents_rows.jsonl"), seed=record.provenance.seed)
+    assert again.effect.estimate == pytest.approx(record.effect.estimate, abs=1e-9)
+    assert again.effect.ci95 == pytest.approx(record.effect.ci95, abs=1e-9)
+    checked = 0
+    for entry in record.sets:
+        arm = again.arms[f"{entry.kind} {entry.k}"]
+        for value, written in ((arm.restoration, entry.restoration), (arm.delta_nll, entry.delta_nll)):
+            assert value is not None
+            assert written is not None
+            assert value.estimate == pytest.approx(written.estimate, abs=1e-9)
+            assert value.ci95 == pytest.approx(written.ci95, abs=1e-9)
+            checked += 1
+    assert checked == 2 * len(record.sets) > 0
 
 
 def test_rows_without_both_untouched_models_are_refused() -> None:
