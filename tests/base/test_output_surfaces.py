@@ -14,9 +14,10 @@ import pytest
 from helpers import tiny
 
 from persona_probe.base.cli import run
-from persona_probe.base.formatting import interval, number
+from persona_probe.base.formatting import interval, number, signed
 from persona_probe.records.direction import ArmEntry, DirectionRecord
 from persona_probe.records.files import read_record
+from persona_probe.records.latents import LatentEntry, LatentRecord, LatentSet
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "experiments" / "reference"
@@ -48,6 +49,20 @@ def reference_arm() -> ArmEntry:
     return arm
 
 
+def reference_latent() -> LatentEntry:
+    """The latent of the reference run that carries the persona."""
+    record = read_record(REFERENCE / "latents.json")
+    assert isinstance(record, LatentRecord)
+    return next(latent for latent in record.latents if latent.label == "carries")
+
+
+def reference_set() -> LatentSet:
+    """The first set of latents of the reference run."""
+    record = read_record(REFERENCE / "latents.json")
+    assert isinstance(record, LatentRecord)
+    return record.sets[0]
+
+
 # The result
 
 
@@ -71,7 +86,13 @@ def test_no_word_and_no_number_of_a_result_is_cut(
             "control",
             number(arm.kl.estimate, digits=3),
         },
-        "diff_latents": {"protective", "1400", "-0.093", "chosen", "+0.85", "[+0.52,", "+1.71]"},
+        "diff_latents": {
+            "protective",
+            "chosen",
+            str(reference_latent().latent),
+            signed(reference_latent().screen["tuned-steer"].delta_s).replace("−", "-"),
+            *interval(reference_set().restoration, sign=True).replace("−", "-").split(),
+        },
     }[command]
     assert needed <= words
     assert not {"…", "?"} & set("".join(lines))
@@ -94,18 +115,23 @@ def test_a_narrow_result_is_one_block_an_arm(encoding: str, monkeypatch: pytest.
 
 
 def test_a_narrow_result_says_what_its_numbers_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=40)
-    at = lines.index("latent 1400")
-    assert lines[at + 1 : at + 3] == ["  label carries", "  base+steer +0.101"]
+    lines, latent = shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=40), reference_latent()
+    at = lines.index(f"latent {latent.latent}")
+    changed = signed(latent.screen["base+steer"].delta_s)
+    assert lines[at + 1 : at + 3] == ["  label carries", f"  base+steer {changed}"]
     assert lines.index("  chosen") - lines.index("k 10") == 6
 
 
 def test_a_result_of_120_columns_is_a_table_and_so_is_one_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=120)
-    assert (
-        "│   1400 │ carries    │     +0.101 │      −0.093 │       −0.036 │       +0.070 │      0.001 │"
-        in lines
-    )
+    latent = reference_latent()
+    cells = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in lines
+        if line.startswith("│") and "carries" in line
+    ]
+    changes = [signed(latent.screen[name].delta_s) for name in ("base+steer", "tuned-steer", "tuned+ablate")]
+    assert [row[:5] for row in cells] == [[str(latent.latent), "carries", *changes]]
     assert shown_as(monkeypatch, "diff_latents", encoding="utf-8", columns=0) == lines
 
 
