@@ -145,9 +145,10 @@ def test_sweep_control_arms_and_stop(address: str, opened: Open) -> None:
     page.wait_for_function("document.querySelectorAll('#current .answer .tokens-read span').length > 4")
     page.locator("#stop").click()
     page.wait_for_function("document.querySelector('#status').innerText.includes('stopped')")
+    page.wait_for_timeout(1500)  # a token that was on its way is shown
     length = page.locator("#current .tokens-read span").count()
     page.wait_for_timeout(1500)
-    assert page.locator("#current .tokens-read span").count() == length
+    assert page.locator("#current .tokens-read span").count() == length < 200
     short(page, 16)
     assert asked(page, columns=1)[0].strip()
     assert wrong == []
