@@ -37,6 +37,22 @@ def test_gguf_file_gives_the_logits_of_the_model_it_was_made_from(
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_the_files_of_a_conversion_are_the_same_offline(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import tokenization_utils_base
+
+    from persona_probe.models.embedded import convert_gguf
+
+    path, texts = write_gguf(tmp_path / "tiny.gguf", folder), []
+    for offline in (False, True):
+        monkeypatch.setattr(tokenization_utils_base, "is_offline_mode", lambda answer=offline: answer)
+        made = convert_gguf(path, tmp_path / f"offline {offline}")
+        texts.append({file.name: file.read_bytes() for file in made.iterdir()})
+    assert texts[0].keys() == texts[1].keys()
+    assert [name for name in texts[0] if texts[0][name] != texts[1][name]] == []
+
+
 def test_two_conversions_at_once_do_not_write_over_one_another(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
