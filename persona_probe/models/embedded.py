@@ -91,7 +91,7 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
             partial.mkdir()
             plain.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-            _say_same(partial / "tokenizer_config.json")
+            _write_as_online(partial / "tokenizer_config.json")
             for file in partial.iterdir():
                 file.chmod(0o644)
             shutil.rmtree(folder, ignore_errors=True)
@@ -99,8 +99,8 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
     return folder
 
 
-def _say_same(path: Path) -> None:
-    """Transformers writes into a tokenizer's config whether it was offline: the hash of a model must not
-    depend on that."""
+def _write_as_online(path: Path) -> None:
+    """Let a tokenizer's config say that it was read online: transformers writes down whether it was, and the
+    hash of a model must not depend on that."""
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"local_files_only": true', '"local_files_only": false'), encoding="utf-8")

@@ -27,8 +27,12 @@ from persona_probe.storage.files import sha256_json
 from persona_probe.storage.tensor_files import sha256_tensors
 
 # What a config says of where a model came from or lies, and not of what it computes.
-NOT_COMPUTED = {"_name_or_path", "transformers_version", "_attn_implementation", "architectures"} | {
-    "model_name",
+NOT_COMPUTED = {
+    "_name_or_path",
+    "transformers_version",
+    "_attn_implementation",
+    "architectures",
+    "model_name",  # from here on of a HookedTransformer
     "tokenizer_name",
     "device",
     "n_devices",

@@ -14,6 +14,7 @@ from persona_probe.prompts.rows import Row
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.files import read_record
 from persona_probe.records.latents import LatentRecord
+from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import ScoredRow, read_rows, write_rows
 from persona_probe.storage.shipped import shipped_folder
 
@@ -90,22 +91,24 @@ def test_rows_on_disk_give_the_numbers_of_the_record(seed: int, tmp_path: Path) 
     assert again.arms["base+steer"].induction is not None
 
 
+def assert_same(value: Estimate | None, written: Estimate | None) -> None:
+    assert (value is None) == (written is None)
+    if value is not None and written is not None:
+        assert value.estimate == pytest.approx(written.estimate, abs=1e-9)
+        assert value.ci95 == pytest.approx(written.ci95, abs=1e-9)
+
+
 def test_every_interval_of_the_reference_run_follows_from_the_rows_that_ship() -> None:
     folder = shipped_folder("reference")
     record = read_record(folder / "record.json")
     assert isinstance(record, DirectionRecord)
     again = recomputed(read_rows(folder / "rows.jsonl"), seed=record.provenance.seed)
-    assert again.effect.estimate == pytest.approx(record.effect.estimate, abs=1e-9)
-    assert again.effect.ci95 == pytest.approx(record.effect.ci95, abs=1e-9)
+    assert_same(again.effect, record.effect)
     numbers = {arm.name: arm for arm in record.arms}
     assert set(numbers) <= set(again.arms)
     for name, arm in numbers.items():
-        for key, value in again.arms[name].plain().items():
-            written = arm.plain()[key]
-            assert (value is None) == (written is None), (name, key)
-            if value is not None:
-                assert value["estimate"] == pytest.approx(written["estimate"], abs=1e-9)
-                assert value["ci95"] == pytest.approx(written["ci95"], abs=1e-9)
+        for key in again.arms[name].plain():
+            assert_same(getattr(again.arms[name], key), getattr(arm, key))
 
 
 def test_the_effects_of_the_reference_latents_follow_from_their_rows() -> None:
@@ -113,17 +116,14 @@ def test_the_effects_of_the_reference_latents_follow_from_their_rows() -> None:
     record = read_record(folder / "latents.json")
     assert isinstance(record, LatentRecord)
     again = recomputed(read_rows(folder / "latents_rows.jsonl"), seed=record.provenance.seed)
-    assert again.effect.estimate == pytest.approx(record.effect.estimate, abs=1e-9)
-    assert again.effect.ci95 == pytest.approx(record.effect.ci95, abs=1e-9)
+    assert_same(again.effect, record.effect)
     checked = 0
     for entry in record.sets:
         arm = again.arms[f"{entry.kind} {entry.k}"]
-        for value, written in ((arm.restoration, entry.restoration), (arm.delta_nll, entry.delta_nll)):
-            assert value is not None
-            assert written is not None
-            assert value.estimate == pytest.approx(written.estimate, abs=1e-9)
-            assert value.ci95 == pytest.approx(written.ci95, abs=1e-9)
-            checked += 1
+        assert entry.restoration is not None
+        assert_same(arm.restoration, entry.restoration)
+        assert_same(arm.delta_nll, entry.delta_nll)
+        checked += 2
     assert checked == 2 * len(record.sets) > 0
 
 
