@@ -19,7 +19,7 @@ latents: $(STAMP)
 	$(BIN)/python -m persona_probe.diff_latents --dtype float32 --output-dir experiments/runs/latents
 
 test: $(STAMP)
-	@echo "== run every test in random order (10 to 20 minutes on 2 cores, more where they lack bfloat16)"
+	@echo "== run every test in random order (10 to 20 minutes on 2 cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 check: $(STAMP)

@@ -13,6 +13,7 @@ or a value that is wrong; also a ValueError), `NotFinite` (a BadInput: an edit l
 `OutOfMemory`.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -133,4 +134,15 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _let_waiting_threads_sleep() -> None:
+    """Threads of GNU OpenMP that wait for work sleep instead of spinning, unless the user has set it.
+
+    Beside a busy neighbour, spinning threads make a forward pass several times slower. OpenMP reads the
+    variable when torch loads it, so after that it stays as it is.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+_let_waiting_threads_sleep()
 sys.modules[__name__].__class__ = _Package

@@ -79,7 +79,7 @@ Device = Annotated[str, Option("auto, cpu, cuda, cuda:1 or mps.", "machine", dec
 DtypeChoice = Annotated[
     Dtype,
     Option(
-        "Number format of the models.",
+        "Number format of the models. auto: bfloat16 on GPUs that have it, else float32.",
         "machine",
         shorthand={"--bf16": "bfloat16", "--fp16": "float16", "--fp32": "float32"},
     ),
