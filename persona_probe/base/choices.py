@@ -5,5 +5,6 @@ from typing import Literal, get_args
 Method = Literal["mean_diff", "shift", "prompt", "lda", "probe"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Scope = Literal["reply", "last_prompt", "all"]
+Outliers = Literal["drop", "keep"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Theme = Literal["light", "dark"]

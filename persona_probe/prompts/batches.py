@@ -35,6 +35,11 @@ class TokenBatch:
         return (self.mask.long().cumsum(1) - 1).clamp(min=0)
 
     @property
+    def n_computed(self) -> int:
+        """Tokens that a pass computes, padding included: shared columns once per group, the rest per row."""
+        return len(set(self.shared_by)) * self.n_shared + len(self) * (self.tokens.shape[1] - self.n_shared)
+
+    @property
     def firsts(self) -> list[int]:
         """The first row of every group that shares its first columns."""
         return [self.shared_by.index(group) for group in sorted(set(self.shared_by))]

@@ -16,7 +16,8 @@ from persona_probe.models.loading import Model
 from persona_probe.prompts.rows import Row
 from persona_probe.saes.edits import SaeEdit
 from persona_probe.saes.sae import Sae
-from persona_probe.streams.activations import SKIP_FIRST, Scope, read_tokens
+from persona_probe.streams.activations import Scope, read_tokens
+from persona_probe.streams.reductions import SKIP_FIRST
 
 
 @dataclass(frozen=True)

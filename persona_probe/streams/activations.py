@@ -1,58 +1,68 @@
 """One reader of the residual stream; everything else is a reduction of what it yields."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from persona_probe.base.choices import Scope
+from persona_probe.base.choices import Outliers, Scope
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.models.loading import Model, forward, halving
+from persona_probe.models.loading import Model, halving
 from persona_probe.prompts.batches import TokenBatch
 from persona_probe.prompts.rows import Row
-
-# the first tokens carry massive activations (Sun et al. 2024, 2402.17762) and fine-tuning traces (2510.13900)
-SKIP_FIRST = 4
-MIN_ROWS_PER_PROMPT = 4  # below this, mixed batches are faster than shared prefixes
-# tokens beyond this multiple of their row's median norm are left out (as in the SAEs of Arditi and Chen)
-OUTLIER = 10.0
+from persona_probe.streams.passes import cheapest_batches, watching
+from persona_probe.streams.reductions import averaged, readable, row_means, sampled
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Which tokens of a row are averaged, and how many tokens a batch holds at most."""
+    """Which tokens of a row are averaged, and how many tokens a batch holds at most.
+
+    `outliers`: "drop" leaves out tokens whose norm is an outlier within their row, "keep" averages them too.
+    """
 
     scope: Scope
     max_tokens: int
+    outliers: Outliers = "drop"
+
+    @property
+    def tokens(self) -> str | list[str]:
+        """Which tokens are averaged, as keys of what is kept say it: outliers only where they stay in."""
+        return self.scope if self.outliers == "drop" else [self.scope, self.outliers]
 
 
 @dataclass(frozen=True, eq=False)
 class RowMeans:
-    """What the reader yields per batch: for every row the mean over its read tokens, and one sampled token,
-    at every hook point."""
+    """What the reader yields per batch, on the CPU: for every row the mean over its averaged tokens, and one
+    sampled token, at every hook point.
+
+    `n_tokens` were averaged, of `n_readable`: the others are outliers that were left out.
+    """
 
     rows: tuple[Row, ...]
     means: Float[Tensor, "batch hook d_model"]
     tokens: Float[Tensor, "batch hook d_model"]
     n_tokens: Int[Tensor, "batch hook"]
+    n_readable: Int[Tensor, " batch"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Activations:
     """Row means in float32 on the CPU, in the order of `rows`; `tokens` is one read token of every row, for
-    spreads and norms."""
+    spreads and norms.
+
+    `n_tokens` of a row's `n_readable` tokens were averaged at each hook point; None where it is not known.
+    """
 
     hook_points: tuple[HookPoint, ...]
     rows: tuple[Row, ...]
     means: Float[Tensor, "row hook d_model"]
     tokens: Float[Tensor, "token hook d_model"]
+    n_tokens: Int[Tensor, "row hook"] | None = None
+    n_readable: Int[Tensor, " row"] | None = None
 
     def without_tokens(self) -> "Activations":
         """The row means alone: half the memory."""
@@ -67,11 +77,20 @@ class Activations:
             rows=rows,
             means=self.means[keep],
             tokens=self.tokens[keep] if len(self.tokens) else self.tokens,
+            n_tokens=None if self.n_tokens is None else self.n_tokens[keep],
+            n_readable=None if self.n_readable is None else self.n_readable[keep],
         )
 
     def labelled(self, label: str) -> Float[Tensor, "row hook d_model"]:
         """Row means of one label."""
         return self.means[torch.tensor([row.label == label for row in self.rows], dtype=torch.bool)]
+
+    @property
+    def dropped(self) -> Float[Tensor, " hook"] | None:
+        """Share of the readable tokens that were left out as outliers; None where it is not known."""
+        if self.n_tokens is None or self.n_readable is None:
+            return None
+        return 1 - self.n_tokens.sum(0) / self.n_readable.sum()
 
     @property
     def median_norm(self) -> Float[Tensor, " hook"]:
@@ -84,110 +103,122 @@ class Activations:
 class TokenActs:
     """The stream of one batch at one hook point, token by token: column j is token j of its row.
 
-    `keep` is False on padding, unread, first and outlier tokens. The stream is 0 on what was not run row by
-    row: padding, and prompts that rows share.
+    `keep` is False on padding, unread and first tokens, and on outliers that are left out; these are counted
+    in `n_readable`. The stream is 0 on what was not run row by row: padding, and what rows share.
     """
 
     rows: tuple[Row, ...]
     tokens: Int[Tensor, "batch pos"]
     resid: Float[Tensor, "batch pos d_model"]
     keep: Bool[Tensor, "batch pos"]
+    n_readable: Int[Tensor, " batch"] | None = None
 
 
 def collect(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
+    model: Model,
+    rows: Sequence[Row],
+    *,
+    hook_points: Sequence[HookPoint],
+    scope: Scope,
+    max_tokens: int,
+    outliers: Outliers = "drop",
 ) -> Activations:
-    """Row means at several hook points in one pass. Memory: rows x hook points x d_model x 8 bytes."""
+    """Row means at several hook points in one pass; blocks above the highest of them do not run.
+
+    Memory: rows x hook points x d_model x 8 bytes.
+    """
+    options = ReadOptions(scope, max_tokens, outliers)
     parts = {row.id: i for i, row in enumerate(rows)}
     means = torch.empty(len(rows), len(hook_points), model.d_model)
     tokens = torch.empty_like(means)
-    for part in read_resid(model, rows, hook_points=hook_points, scope=scope, max_tokens=max_tokens):
+    n_tokens = torch.zeros(len(rows), len(hook_points), dtype=torch.int32)
+    n_readable = torch.zeros(len(rows), dtype=torch.int32)
+    for part in read_resid(model, rows, hook_points=hook_points, options=options):
         index = torch.tensor([parts[row.id] for row in part.rows])
-        means[index], tokens[index] = part.means.cpu(), part.tokens.cpu()
-    return Activations(hook_points=tuple(hook_points), rows=tuple(rows), means=means, tokens=tokens)
+        means[index], tokens[index] = part.means, part.tokens
+        n_tokens[index], n_readable[index] = part.n_tokens, part.n_readable
+    return Activations(
+        hook_points=tuple(hook_points),
+        rows=tuple(rows),
+        means=means,
+        tokens=tokens,
+        n_tokens=n_tokens,
+        n_readable=n_readable,
+    )
 
 
 def read_resid(
-    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], scope: Scope, max_tokens: int
+    model: Model, rows: Sequence[Row], *, hook_points: Sequence[HookPoint], options: ReadOptions
 ) -> Iterator[RowMeans]:
-    """Means over the read tokens of every row, batch by batch, under whatever interventions are applied
+    """Means over the averaged tokens of every row, batch by batch, under whatever interventions are applied
     around it.
 
-    Left out: the first tokens of a sequence and tokens whose norm is an outlier within their row. Sums are
-    float32.
+    Left out: the first tokens of a sequence and, unless they are kept, tokens whose norm is an outlier within
+    their row. Sums are float32. What is read of a batch leaves the device in one transfer.
     """
-    sites = [model.site(hook_point)[1] for hook_point in hook_points]
-    store: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-    current: dict[str, Any] = {}
+    batch_of: dict[str, Tensor] = {}
+    width = model.d_model
 
-    def reader(index: int) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            resid = output[0] if isinstance(output, tuple) else output
-            if resid.shape[:2] == current["read"].shape:
-                store[index] = _row_means(resid, current["read"], current["sample"])
+    def see(index: int, resid: Float[Tensor, "batch rest d_model"]) -> None:
+        read, sample = (batch_of[name].to(resid.device) for name in ("read", "sample"))
+        means, n_tokens = row_means(resid, read, options.outliers)
+        there = batch_of["table"][:, index]
+        there[:, :width] = means
+        there[:, width:-1] = resid[torch.arange(len(resid), device=resid.device), sample]
+        there[:, -1] = n_tokens
 
-        return hook
+    with watching(model, hook_points, see) as run:
 
-    def read_batch(batch: TokenBatch) -> RowMeans:
-        read = _readable(batch)[:, batch.n_shared :]
-        store.clear()
-        current.update(read=read.to(model.device), sample=_sample(batch.rows, read).to(model.device))
-        forward(model, batch, logits_at=None)
-        if len(store) != len(sites):
-            silent = hook_points[min(set(range(len(sites))) - set(store))]
-            raise BadInput(f"no activations at {silent}: the block did not run in {model.name}")
-        return RowMeans(
-            batch.rows, *(torch.stack([store[i][k].cpu() for i in range(len(sites))], 1) for k in range(3))
-        )
+        def read_batch(batch: TokenBatch) -> RowMeans:
+            read = readable(batch)
+            table = torch.empty(len(batch), len(hook_points), 2 * width + 1, device=model.device)
+            sample = sampled(batch.rows, read).to(model.device)
+            batch_of.update(read=read.to(model.device), sample=sample, table=table)
+            run(batch)
+            table = table.cpu()
+            return RowMeans(
+                rows=batch.rows,
+                means=table[..., :width],
+                tokens=table[..., width:-1],
+                n_tokens=table[..., -1].int(),
+                n_readable=read.sum(1).int(),
+            )
 
-    with torch.inference_mode(), ExitStack() as stack:
-        for index, module in enumerate(sites):
-            stack.callback(module.register_forward_hook(reader(index)).remove)
-        for batch in model.batches(
-            rows, max_tokens=max_tokens, scope=scope, keep_prompts=_worth_sharing(rows, scope)
-        ):
-            for _, part in halving(
-                model, replace(batch, n_shared=0) if scope == "all" else batch, read_batch
-            ):
+        for batch in cheapest_batches(model, rows, scope=options.scope, max_tokens=options.max_tokens):
+            for _, part in halving(model, batch, read_batch):
                 _check(part, model, hook_points)
                 yield part
 
 
 def read_tokens(
-    model: Model, rows: Sequence[Row], *, hook_point: HookPoint, scope: Scope, max_tokens: int
+    model: Model,
+    rows: Sequence[Row],
+    *,
+    hook_point: HookPoint,
+    scope: Scope,
+    max_tokens: int,
+    outliers: Outliers = "drop",
 ) -> Iterator[TokenActs]:
     """The stream at one hook point in float32, with the tokens that `read_resid` would average; blocks above
-    it do not run on them."""
-    site = model.site(hook_point)[1]
-    wanted: dict[str, tuple[int, int]] = {}
+    it do not run."""
+    streams: list[Float[Tensor, "batch rest d_model"]] = []
 
-    def stop(module: Any, args: Any, output: Any) -> None:
-        resid = output[0] if isinstance(output, tuple) else output
-        if (
-            tuple(resid.shape[:2]) == wanted["shape"]
-        ):  # and not the prompts, which are run once before their rows
-            raise _Reached(resid)
+    with watching(model, [hook_point], lambda _, resid: streams.append(resid)) as run:
 
-    def read_batch(batch: TokenBatch) -> TokenActs:
-        wanted["shape"] = len(batch), batch.tokens.shape[1] - batch.n_shared
-        try:
-            forward(model, batch, logits_at=None)
-        except _Reached as reached:
-            resid = reached.resid.float()
-            keep = _kept(resid, _readable(batch)[:, batch.n_shared :].to(resid.device))
+        def read_batch(batch: TokenBatch) -> TokenActs:
+            streams.clear()
+            run(batch)
+            resid, read = streams.pop().float(), readable(batch)
+            keep = averaged(resid, read.to(resid.device), outliers)
             if not torch.isfinite(resid[keep]).all():
                 raise BadInput(
                     f"activations at {hook_point} are not finite in {model.name} ({model.dtype}): try --dtype"
                     " float32 or bfloat16"
-                ) from None
-            return _by_token(batch, resid, keep)
-        raise BadInput(f"no activations at {hook_point}: the block did not run in {model.name}")
+                )
+            return replace(_by_token(batch, resid, keep), n_readable=read.sum(1).int())
 
-    with torch.inference_mode(), ExitStack() as stack:
-        stack.callback(site.register_forward_hook(stop).remove)
-        keep_prompts = _worth_sharing(rows, scope)
-        for batch in model.batches(rows, max_tokens=max_tokens, scope=scope, keep_prompts=keep_prompts):
-            for _, part in halving(model, batch if keep_prompts else replace(batch, n_shared=0), read_batch):
+        for batch in cheapest_batches(model, rows, scope=scope, max_tokens=max_tokens):
+            for _, part in halving(model, batch, read_batch):
                 yield part
 
 
@@ -206,60 +237,6 @@ def _by_token(
         tokens[i, :stop] = torch.tensor(row.ids)
         stream[i, start:stop], kept[i, start:stop] = resid[i, : stop - start], keep[i, : stop - start]
     return TokenActs(batch.rows, tokens, stream, kept)
-
-
-class _Reached(Exception):
-    """Carries the stream out of a forward pass that need not go on."""
-
-    def __init__(self, resid: Tensor) -> None:
-        super().__init__()
-        self.resid = resid
-
-
-def _worth_sharing(rows: Sequence[Row], scope: Scope) -> bool:
-    """Whether one prompt a batch pays: its prefix is then computed once, but the batch holds no other
-    prompt."""
-    return scope != "all" and len(rows) >= MIN_ROWS_PER_PROMPT * len({row.question_id for row in rows})
-
-
-def _row_means(
-    resid: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"], sample: Int[Tensor, " batch"]
-) -> tuple[Tensor, Tensor, Tensor]:
-    stream = resid.float()
-    keep = _kept(stream, read)
-    n = keep.sum(1)
-    total = einsum(stream, keep.float(), "batch pos d_model, batch pos -> batch d_model")
-    return total / n[:, None], stream[torch.arange(len(stream), device=stream.device), sample], n
-
-
-def _kept(
-    stream: Float[Tensor, "batch pos d_model"], read: Bool[Tensor, "batch pos"]
-) -> Bool[Tensor, "batch pos"]:
-    """The read tokens without those whose norm is an outlier within their row."""
-    norm = stream.norm(dim=-1)
-    typical = norm.masked_fill(~read, float("nan")).nanmedian(dim=1, keepdim=True).values
-    # `not >` keeps NaN tokens in, so that they are seen and refused instead of dropped.
-    return read & ~(norm > OUTLIER * typical)
-
-
-def _readable(batch: TokenBatch) -> Bool[Tensor, "batch pos"]:
-    read = batch.read & (batch.positions >= SKIP_FIRST)
-    empty = (~read.any(1)).nonzero()
-    if len(empty):
-        raise BadInput(
-            f"row {batch.rows[int(empty[0])].id!r} has no token to read after the first {SKIP_FIRST}: it is"
-            " too short"
-        )
-    return read
-
-
-def _sample(rows: Sequence[Row], read: Bool[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
-    """One read column per row, chosen by a hash of the row's id, so that batching does not change it."""
-    picks = []
-    for row, mask in zip(rows, read, strict=True):
-        columns = mask.nonzero()[:, 0]
-        picks.append(int(columns[int(hashlib.sha256(row.id.encode()).hexdigest(), 16) % len(columns)]))
-    return torch.tensor(picks)
 
 
 def _check(part: RowMeans, model: Model, hook_points: Sequence[HookPoint]) -> None:

@@ -112,7 +112,8 @@ def relative(found: Any, expected: Tensor) -> float:
 
 def stream_error(case: Case, scope: Any, rows: slice = slice(None)) -> float:
     """How far collected means lie from means over hidden states, at the worst layer of the worst row."""
-    from persona_probe.streams.activations import SKIP_FIRST, collect
+    from persona_probe.streams.activations import collect
+    from persona_probe.streams.reductions import SKIP_FIRST
 
     chosen = case.rows[rows]
     found = collect(case.model, chosen, hook_points=case.model.resids(), scope=scope, max_tokens=4096).means

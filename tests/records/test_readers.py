@@ -48,7 +48,8 @@ def test_score_is_the_log_probability_of_the_reply(family: Family) -> None:
 
 
 def test_collected_means_are_means_of_hidden_states(family: Family) -> None:
-    from persona_probe.streams.activations import OUTLIER, SKIP_FIRST, collect
+    from persona_probe.streams.activations import collect
+    from persona_probe.streams.reductions import OUTLIER, SKIP_FIRST
 
     model, rows = family.model, rows_of(family)
     for scope in ("reply", "all", "last_prompt"):

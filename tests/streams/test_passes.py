@@ -1,0 +1,92 @@
+"""Claims about passes that only read: they end where nothing more is wanted, see rows and not their prompts,
+and compute as few tokens as they can."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from helpers.families import Family, plain_resids, rows_of
+
+if TYPE_CHECKING:
+    from persona_probe.prompts.rows import Row
+    from persona_probe.streams.activations import Scope
+
+
+def made_row(id: str, prompt: int, n_prompt: int, n_reply: int) -> "Row":
+    """Prompts of one number are equal, of two numbers different from their first token on."""
+    from persona_probe.prompts.rows import Row
+
+    reply = tuple(20 + len(id) + i for i in range(n_reply))
+    ids = (*(10 * prompt + 5 for _ in range(n_prompt)), *reply)
+    return Row(id=id, kind="persona", question_id=str(prompt), ids=ids, n_prompt=n_prompt, label="aligned")
+
+
+@pytest.mark.parametrize("scope", ["reply", "all"])
+def test_a_pass_that_ends_early_reads_what_a_whole_one_reads(family: Family, scope: "Scope") -> None:
+    """No block above the highest one that is read runs, and every block below it runs once a pass."""
+    from persona_probe.streams.activations import collect
+
+    model = family.model
+    whole = collect(model, rows_of(family), hook_points=model.resids(), scope=scope, max_tokens=300)
+    count: Counter[int] = Counter()
+    points = [model.resid(1), model.resid(0)]
+    modules = [model.site(point)[1] for point in model.resids()]
+    handles = [
+        module.register_forward_hook(lambda *_, i=i: count.update([i])) for i, module in enumerate(modules)
+    ]
+    passes: Counter[str] = Counter()
+    handles.append(model.twin.base_model.register_forward_pre_hook(lambda *_: passes.update(["body"])))
+    n_hooks = [len(module._forward_hooks) for module in modules]
+    early = collect(model, rows_of(family), hook_points=points, scope=scope, max_tokens=300)
+    assert [len(module._forward_hooks) for module in modules] == n_hooks
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(early.means, whole.means[:, [1, 0]])
+    assert torch.equal(early.tokens, whole.tokens[:, [1, 0]])
+    assert count[0] == count[1] == passes["body"] > 0
+    # Only prompts that rows share run through, for the keys and values of every block.
+    shared = passes["body"] / 2 if scope == "reply" and model.engine.shares else 0
+    assert count[2] == count[3] <= shared
+
+
+def test_prompts_of_the_shape_of_their_rows_are_not_taken_for_them(llama: Family) -> None:
+    from persona_probe.prompts.batches import pad_prompts
+    from persona_probe.streams.passes import watching
+
+    row = made_row("a", 1, n_prompt=9, n_reply=7)
+    batch = pad_prompts([row], pad_id=0)
+    assert batch.n_shared == batch.tokens.shape[1] - batch.n_shared
+    seen = []
+    with watching(llama.model, [llama.model.resid(0)], lambda _, stream: seen.append(stream)) as run:
+        run(batch)
+    expected = plain_resids(llama, torch.tensor([row.ids]), torch.ones(1, 16, dtype=torch.long))[0]
+    torch.testing.assert_close(seen[0][0], expected[0, 8:], atol=1e-5, rtol=1e-5)
+    assert len(seen) == 1
+
+
+def test_tokens_that_a_batch_computes_are_counted_by_hand() -> None:
+    from persona_probe.prompts.batches import pad_prompts, pad_right
+
+    rows = [made_row("a", 1, 6, 3), made_row("bb", 1, 6, 5), made_row("ccc", 2, 4, 2)]
+    # Two prompts but their last tokens, padded to 5; three times that token and up to 5 of a reply.
+    assert pad_prompts(rows, pad_id=0).n_computed == 2 * 5 + 3 * 6
+    assert pad_right(rows, pad_id=0).n_computed == 3 * 11
+    # The first five of the six tokens of one prompt are shared.
+    assert pad_right(rows[:2], pad_id=0).n_computed == 5 + 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("n_replies", "n_prompt", "by_prompt"), [(2, 60, True), (2, 6, False), (6, 30, True), (1, 60, False)]
+)
+def test_prompts_are_shared_where_that_computes_fewer_tokens(
+    llama: Family, n_replies: int, n_prompt: int, by_prompt: bool
+) -> None:
+    from persona_probe.streams.passes import cheapest_batches
+
+    rows = [made_row(f"{q}{'r' * r}", q, n_prompt, 8 + 4 * r) for q in range(4) for r in range(n_replies)]
+    batches = cheapest_batches(llama.model, rows, scope="reply", max_tokens=4000)
+    assert sorted(row.id for batch in batches for row in batch.rows) == sorted(row.id for row in rows)
+    assert all((batch.n_shared > 0) == by_prompt for batch in batches)
+    everything = cheapest_batches(llama.model, rows, scope="all", max_tokens=4000)
+    assert [batch.n_shared for batch in everything] == [0]
