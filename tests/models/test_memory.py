@@ -14,7 +14,7 @@ from helpers.planted import Planted
 def room(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """A memory that holds `rows` rows of a batch and no more."""
     from persona_probe.measurement import scoring
-    from persona_probe.streams import activations
+    from persona_probe.streams import passes
 
     limit = {"rows": 10**9, "refused": 0}
     real = scoring.forward
@@ -26,7 +26,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         return real(model, batch, logits_at=logits_at)
 
     monkeypatch.setattr(scoring, "forward", narrow)
-    monkeypatch.setattr(activations, "forward", narrow)
+    monkeypatch.setattr(passes, "forward", narrow)
     return limit
 
 
@@ -51,6 +51,7 @@ def test_activations_are_the_same_after_the_batch_was_halved(planted: Planted, r
     whole = collect(model, rows, **options)
     room["rows"] = 1
     torch.testing.assert_close(collect(model, rows, **options).means, whole.means, atol=1e-5, rtol=0)
+    assert room["refused"] > 0
 
 
 def test_a_single_row_that_does_not_fit_ends_with_exit_code_4_and_says_what_to_try(
