@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format bench families docs organisms sae figures clean
+.PHONY: demo talk latents test check format bench bench-peers bench-publish families docs organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (10 to 20 minutes on 2 cores)"
@@ -35,7 +35,16 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)
-	$(BIN)/python tests/bench.py
+	@echo "== ours beside its peers (hours with every size; BENCH='--rows 4,16' does a part)"
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+
+bench-peers: $(STAMP)
+	@echo "== an environment for each peer of the bench, in experiments/runs/bench/venvs (1 GB each)"
+	PYTHONPATH=tests TORCH_INDEX="$(TORCH_INDEX)" $(BIN)/python -m bench.peers
+
+bench-publish: $(STAMP)
+	@echo "== copy what was measured to experiments/reference, for docs/results.md"
+	PYTHONPATH=tests $(BIN)/python -m bench.publish
 
 families: $(STAMP)
 	@echo "== run a tiny model of every family and write docs/families.md (about 2 minutes on 2 cores)"

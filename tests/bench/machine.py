@@ -1,0 +1,40 @@
+"""Facts about the machine that speeds depend on, without anything that names it."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
+
+
+def facts(versions: dict[str, dict[str, str]], *, threads: int) -> dict[str, Any]:
+    """Processor, cores, memory, load before the run, and the versions of each side."""
+    info = Path("/proc/cpuinfo")
+    fields = {}
+    if info.exists():
+        for line in info.read_text().split("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+    flags = fields.get("flags", "").split()
+    return {
+        "processor": fields.get("model name", platform.processor() or platform.machine()),
+        "has": [flag for flag in FLAGS if flag in flags],
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "memory_bytes": memory_bytes(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "load_before": [round(one, 2) for one in os.getloadavg()],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+    }
+
+
+def memory_bytes() -> int | None:
+    """Memory of the machine, where the system says."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None

@@ -1,0 +1,11 @@
+"""Where the bench reads and writes."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "experiments" / "runs" / "bench"
+VENVS = HOME / "venvs"
+BENCH = HOME / "bench.json"
+MACHINE = HOME / "machine.json"
+GROWTH = HOME / "growth.json"
+SHIPPED = ROOT / "experiments" / "reference"
