@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from plotly.graph_objects import Figure
 
 from persona_probe.api.contrasts import contrast_of
+from persona_probe.base.choices import Outliers
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.direction import cosines
 from persona_probe.directions.fitting import Readings, fit_all, split_rows
@@ -96,12 +97,14 @@ def fit(
     *,
     methods: Sequence[str] = ("mean_diff", "prompt"),
     scope: Scope = "reply",
+    outliers: Outliers = "drop",
     max_tokens: int = 512,
     seed: int = 0,
 ) -> Fit:
     """Read activations of both models on the find questions, and fit every method at every layer.
 
     `data`: a contrast set, its file, or None for the one that ships. `max_tokens` bounds a batch.
+    `outliers`: "drop" leaves tokens of an outlying norm out of the means, "keep" averages them too.
     """
     questions = contrast_of(data)
     rows = split_rows(questions, pair.tokenizer)
@@ -112,7 +115,7 @@ def fit(
             pair,
             Run(Path(folder)),
             methods=methods,
-            options=ReadOptions(scope, max_tokens),
+            options=ReadOptions(scope, max_tokens, outliers),
             seed=seed,
         )
     return Fit(readings, seed=seed)

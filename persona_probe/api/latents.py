@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from persona_probe.api.contrasts import contrast_of
+from persona_probe.base.choices import Outliers
 from persona_probe.directions.fitting import split_rows
 from persona_probe.interventions.edits import Steer
 from persona_probe.measurement.arms import Arm
@@ -28,8 +29,10 @@ By = Literal["shift", "label"]
 class Latents:
     """An SAE on a pair, with the streams of both models on some find replies in memory."""
 
-    def __init__(self, pair: Pair, sae: Sae, questions: Contrast, *, n_rows: int, max_tokens: int) -> None:
-        self.pair, self.sae, self._max_tokens = pair, sae, max_tokens
+    def __init__(
+        self, pair: Pair, sae: Sae, questions: Contrast, *, n_rows: int, max_tokens: int, outliers: Outliers
+    ) -> None:
+        self.pair, self.sae, self._max_tokens, self._outliers = pair, sae, max_tokens, outliers
         self._rows = split_rows(questions, pair.tokenizer)
         self._streams: dict[Side, list[TokenActs]] = {
             side: list(
@@ -39,6 +42,7 @@ class Latents:
                     hook_point=sae.hook_point,
                     scope="reply",
                     max_tokens=max_tokens,
+                    outliers=outliers,
                 )
             )
             for side in SIDES
@@ -48,7 +52,14 @@ class Latents:
         """How well the SAE fits each model, on replies to test questions."""
         rows = self._rows["test"][:n_rows]
         return {
-            side: quality(self.pair.get(side), self.sae, rows, scope="reply", max_tokens=self._max_tokens)
+            side: quality(
+                self.pair.get(side),
+                self.sae,
+                rows,
+                scope="reply",
+                max_tokens=self._max_tokens,
+                outliers=self._outliers,
+            )
             for side in SIDES
         }
 
@@ -122,13 +133,17 @@ def latents(
     *,
     n_rows: int = 64,
     max_tokens: int = 512,
+    outliers: Outliers = "drop",
 ) -> Latents:
     """An SAE's latents in both models on `n_rows` find replies. `sae`: a SAELens RELEASE:ID, a folder, or
     what ships.
 
-    BadInput for an SAE that does not fit the pair. Both models are kept in memory.
+    `outliers`: "drop" leaves tokens of an outlying norm out, "keep" reads them too. BadInput for an SAE that
+    does not fit the pair. Both models are kept in memory.
     """
     pair.keep_both = True
     chosen = sae if isinstance(sae, Sae) else resolve_sae(str(sae))
     fitting(chosen, pair)
-    return Latents(pair, fitted(chosen, pair), contrast_of(data), n_rows=n_rows, max_tokens=max_tokens)
+    return Latents(
+        pair, fitted(chosen, pair), contrast_of(data), n_rows=n_rows, max_tokens=max_tokens, outliers=outliers
+    )

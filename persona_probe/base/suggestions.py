@@ -16,6 +16,7 @@ MEANINGS = {
     "benign": "benign_data damage_data harmless neutral control_texts",
     "sae": "sae_path sae_release release dictionary autoencoder",
     "methods": "method estimator estimators",
+    "outliers": "outlier drop_outliers keep_outliers massive_activations",
     "scope": "positions position token_positions",
     "budget": "max_damage damage max_delta_nll damage_budget tolerance",
     "controls": "n_controls num_controls random n_random random_directions",

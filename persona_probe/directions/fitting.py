@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_probe.base.choices import Outliers
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import DirectionSet, cosines, project
@@ -23,6 +24,7 @@ from persona_probe.storage.files import read_jsonl, sha256_json
 from persona_probe.storage.runs import Run
 from persona_probe.streams.activations import Activations, ReadOptions, collect
 from persona_probe.streams.kept import kept_activations
+from persona_probe.streams.outliers import outlier_note
 
 AUROC_REPLIES = 4  # replies of each label per select question on which separation is measured
 
@@ -32,7 +34,8 @@ class Fitted:
     """Directions and what they are used with, without the activations of single rows.
 
     `find` and `select`: by method, then label, projections of the tuned model's replies in units of the
-    stream: the mean over the find replies, and every select reply.
+    stream: the mean over the find replies, and every select reply. `outliers` and `dropped` are as in
+    `Readings`.
     """
 
     hook_points: tuple[HookPoint, ...]
@@ -41,6 +44,8 @@ class Fitted:
     sets: tuple[DirectionSet, ...]
     find: Mapping[str, Mapping[str, Float[Tensor, " hook"]]]
     select: Mapping[str, Mapping[str, Float[Tensor, "reply hook"]]]
+    outliers: Outliers = "drop"
+    dropped: Mapping[Side, tuple[float, ...]] | None = None
 
     def of(self, method: str) -> DirectionSet:
         """The directions of one method."""
@@ -56,13 +61,14 @@ class Fitted:
         ]
 
     def notes(self) -> list[str]:
-        """One sentence for every method whose direction is zero everywhere."""
-        return [
+        """One sentence for every method whose direction is zero everywhere, and one about many outliers."""
+        zero = [
             f"the {directions.method} direction is zero at every hook point: "
             "the texts that it compares give the same activations"
             for directions in self.sets
             if len(self.zero_at(directions.method)) == len(self.hook_points)
         ]
+        return zero + outlier_note(self.hook_points, self.dropped)
 
     def group_means(self, method: str) -> dict[str, tuple[float, ...]]:
         """Mean projection of the tuned model's find replies of each label, per hook point."""
@@ -80,6 +86,7 @@ class Fitted:
         return {
             "hook_points": list(self.hook_points),
             "median_norm": self.median_norm.tolist(),
+            "dropped": self.dropped and {side: list(shares) for side, shares in self.dropped.items()},
             "methods": {
                 directions.method: {
                     "norm": directions.vectors.norm(dim=-1).tolist(),
@@ -103,13 +110,16 @@ class Readings:
     """The fitted directions with the activations they come from.
 
     `tuned` and `select` are the tuned model's on the find and select questions; `base_mean` is the base
-    model's mean on the find questions.
+    model's mean on the find questions. `outliers` says whether outlier tokens were left out of the means,
+    `dropped` which share of the find tokens that was, by model and hook point; None where it is not known.
     """
 
     tuned: Activations
     base_mean: Float[Tensor, "hook d_model"]
     select: Activations
     sets: tuple[DirectionSet, ...]
+    outliers: Outliers = "drop"
+    dropped: Mapping[Side, tuple[float, ...]] | None = None
 
     def fitted(self) -> Fitted:
         """The same without the activations."""
@@ -125,6 +135,8 @@ class Readings:
                 for method, labels in find.items()
             },
             select=select,
+            outliers=self.outliers,
+            dropped=self.dropped,
         )
 
 
@@ -166,12 +178,17 @@ def prompted_rows(contrast: Contrast, tokenizer: Tokenizer, *, kind: Label) -> t
 
 def read(pair: Pair, run: Run, side: Side, rows: tuple[Row, ...], options: ReadOptions) -> Activations:
     """Activations at every layer, kept in the run's folder."""
-    key = sha256_json(["activations", pair.key(side), rows_key(rows), options.scope, str(pair.dtype)])
+    key = sha256_json(["activations", pair.key(side), rows_key(rows), options.tokens, str(pair.dtype)])
 
     def make() -> Activations:
         model = pair.get(side)
         acts = collect(
-            model, rows, hook_points=model.resids(), scope=options.scope, max_tokens=options.max_tokens
+            model,
+            rows,
+            hook_points=model.resids(),
+            scope=options.scope,
+            max_tokens=options.max_tokens,
+            outliers=options.outliers,
         )
         trim()
         return acts
@@ -215,6 +232,7 @@ def fit_all(
         )
         del villain, assistant
     base_mean = base.means.mean(0)
+    dropped = _dropped({"base": base, "tuned": tuned})
     # What is not needed any more goes before the fits that copy what is left.
     prompted.clear()
     del base
@@ -224,7 +242,15 @@ def fit_all(
             assert method in FITS, f"no estimator {method}"
             fitted[method] = fit_contrast(tuned, method, select=select, seed=seed)
     sets = tuple(fitted[method] for method in methods)
-    return Readings(tuned=tuned, base_mean=base_mean, select=select, sets=sets)
+    return Readings(
+        tuned=tuned, base_mean=base_mean, select=select, sets=sets, outliers=options.outliers, dropped=dropped
+    )
+
+
+def _dropped(read: Mapping[Side, Activations]) -> dict[Side, tuple[float, ...]] | None:
+    """The share of outlier tokens left out, of the models where it is known; None where it is of neither."""
+    shares = {side: acts.dropped for side, acts in read.items()}
+    return {side: tuple(share.tolist()) for side, share in shares.items() if share is not None} or None
 
 
 def check_different(base: Activations, tuned: Activations) -> None:

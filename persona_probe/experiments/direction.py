@@ -23,7 +23,6 @@ from persona_probe.records.parts import EngineFacts
 from persona_probe.records.sharing import Shared
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.runs import Run
-from persona_probe.streams.activations import ReadOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +98,7 @@ def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted]:
     reporter.note("reading activations at every layer")
     # The activations go, their files stay: the arms get the memory.
     fitted = fit_all(
-        job.contrast,
-        job.rows,
-        pair,
-        run,
-        methods=config.methods,
-        seed=config.seed,
-        options=ReadOptions(config.scope, config.max_tokens),
+        job.contrast, job.rows, pair, run, methods=config.methods, seed=config.seed, options=job.reading
     ).fitted()
     trim()
     for note in fitted.notes():
@@ -126,7 +119,7 @@ def persona_direction(
 ) -> tuple[PersonaDirection, list[ControlDirection]]:
     """The selected direction, ready to be used, and the control directions beside it."""
     config, chosen = job.config, selection.chosen.candidate
-    find = read(job.pair, job.run, "tuned", job.rows["find"], ReadOptions(config.scope, config.max_tokens))
+    find = read(job.pair, job.run, "tuned", job.rows["find"], job.reading)
     direction = from_fitted(
         fitted,
         chosen.method,

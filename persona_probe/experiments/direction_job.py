@@ -12,6 +12,7 @@ from persona_probe.models.pairs import Pair
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.storage.runs import Run
+from persona_probe.streams.activations import ReadOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,11 @@ class Job:
     rows: dict[Split, tuple[Row, ...]]
     select: Bench
     test: Bench
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How activations are read."""
+        return ReadOptions(self.config.scope, self.config.max_tokens, self.config.outliers)
 
 
 def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:

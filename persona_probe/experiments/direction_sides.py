@@ -58,7 +58,13 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
     )
     projection = direction.projection(direction.hook_point)
     projected = traced_replies(
-        job.pair, job.run, plan.side, completions, projection, max_tokens=job.config.max_tokens
+        job.pair,
+        job.run,
+        plan.side,
+        completions,
+        projection,
+        max_tokens=job.config.max_tokens,
+        outliers=job.config.outliers,
     )
     job.clock.lap(f"{plan.side} traces")
     return SideResult(

@@ -19,7 +19,8 @@ from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import sha256_json
 from persona_probe.storage.kept_tensors import kept_tensors
 from persona_probe.storage.runs import Run
-from persona_probe.streams.activations import TokenActs, read_tokens
+from persona_probe.streams.activations import ReadOptions, TokenActs, read_tokens
+from persona_probe.streams.outliers import outlier_note
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,11 @@ class LatentJob:
     find: Sequence[Row]
     _streams: dict[Side, list[TokenActs]] = field(default_factory=dict)
 
+    @property
+    def reading(self) -> ReadOptions:
+        """How activations are read."""
+        return ReadOptions(self.config.scope, self.config.max_tokens, self.config.outliers)
+
     def streams(self, side: Side) -> list[TokenActs]:
         """The stream of one side on the find rows, read when it is first needed."""
         if side not in self._streams:
@@ -50,6 +56,7 @@ class LatentJob:
             hook_point=self.sae.hook_point,
             scope=self.config.scope,
             max_tokens=2 * self.config.max_tokens,
+            outliers=self.config.outliers,
         )
         return [replace(part, resid=part.resid.to(self.pair.dtype)) for part in parts]
 
@@ -61,30 +68,42 @@ class LatentJob:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The latents on the same tokens in both models, and their scores and ranks by every ranking."""
+    """The latents on the same tokens in both models, and their scores and ranks by every ranking.
+
+    `notes`: what a reader should know about the tokens.
+    """
 
     diff: LatentDiff
     fit: dict[Side, Quality]
     scores: dict[str, Tensor]
     rankings: dict[str, dict[int, int]]
+    notes: tuple[str, ...]
 
 
 def means_of(job: LatentJob, side: Side) -> LatentMeans:
     """Means of every latent of one side over the find rows."""
-    key = job.key("latent means", side, job.find, job.config.scope)
+    key = job.key("latent means", side, job.find, job.reading.tokens)
     tensors = kept_tensors(job.run, key, lambda: latent_means(job.streams(side), job.sae).tensors())
     return LatentMeans.from_tensors(tensors)
 
 
 def fit_of(job: LatentJob, side: Side, rows: Sequence[Row]) -> Quality:
     """How well the SAE fits one side."""
-    config = job.config
+    reading = job.reading
 
     def made() -> dict[str, Any]:
         model = job.pair.get(side)
-        return quality(model, job.sae, rows, scope=config.scope, max_tokens=config.max_tokens).json()
+        fit = quality(
+            model,
+            job.sae,
+            rows,
+            scope=reading.scope,
+            max_tokens=reading.max_tokens,
+            outliers=reading.outliers,
+        )
+        return fit.json()
 
-    return Quality(**job.run.once(job.key("quality", side, rows, config.scope), made))
+    return Quality(**job.run.once(job.key("quality", side, rows, reading.tokens), made))
 
 
 def reading_of(job: LatentJob, means: dict[Side, LatentMeans], fit: dict[Side, Quality]) -> Reading:
@@ -110,4 +129,6 @@ def reading_of(job: LatentJob, means: dict[Side, LatentMeans], fit: dict[Side, Q
         ],
     }
     rankings = {name: ranks(values, diff.alive) for name, values in scores.items()}
-    return Reading(diff=diff, fit=fit, scores=scores, rankings=rankings)
+    dropped = diff.dropped and {side: [share] for side, share in diff.dropped.items()}
+    notes = tuple(outlier_note([job.sae.hook_point], dropped))
+    return Reading(diff=diff, fit=fit, scores=scores, rankings=rankings, notes=notes)

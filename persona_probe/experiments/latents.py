@@ -174,7 +174,10 @@ def _read(
             bench.baseline(side)  # kept in the run
         means[side] = means_of(job, side)
         fit[side] = fit_of(job, side, quality_rows)
-    return examined, reading_of(job, means, fit)
+    reading = reading_of(job, means, fit)
+    for note in reading.notes:
+        job.reporter.note(f"note: {note}")
+    return examined, reading
 
 
 def _reported(job: LatentJob, trials: Trials, latents: list[int]) -> Reported:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from persona_probe.base.choices import Dtype, Scope
+from persona_probe.base.choices import Dtype, Outliers, Scope
 from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.base.options import Option, check, settings_of
 from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Thinking
@@ -58,6 +58,14 @@ Limit = Annotated[
 ]
 TokenScope = Annotated[
     Scope, Option("Tokens of a text that the activations are read from.", "search", also=("tokens",))
+]
+TokenOutliers = Annotated[
+    Outliers,
+    Option(
+        "Read tokens that are over 10 times as long as their text's median: left out of the means (drop), or"
+        " averaged like all others (keep).",
+        "search",
+    ),
 ]
 Budget = Annotated[
     float,
@@ -163,6 +171,7 @@ class ExperimentOptions(PairOptions):
     replies_per_question: PerQuestion = 8
     n_benign: Benign = 48
     scope: TokenScope = "reply"
+    outliers: TokenOutliers = "drop"
     budget: Budget = 0.10
     skip_first: SkipFirst = 4
     seed: Seed = 0
@@ -171,12 +180,17 @@ class ExperimentOptions(PairOptions):
 
     def settings(self, *, dtype: str) -> dict[str, Any]:
         """What identifies a run: all that decides its numbers, as JSON has it, with the dtype that `auto`
-        became."""
+        became.
+
+        `outliers` is left out where they are dropped: as in runs from before there was this setting.
+        """
         values = {
             setting.name: getattr(self, setting.name)
             for setting in settings_of(type(self))
             if setting.option.decides
         }
+        if self.outliers == "drop":
+            del values["outliers"]
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
         return plain | {"dtype": dtype}
 

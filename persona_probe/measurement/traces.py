@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_probe.base.choices import Outliers
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import DirectionSet
@@ -35,12 +36,13 @@ class Plane:
     """The selected direction and a second one as axes of paths; one axis when only one method was fitted.
 
     `zeros` has one value per axis and hook point, in units of the stream. `hook` is the place of the selected
-    hook point.
+    hook point. `outliers` is how the means were read that the axes come from.
     """
 
     axes: tuple[DirectionSet, ...]
     zeros: tuple[Float[Tensor, " hook"], ...]
     hook: int
+    outliers: Outliers = "drop"
 
     @classmethod
     def of(cls, fitted: Fitted, method: str, hook_point: HookPoint) -> "Plane":
@@ -49,7 +51,8 @@ class Plane:
         names = [name for name in (*SECOND_AXES, *others) if name in others][:1]
         axes = (fitted.of(method), *(others[name] for name in names))
         zeros = tuple(torch.tensor(midpoints(fitted.group_means(axis.method))) for axis in axes)
-        return cls(axes=axes, zeros=zeros, hook=axes[0].hook_points.index(hook_point))
+        hook = axes[0].hook_points.index(hook_point)
+        return cls(axes=axes, zeros=zeros, hook=hook, outliers=fitted.outliers)
 
 
 def traced_paths(
@@ -77,13 +80,16 @@ def traced_paths(
             plane.hook,
             seed,
             str(pair.dtype),
+            *_said(plane.outliers),
         ]
     )
 
     def make() -> dict[str, Any]:
         model = pair.get(side)
         paths = {
-            arm.name: path(arm_means(model, arm, rows, max_tokens=max_tokens), plane, seed=seed).plain()
+            arm.name: path(
+                arm_means(model, arm, rows, max_tokens=max_tokens, outliers=plane.outliers), plane, seed=seed
+            ).plain()
             for arm in arms
         }
         trim()
@@ -100,6 +106,7 @@ def traced_replies(
     projection: Projection,
     *,
     max_tokens: int,
+    outliers: Outliers,
 ) -> list[ReadReply]:
     """`project_replies` in one side's model, kept in the run's folder."""
     key = sha256_json(
@@ -110,22 +117,32 @@ def traced_replies(
             projection.direction.vector.tolist(),
             projection.zero,
             str(pair.dtype),
+            *_said(outliers),
         ]
     )
 
     def make() -> dict[str, Any]:
-        projected = project_replies(pair.get(side), replies, projection, max_tokens=max_tokens)
+        projected = project_replies(
+            pair.get(side), replies, projection, max_tokens=max_tokens, outliers=outliers
+        )
         return {"replies": [reply.plain() for reply in projected]}
 
     return [ReadReply.model_validate(reply) for reply in run.once(key, make)["replies"]]
 
 
+def _said(outliers: Outliers) -> list[str]:
+    """What a key says about outliers: nothing where they are dropped, as before there was a choice."""
+    return [] if outliers == "drop" else [outliers]
+
+
 def arm_means(
-    model: Model, arm: Arm, rows: Sequence[Row], *, max_tokens: int
+    model: Model, arm: Arm, rows: Sequence[Row], *, max_tokens: int, outliers: Outliers = "drop"
 ) -> Float[Tensor, "question hook d_model"]:
     """Reply means of one arm at every layer, averaged over the given replies of each question."""
     with applied(model, arm.interventions):
-        acts = collect(model, rows, hook_points=model.resids(), scope="reply", max_tokens=max_tokens)
+        acts = collect(
+            model, rows, hook_points=model.resids(), scope="reply", max_tokens=max_tokens, outliers=outliers
+        )
     questions = dict.fromkeys(row.question_id for row in rows)
     return torch.stack(
         [
@@ -160,12 +177,17 @@ def path(means: Float[Tensor, "question hook d_model"], plane: Plane, *, seed: i
 
 
 def project_replies(
-    model: Model, replies: Sequence[Completion], projection: Projection, *, max_tokens: int
+    model: Model,
+    replies: Sequence[Completion],
+    projection: Projection,
+    *,
+    max_tokens: int,
+    outliers: Outliers = "drop",
 ) -> list[ReadReply]:
     """The tokens of sampled replies with their projections in the untouched model, whichever arm wrote them.
 
-    First tokens and outliers have none. Left out are replies without text, and those that cannot stand in a
-    conversation: a model may write control tokens, or what its template would change.
+    First tokens have none, nor have outliers that are dropped. Left out are replies without text, and those
+    that cannot stand in a conversation: a model may write control tokens, or what its template would change.
     """
     rows: list[Row] = []
     for i, reply in enumerate(replies):
@@ -175,7 +197,10 @@ def project_replies(
                 rows.append(encode_row(model.tokenizer, prompt, reply.text, id=str(i), kind="sampled"))
     by_row: dict[str, ReadReply] = {}
     hook_point = projection.direction.hook_point
-    for part in read_tokens(model, rows, hook_point=hook_point, scope="reply", max_tokens=max_tokens):
+    parts = read_tokens(
+        model, rows, hook_point=hook_point, scope="reply", max_tokens=max_tokens, outliers=outliers
+    )
+    for part in parts:
         for row, values, keep in zip(part.rows, projection.of(part.resid), part.keep, strict=True):
             reply_part = slice(row.n_prompt, len(row.ids))
             reply = replies[int(row.id)]

@@ -186,6 +186,11 @@ class Directions(Part):
         min_length=1, description="In the order of all lists per hook point."
     )
     median_norm: Many[Positive] = Field(description="Median length of the stream at each hook point.")
+    dropped: dict[Side, Many[Share]] | None = Field(
+        default=None,
+        description="By model, the share of the find tokens that is left out of the means at each hook point "
+        "as outliers; null where it is not known.",
+    )
     methods: dict[Text, MethodQuality] = Field(description="Quality by method.")
     cosines: Cosines | None = Field(description="How alike the methods are; null where none has a direction.")
     projections: Projections | None = Field(description="Replies along the chosen method; null if not kept.")

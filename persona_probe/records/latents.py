@@ -78,6 +78,11 @@ class LatentData(Part):
     n_questions: QuestionCounts = Field(description="Questions by what they are used for.")
     n_benign: BenignCounts = Field(description="Benign texts.")
     n_tokens: Count = Field(description="Tokens that latents were compared on.")
+    dropped: dict[Side, Share] | None = Field(
+        default=None,
+        description="By model, the share of the tokens that was left out as outliers; null where it is not "
+        "known.",
+    )
     notes: Many[Text] = Field(description="What was left out or noticed, one sentence each.")
 
 

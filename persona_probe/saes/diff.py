@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from persona_probe.records.parts import Side
 from persona_probe.saes.sae import Sae
 from persona_probe.streams.activations import TokenActs
 
@@ -22,7 +23,8 @@ class LatentMeans:
     it fires on.
 
     Activations are scaled to the stream (`Sae.in_stream`). From the same pass: `stream` holds, by label, the
-    mean of row means of the stream, `median_norm` its median length.
+    mean of row means of the stream, `median_norm` its median length. `n_tokens` were read of `n_readable`:
+    the others are outliers that were left out; None where these were not counted.
     """
 
     n_tokens: int
@@ -31,13 +33,20 @@ class LatentMeans:
     mean_of: dict[str, Tensor]
     stream: dict[str, Tensor]
     median_norm: float
+    n_readable: int | None = None
+
+    @property
+    def dropped(self) -> float | None:
+        """Share of the readable tokens that were left out as outliers; None where it is not known."""
+        return None if self.n_readable is None else 1 - self.n_tokens / self.n_readable
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for files."""
+        counted = [] if self.n_readable is None else [float(self.n_readable)]
         return {
             "mean": self.mean,
             "density": self.density,
-            "facts": torch.tensor([float(self.n_tokens), self.median_norm]),
+            "facts": torch.tensor([float(self.n_tokens), self.median_norm, *counted]),
             **{f"mean_of/{label}": value for label, value in self.mean_of.items()},
             **{f"stream/{label}": value for label, value in self.stream.items()},
         }
@@ -50,12 +59,13 @@ class LatentMeans:
             part, slash, label = name.partition("/")
             if slash:
                 parts[part][label] = value
-        n_tokens, median_norm = tensors["facts"].tolist()
+        n_tokens, median_norm, *counted = tensors["facts"].tolist()
         return cls(
             n_tokens=int(n_tokens),
             mean=tensors["mean"],
             density=tensors["density"],
             median_norm=median_norm,
+            n_readable=int(counted[0]) if counted else None,
             **parts,
         )
 
@@ -79,6 +89,12 @@ class LatentDiff:
     def living(self) -> list[int]:
         """The numbers of the latents that are alive."""
         return self.alive.nonzero()[:, 0].tolist()
+
+    @property
+    def dropped(self) -> dict[Side, float] | None:
+        """Share of the tokens left out as outliers, of the models where it is known; None of neither."""
+        known: dict[Side, float | None] = {"base": self.base.dropped, "tuned": self.tuned.dropped}
+        return {side: share for side, share in known.items() if share is not None} or None
 
     @property
     def shift(self) -> Float[Tensor, " d_sae"]:
@@ -115,12 +131,15 @@ class _Sums:
 def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
     """One pass over the streams of some rows (`read_tokens`): sums in float64, divided once.
 
-    First and outlier tokens are left out, as everywhere.
+    First tokens are left out, and outliers where they are dropped.
     """
     total, fired = torch.zeros(2, sae.d_sae, dtype=torch.float64)
     sums: dict[str, _Sums] = {}
     norms = []
+    n_readable: int | None = 0
     for part in parts:
+        counted = part.n_readable
+        n_readable = None if counted is None or n_readable is None else n_readable + int(counted.sum())
         for row, resid, keep in zip(part.rows, part.resid, part.keep, strict=True):
             stream = resid[keep].float()
             acts = sae.in_stream(stream).double().cpu()
@@ -141,6 +160,7 @@ def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
         mean_of={label: (sums[label].acts / sums[label].n_tokens).float() for label in sorted(sums)},
         stream={label: (sums[label].stream / sums[label].n_rows).float() for label in sorted(sums)},
         median_norm=float(lengths.median()),
+        n_readable=n_readable,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_probe.base.choices import Outliers
 from persona_probe.interventions.edits import Ablate, Intervention, orthonormal
 from persona_probe.measurement.scoring import score_rows
 from persona_probe.models.loading import Model
@@ -67,7 +68,9 @@ class Splice(SaeEdit):
         }
 
 
-def quality(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_tokens: int) -> Quality:
+def quality(
+    model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_tokens: int, outliers: Outliers = "drop"
+) -> Quality:
     """One streaming pass for fit, three scoring passes over the replies for recovered loss. Sums are
     float64.
     """
@@ -75,7 +78,10 @@ def quality(model: Model, sae: Sae, rows: Sequence[Row], *, scope: Scope, max_to
     squares, total = error.clone(), torch.zeros(sae.d_model, dtype=torch.float64)
     fired = torch.zeros(sae.d_sae, dtype=torch.float64)
     n = 0
-    for part in read_tokens(model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens):
+    parts = read_tokens(
+        model, rows, hook_point=sae.hook_point, scope=scope, max_tokens=max_tokens, outliers=outliers
+    )
+    for part in parts:
         x = part.resid[part.keep]
         error += (x - sae.reconstruct(x)).double().square().sum().cpu()
         squares, total = squares + x.double().square().sum().cpu(), total + x.double().sum(0).cpu()

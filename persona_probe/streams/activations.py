@@ -90,7 +90,7 @@ class Activations:
         """Share of the readable tokens that were left out as outliers; None where it is not known."""
         if self.n_tokens is None or self.n_readable is None:
             return None
-        return 1 - self.n_tokens.sum(0) / self.n_readable.sum()
+        return 1 - self.n_tokens.sum(0).double() / self.n_readable.sum()
 
     @property
     def median_norm(self) -> Float[Tensor, " hook"]:

@@ -72,6 +72,12 @@ def test_record_keeps_its_contract(record: dict[str, Any]) -> None:
     assert set(record["directions"]["methods"]) == set(METHODS)
     assert record["data"]["n_questions"] == {"find": 8, "select": 4, "test": 4}
     assert record["limited"] is False
+    n_points = len(record["directions"]["hook_points"])
+    assert {side: len(shares) for side, shares in record["directions"]["dropped"].items()} == {
+        "base": n_points,
+        "tuned": n_points,
+    }
+    assert "outliers" not in record["config"]
     assert "--toy --null 19" in record["command"]
 
 
@@ -234,6 +240,16 @@ def test_changed_setting_in_the_same_folder_is_refused_with_the_difference(folde
 
 
 # Bad input
+
+
+def test_outliers_that_are_kept_are_part_of_the_settings(inside: Any, tmp_path: Path) -> None:
+    small = {"toy": True, "controls": 0, "n_prompts": 0, "methods": "shift", "layers": "1"}
+    code, _, err = inside(**small, outliers="keep", output_dir=tmp_path / "run")
+    assert code == 0, err
+    record = read(tmp_path / "run")
+    assert record["config"]["outliers"] == "keep"
+    assert all(set(shares) == {0.0} for shares in record["directions"]["dropped"].values())
+    assert inside(**small, output_dir=tmp_path / "run")[0] == 3
 
 
 def test_equal_base_and_tuned_are_refused(folder: Path, inside: Any, tmp_path: Path) -> None:

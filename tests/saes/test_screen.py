@@ -166,6 +166,10 @@ def test_latent_means_do_not_depend_on_batches_and_survive_a_file(planted: Plant
         torch.testing.assert_close(value, many.tensors()[name], atol=1e-5, rtol=1e-5)
     again = LatentMeans.from_tensors(one.tensors())
     assert again.n_tokens == one.n_tokens == sum(row.n_reply for row in rows)
+    assert (again.n_readable, again.dropped) == (one.n_tokens, 0.0)
+    # Two facts, as in files from before readable tokens were counted.
+    before = LatentMeans.from_tensors(one.tensors() | {"facts": one.tensors()["facts"][:2]})
+    assert (before.n_tokens, before.n_readable, before.dropped) == (one.n_tokens, None, None)
     assert all(torch.equal(value, again.tensors()[name]) for name, value in one.tensors().items())
 
 

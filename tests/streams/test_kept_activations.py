@@ -9,9 +9,10 @@ import torch
 
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.prompts.rows import Row
+from persona_probe.storage.files import sha256_json
 from persona_probe.storage.kept_tensors import kept_tensors
 from persona_probe.storage.runs import Run, open_run
-from persona_probe.storage.tensor_files import write_tensors
+from persona_probe.storage.tensor_files import sha256_tensors, write_tensors
 from persona_probe.streams.activations import Activations
 from persona_probe.streams.kept import kept_activations
 
@@ -36,6 +37,8 @@ def activations(scale: float = 1.0) -> Activations:
         rows=ROWS,
         means=scale * torch.randn(2, 3, 5, generator=generator),
         tokens=scale * torch.randn(2, 3, 5, generator=generator),
+        n_tokens=torch.tensor([[8, 7, 8], [4, 5, 5]], dtype=torch.int32),
+        n_readable=torch.tensor([8, 5], dtype=torch.int32),
     )
 
 
@@ -53,6 +56,12 @@ def same(left: Activations, right: Activations) -> bool:
         and left.rows == right.rows
         and torch.equal(left.means, right.means)
         and torch.equal(left.tokens, right.tokens)
+        and left.n_tokens is not None
+        and right.n_tokens is not None
+        and torch.equal(left.n_tokens, right.n_tokens)
+        and left.n_readable is not None
+        and right.n_readable is not None
+        and torch.equal(left.n_readable, right.n_readable)
     )
 
 
@@ -93,6 +102,23 @@ def test_damaged_activations_are_made_again_wherever_a_bit_flipped_or_the_file_e
             len(made) > 1.8 * len(data) / 3
         )  # nearly every damage is seen; a flipped space or name in the header may be harmless
         assert same(read(run, made), right)
+
+
+def test_files_from_before_tokens_were_counted_stay_usable_and_know_no_share(tmp_path: Path) -> None:
+    made: list[int] = []
+    with open_run(tmp_path, ASKED) as run:
+        right = read(run, made)
+        path = next((tmp_path / "activations").glob("*.safetensors"))
+        tensors = {"means": right.means, "tokens": right.tokens.half()}
+        facts = {"hook_points": list(HOOKS), "key": KEY}
+        fingerprint = sha256_json([list(HOOKS), sha256_tensors(list(tensors.values()))])
+        write_tensors(path, tensors, {**facts, "sha256": fingerprint})
+        old = read(run, made)
+    assert made == [1]
+    assert torch.equal(old.means, right.means)
+    assert old.dropped is None
+    assert right.dropped is not None
+    assert right.dropped.tolist() == pytest.approx([1 / 13, 1 / 13, 0.0])
 
 
 @pytest.mark.parametrize("change", ["key", "nan", "nothing"])
