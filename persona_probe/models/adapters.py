@@ -2,6 +2,7 @@
 cannot be."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,20 +17,25 @@ from persona_probe.models.sources import Source, adapter_config
 from persona_probe.models.tensors import check_finite, first_line, say_tied, tied
 
 __all__ = ["adapter_notes", "merge_adapter"]
+# Starts of a LoRA, in lower case, that leave the base's weights alone. OLoRA, for one, writes to them in place.
+STILL_STARTS = ("true", "false", "gaussian", "orthogonal", "eva")
 
 
-def merge_adapter(model: Any, source: Source) -> Any:
+def merge_adapter(model: Any, source: Source, *, in_place: bool = True) -> Any:
     """Merge a LoRA of any form that has fixed weights into `model`, summed in float32 and rounded once;
-    BadInput otherwise."""
+    BadInput otherwise.
+
+    Not `in_place`: every weight that changes gets memory of its own, since another model has the old one.
+    """
     try:
-        return _merge(model, source)
+        return _merge(model, source, in_place=in_place)
     except BadInput:
         raise
     except Exception as error:  # peft, transformers and safetensors raise bare exceptions of many kinds
         raise BadInput(f"adapter {source.id} cannot be merged: {first_line(error)}") from error
 
 
-def _merge(model: Any, source: Source) -> Any:
+def _merge(model: Any, source: Source, *, in_place: bool) -> Any:
     config, tensors = _read(source)
     rows = model.get_input_embeddings().weight.shape[0]
     config, tensors, problem = try_names(model, config, tensors)
@@ -42,10 +48,13 @@ def _merge(model: Any, source: Source) -> Any:
     _refuse_far_tokens(source, model, config)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     together = tied(model)
+    old = {} if in_place else _values(model)
+    if not in_place and str(config.init_lora_weights).lower() not in STILL_STARTS:
+        _own_memory(model.parameters())
     wrapped = adapter_keys.wrap(model, config, tensors)
     _refuse_nested_tokens(source, wrapped)
-    changed = _load(wrapped, adapter_keys.mapped(wrapped, tensors))
-    changed = _sum(wrapped) or changed
+    changed = _load(wrapped, adapter_keys.mapped(wrapped, tensors), in_place=in_place)
+    changed = _sum(wrapped, in_place=in_place) or changed
     if not changed:
         raise BadInput(f"adapter {source.id} changes nothing: every merged weight equals the base's")
     merged = wrapped.unload()
@@ -54,6 +63,7 @@ def _merge(model: Any, source: Source) -> Any:
         parameter.requires_grad_(False)
     if together and not tied(merged):
         _tie_if_equal(merged)
+    _share_equal(merged, old)
     say_tied(merged)
     return merged.eval()
 
@@ -122,7 +132,7 @@ def _refuse_nested_tokens(source: Source, wrapped: Any) -> None:
             )
 
 
-def _load(wrapped: Any, tensors: dict[str, Tensor]) -> bool:
+def _load(wrapped: Any, tensors: dict[str, Tensor], *, in_place: bool) -> bool:
     """Load the adapter's weights; whether one that it holds whole (a norm, a bias, an embedding) differs from
     the base's."""
     state = wrapped.state_dict()
@@ -133,11 +143,35 @@ def _load(wrapped: Any, tensors: dict[str, Tensor]) -> bool:
         if "token_adapter" not in name
     }
     changed = any(not torch.equal(whole[name].to(old), old) for name, old in before.items())
+    if not in_place:
+        named = wrapped.named_parameters(remove_duplicate=False)
+        _own_memory(parameter for name, parameter in named if name in whole)
     wrapped.load_state_dict(tensors, strict=False)
     return changed
 
 
-def _sum(wrapped: Any) -> bool:
+def _own_memory(parameters: Iterable[nn.Parameter]) -> None:
+    """Copy the values of parameters that are about to be written to."""
+    for parameter in parameters:
+        parameter.data = parameter.data.clone()
+
+
+def _values(model: nn.Module) -> dict[str, Tensor]:
+    """The tensor behind every parameter."""
+    return {name: parameter.data for name, parameter in model.named_parameters(remove_duplicate=False)}
+
+
+def _share_equal(model: nn.Module, old: dict[str, Tensor]) -> None:
+    """Parameters that came out of the merge as they were are the old memory again."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        before = old.get(name)
+        if before is None or before.data_ptr() == parameter.data_ptr() or before.shape != parameter.shape:
+            continue
+        if torch.equal(before, parameter):
+            parameter.data = before
+
+
+def _sum(wrapped: Any, *, in_place: bool) -> bool:
     """Merge every layer; whether one weight changed."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -159,13 +193,13 @@ def _sum(wrapped: Any) -> bool:
         layer.merge(safe_merge=True)
         merged = weight.data.to(before.dtype)
         changed = changed or not torch.equal(merged, before)
-        # In place: the base's weights are private pages of its file, and a copy beside them would double the
-        # memory.
-        weight.data = merged if shared else before.copy_(merged)
+        # In place where that is allowed: the base's weights are private pages of its file, and a copy beside
+        # them would double the memory.
+        weight.data = before.copy_(merged) if in_place and not shared else merged
         if bias is not None and bias_before is not None and bias.data is not bias_before:
             merged = bias.data.to(bias_before.dtype)
             changed = changed or not torch.equal(merged, bias_before)
-            bias.data = bias_before.copy_(merged)
+            bias.data = bias_before.copy_(merged) if in_place else merged
     return changed
 
 

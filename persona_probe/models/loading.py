@@ -202,9 +202,12 @@ def load(
     dtype: torch.dtype,
     tokenizer: Tokenizer | None = None,
     device_map: str | None = None,
+    sharing: Model | None = None,
 ) -> Model:
     """Load a source (an adapter is merged into `base`), bridge it, and compare it with plain Hugging Face.
 
+    `sharing`: the model of `base`, where it is in memory. A model made of an adapter takes from it every
+    tensor that the adapter leaves alone; modules and hooks are never shared.
     Where the bridge differs, the twin still carries the numbers; `Model.notes` and a warning say so.
     """
     few_kernels()
@@ -212,7 +215,14 @@ def load(
     trim()  # a model that was converted on the way here has left its size in the heap
     refuse_unbridged(source if source.kind == "model" else base_of(source, base))
     reader = load_tokenizer(source, base) if tokenizer is None else tokenizer
-    weights = load_weights(source, base=base, device=device, dtype=dtype, device_map=device_map)
+    weights = load_weights(
+        source,
+        base=base,
+        device=device,
+        dtype=dtype,
+        device_map=device_map,
+        sharing=None if sharing is None else sharing.twin,
+    )
     return boot(source.id, weights, reader, dtype=dtype)
 
 

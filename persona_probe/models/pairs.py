@@ -30,7 +30,10 @@ SIDES: tuple[Side, ...] = ("base", "tuned")
 @dataclass
 class Pair:
     """Loads either side on demand and drops the other first, unless `keep_both`. The tokenizer is one for
-    both."""
+    both.
+
+    With `keep_both` a tuned side that is an adapter shares with the base every weight that it leaves alone.
+    """
 
     base_source: Source
     tuned_source: Source
@@ -65,11 +68,14 @@ class Pair:
         if side not in self._loaded:
             if not self.keep_both:
                 self.close()
+            shares = self.keep_both and side == "tuned" and self.tuned_source.kind == "adapter"
             options: dict[str, Any] = {
                 "device": self.device,
                 "dtype": self.dtype,
                 "tokenizer": self.tokenizer,
                 "device_map": self.device_map,
+                # Spread over several devices, a model has hooks of its own and may lie outside memory.
+                "sharing": self.base if shares and self.device_map is None else None,
             }
             self._loaded[side] = load(
                 self.source(side), base=None if side == "base" else self.base_source, **options

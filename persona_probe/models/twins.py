@@ -1,5 +1,5 @@
-"""A second Hugging Face model over the tensors of one that is loaded: for passes in plain PyTorch attention,
-at no memory."""
+"""Another Hugging Face model over the tensors of one that is loaded, at no memory: a twin for passes in plain
+PyTorch attention, or a model that an adapter is merged into."""
 
 import copy
 from typing import Any, Literal
@@ -18,22 +18,52 @@ def build_twin(weights: Any, *, dtype: torch.dtype) -> tuple[Any, Literal["sdpa"
     Tensors that two modules of `weights` share are shared by the twin's modules too, and no others: what the
     config says about tying is not asked, since a merge or a checkpoint may have untied it.
     """
-    config, attention = copy.deepcopy(weights.config), fast_attention(weights)
-    with torch.device("meta"):
-        twin = type(weights)._from_config(config, attn_implementation=attention, dtype=dtype)
+    attention = fast_attention(weights)
+    twin = _empty(weights, attention, dtype)
     for name, parameter in weights.named_parameters(remove_duplicate=False):
         _set(twin, name, parameter, "_parameters")
     for name, buffer in weights.named_buffers(remove_duplicate=False):
         _set(twin, name, buffer, "_buffers")
-    twin.generation_config = copy.deepcopy(getattr(weights, "generation_config", None))
-    left = [name for name, tensor in [*twin.named_parameters(), *twin.named_buffers()] if tensor.is_meta]
-    if left:
-        raise BadInput(f"{type(twin).__name__}: weights without values: {', '.join(left[:3])}")
+    _refuse_empty(twin)
     if getattr(weights, "hf_device_map", None):
         from accelerate import dispatch_model
 
         twin = dispatch_model(twin, device_map=weights.hf_device_map)
     return twin.eval().requires_grad_(False), attention
+
+
+def build_sharing(twin: Any) -> Any:
+    """A plain model, with eager attention, that has the values of `twin` in the same memory.
+
+    Its parameters are objects of its own, so one that is given another tensor leaves `twin` as it is. What is
+    written in place changes both. Parameters that two modules of `twin` share are shared here, too.
+    """
+    model = _empty(twin, "eager", twin.dtype)
+    made: dict[int, nn.Parameter] = {}
+    for name, parameter in twin.named_parameters(remove_duplicate=False):
+        if id(parameter) not in made:
+            made[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        _set(model, name, made[id(parameter)], "_parameters")
+    for name, buffer in twin.named_buffers(remove_duplicate=False):
+        _set(model, name, buffer.clone(), "_buffers")
+    _refuse_empty(model)
+    return model.eval()
+
+
+def _empty(weights: Any, attention: Literal["sdpa", "eager"], dtype: torch.dtype) -> Any:
+    """A model of the class and config of `weights` that has no values yet."""
+    with torch.device("meta"):
+        model = type(weights)._from_config(
+            copy.deepcopy(weights.config), attn_implementation=attention, dtype=dtype
+        )
+    model.generation_config = copy.deepcopy(getattr(weights, "generation_config", None))
+    return model
+
+
+def _refuse_empty(model: Any) -> None:
+    left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
+    if left:
+        raise BadInput(f"{type(model).__name__}: weights without values: {', '.join(left[:3])}")
 
 
 def fast_attention(weights: Any) -> Literal["sdpa", "eager"]:

@@ -10,6 +10,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.models.adapters import merge_adapter
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import check_finite, first_line, say_tied, tied
+from persona_probe.models.twins import build_sharing
 from persona_probe.models.wrappers import KEY_MAPPING, is_wrapper, model_class, of_other_senses
 from persona_probe.prompts.tokenizers import Tokenizer
 
@@ -26,12 +27,17 @@ def load_weights(
     device: torch.device,
     dtype: torch.dtype,
     device_map: str | None = None,
+    sharing: Any = None,
 ) -> Any:
     """The Hugging Face causal model of `source`, in eval mode; an adapter is merged into `base`.
 
+    `sharing`: the plain Hugging Face model of `base`, where it is in memory. An adapter is then merged beside
+    it: what the adapter leaves alone is the same memory, and `sharing` stays as it is.
     Raises BadInput on missing, extra, mismatched or non-finite weights, which transformers alone would load
     in silence.
     """
+    if source.kind == "adapter" and sharing is not None:
+        return merge_adapter(build_sharing(sharing), source, in_place=False)
     if source.kind == "adapter":
         model = load_weights(
             base_of(source, base), base=None, device=device, dtype=dtype, device_map=device_map

@@ -62,11 +62,23 @@ def logits(model: Any) -> Tensor:
     return model(IDS).logits
 
 
-def merged(adapter: Path, base: Path) -> Any:
+def merged(adapter: Path, base: Path, *, sharing: Any = None) -> Any:
     from persona_probe.models.sources import resolve
     from persona_probe.models.weights import load_weights
 
-    return load_weights(resolve(str(adapter)), base=resolve(str(base)), **CPU)
+    return load_weights(resolve(str(adapter)), base=resolve(str(base)), sharing=sharing, **CPU)
+
+
+def places(model: Any) -> dict[str, int]:
+    """Where in memory each parameter lies; tied ones under every name."""
+    return {name: one.data_ptr() for name, one in model.named_parameters(remove_duplicate=False)}
+
+
+def tied(model: Any) -> bool:
+    """Whether input and output embeddings are one tensor."""
+    from persona_probe.models.weights import tied
+
+    return tied(model)
 
 
 def close(found: Tensor, expected: Tensor) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers import tiny
-from helpers.adapter_forms import EXPERT_PARTS, close, logits, merged, plain, write_trained
+from helpers.adapter_forms import EXPERT_PARTS, close, logits, merged, places, plain, tied, write_trained
 from helpers.broken import refused
 from peft import PeftModel
 from peft.tuners.lora.config import BdLoraConfig, KasaConfig, MontecloraConfig, VeloraConfig
@@ -124,8 +125,6 @@ REFUSED = {
 def test_merged_form_gives_the_logits_of_the_unmerged_one(
     form: str, bases: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from persona_probe.models.weights import tied
-
     base = bases(FORMS[form].base)
     adapter = write_trained(tmp_path / "adapter", plain(base), **FORMS[form].settings)
     expected = logits(PeftModel.from_pretrained(plain(base), adapter).eval())
@@ -133,6 +132,24 @@ def test_merged_form_gives_the_logits_of_the_unmerged_one(
     model = merged(adapter, base)
     close(logits(model), expected)
     assert tied(model) is model.config.tie_word_embeddings is FORMS[form].together
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", FORMS)
+def test_form_merged_beside_its_base_shares_what_it_leaves_alone_and_changes_nothing_there(
+    form: str, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = bases(FORMS[form].base)
+    adapter = write_trained(tmp_path / "adapter", plain(folder), **FORMS[form].settings)
+    alone, base = merged(adapter, folder), plain(folder)
+    beside = merged(adapter, folder, sharing=base)
+    ours, theirs = places(beside), places(base)
+    before, expected = plain(folder).state_dict(), alone.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in beside.state_dict().items())
+    unchanged = {name for name in before if torch.equal(before[name], expected[name])}
+    assert {name for name in ours if ours[name] == theirs[name]} == unchanged
+    assert tied(beside) is beside.config.tie_word_embeddings is FORMS[form].together
 
 
 @pytest.mark.filterwarnings("ignore")
