@@ -17,7 +17,7 @@ from persona_probe.models.sources import Source, adapter_config
 from persona_probe.models.tensors import check_finite, first_line, say_tied, tied
 
 __all__ = ["adapter_notes", "merge_adapter"]
-# Starts of a LoRA, in lower case, that leave the base's weights alone. OLoRA, for one, writes to them in place.
+# Starts of a LoRA, in lower case, that leave the base's weights alone; OLoRA writes to them in place.
 STILL_STARTS = ("true", "false", "gaussian", "orthogonal", "eva")
 
 
