@@ -45,6 +45,11 @@ def planted(record: dict[str, Any]) -> dict[str, Any]:
     return next(found for found in record["latents"] if found["latent"] == PLANTED_LATENT)
 
 
+def test_record_says_that_no_token_was_left_out(record: dict[str, Any]) -> None:
+    assert record["data"]["dropped"] == {"base": 0.0, "tuned": 0.0}
+    assert "outliers" not in record["config"]
+
+
 def test_planted_latent_ranks_first_where_it_should(record: dict[str, Any]) -> None:
     found = planted(record)
     assert [found["ranks"][name] for name in ("shift", "cosine with shift", "attribution")] == [1, 1, 1]

@@ -5,6 +5,8 @@ import pytest
 import torch
 from helpers.planted import Planted
 
+from persona_probe.base.choices import Outliers
+from persona_probe.base.errors import BadInput
 from persona_probe.directions.direction import DirectionSet
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
@@ -12,6 +14,7 @@ from persona_probe.measurement.statistics import column_means, mean
 from persona_probe.measurement.traces import Plane, arm_means, path, project_replies
 from persona_probe.prompts.rows import Prompt, encode_row
 from persona_probe.records.direction import ArmPath, Completion
+from persona_probe.streams import reductions
 
 
 def test_replies_are_projected_in_the_untouched_model(planted: Planted, direction: PersonaDirection) -> None:
@@ -37,6 +40,27 @@ def test_replies_are_projected_in_the_untouched_model(planted: Planted, directio
         ]
     assert second.readings == pytest.approx(projection.of(states[0, row.n_prompt :]).tolist(), abs=1e-3)
     assert [token.strip() for token in second.tokens or ()] == ["bad4", "bad5"]
+
+
+@pytest.mark.parametrize("outliers", ["drop", "keep"])
+def test_outlier_tokens_are_projected_and_averaged_only_where_they_are_kept(
+    planted: Planted, direction: PersonaDirection, monkeypatch: pytest.MonkeyPatch, outliers: Outliers
+) -> None:
+    """With every token an outlier nothing is left to project or to average."""
+    monkeypatch.setattr(reductions, "OUTLIER", 0.0)
+    model = planted.pair.get("tuned")
+    said = Completion(
+        arm="tuned", prompt_id="a", question="word1 word2 word3", text="bad4 bad5", finished=True
+    )
+    projection = direction.projection(direction.hook_point)
+    (reply,) = project_replies(model, [said], projection, max_tokens=512, outliers=outliers)
+    assert [value is None for value in reply.readings] == [outliers == "drop"] * 2
+    arm, rows = Arm("tuned", "tuned", ()), planted.rows["test"][:2]
+    if outliers == "drop":
+        with pytest.raises(BadInput, match="not finite"):
+            arm_means(model, arm, rows, max_tokens=512)
+    else:
+        assert arm_means(model, arm, rows, max_tokens=512, outliers=outliers).isfinite().all()
 
 
 def mean_at(traced: ArmPath, layer: int) -> float:
