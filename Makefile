@@ -35,8 +35,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)
-	@echo "== ours beside its peers (hours with every size; BENCH='--rows 4,16' does a part)"
+	@echo "== ours beside its peers, and how cost grows (hours with every size; BENCH='--rows 4,16' does a part)"
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+	PYTHONPATH=tests $(BIN)/python -m bench.growth $(GROWTH)
 
 bench-peers: $(STAMP)
 	@echo "== an environment for each peer of the bench, in experiments/runs/bench/venvs (1 GB each)"

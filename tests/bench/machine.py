@@ -11,15 +11,9 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 def facts(versions: dict[str, dict[str, str]], *, threads: int) -> dict[str, Any]:
     """Processor, cores, memory, load before the run, and the versions of each side."""
-    info = Path("/proc/cpuinfo")
-    fields = {}
-    if info.exists():
-        for line in info.read_text().split("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            fields[name.strip()] = value.strip()
-    flags = fields.get("flags", "").split()
+    flags = cpuinfo().get("flags", "").split()
     return {
-        "processor": fields.get("model name", platform.processor() or platform.machine()),
+        "processor": processor(),
         "has": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
         "threads": threads,
@@ -30,6 +24,20 @@ def facts(versions: dict[str, dict[str, str]], *, threads: int) -> dict[str, Any
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions,
     }
+
+
+def processor() -> str:
+    """The processor's name."""
+    return cpuinfo().get("model name", platform.processor() or platform.machine())
+
+
+def cpuinfo() -> dict[str, str]:
+    """What Linux says about the first core; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    lines = path.read_text().split("\n\n")[0].splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def memory_bytes() -> int | None:

@@ -1,6 +1,5 @@
 """This package, through the functions that its commands use."""
 
-import inspect
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -42,8 +41,6 @@ class Ours:
     def _means(self, rows: list) -> Tensor:
         from persona_probe.streams.activations import collect
 
-        # The peers leave no token out.
-        keep = {"outliers": "keep"} if "outliers" in inspect.signature(collect).parameters else {}
         return collect(
             self.model, rows, hook_points=self.model.resids(), scope="reply", max_tokens=MAX_TOKENS, **keep
         ).means
