@@ -64,12 +64,12 @@ class ByNnsight:
         for start in range(0, len(order), 16):
             group = order[start : start + 16]
             inputs = by_hand.left_padded(texts, group, self.pad_id)
-            with self.model.generate(inputs, **options) as tracer:
-                with tracer.invoke():
+            with self.model.generate(**options) as tracer:
+                with tracer.invoke(inputs):
                     for _ in tracer.iter[:]:
                         self.layers[STEERED].output = self.layers[STEERED].output + self.steering
                 with tracer.invoke():
-                    out = self.model.generator.output.save()
+                    out = tracer.result.save()
             replies = by_hand.decoded(self.tokenizer, out, inputs["input_ids"].shape[1])
             written |= dict(zip(group, replies, strict=True))
         return [written[i] for i in range(len(texts))]
