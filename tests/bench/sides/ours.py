@@ -42,7 +42,12 @@ class Ours:
         from persona_probe.streams.activations import collect
 
         return collect(
-            self.model, rows, hook_points=self.model.resids(), scope="reply", max_tokens=MAX_TOKENS, **keep
+            self.model,
+            rows,
+            hook_points=self.model.resids(),
+            scope="reply",
+            max_tokens=MAX_TOKENS,
+            outliers="keep",  # the others leave no token out
         ).means
 
     def logprobs_ablated(self, texts: Sequence[Text]) -> Tensor:
