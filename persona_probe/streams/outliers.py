@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from persona_probe.base.hook_points import HookPoint
+from persona_probe.records.parts import Side
 
 NOTED = 0.01  # a share of the tokens above which a reader is told
 
 
 def outlier_note(
-    hook_points: Sequence[HookPoint], dropped: Mapping[str, Sequence[float]] | None
+    hook_points: Sequence[HookPoint], dropped: Mapping[Side, Sequence[float]] | None
 ) -> list[str]:
     """One sentence where more than 1% of the tokens were left out at a layer in either model, else none.
 

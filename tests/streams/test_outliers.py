@@ -14,6 +14,7 @@ from persona_probe.streams.outliers import outlier_note
 
 if TYPE_CHECKING:
     from persona_probe.base.choices import Outliers
+    from persona_probe.records.parts import Side
     from persona_probe.streams.activations import Activations, TokenActs
 
 POINTS = tuple(HookPoint(layer) for layer in range(6))
@@ -37,7 +38,7 @@ def with_a_giant(family: Family, outliers: "Outliers") -> "tuple[Activations, To
 
 
 def test_a_giant_is_dropped_or_kept_and_its_share_is_exact(llama: Family) -> None:
-    drop, keep = (with_a_giant(llama, outliers)[0] for outliers in ("drop", "keep"))
+    drop, keep = with_a_giant(llama, "drop")[0], with_a_giant(llama, "keep")[0]
     n = [len(row.ids) - 4 for row in drop.rows]
     assert drop.dropped is not None
     assert keep.dropped is not None
@@ -55,18 +56,22 @@ def test_a_giant_is_dropped_or_kept_and_its_share_is_exact(llama: Family) -> Non
 
 
 def test_single_tokens_follow_the_same_option(llama: Family) -> None:
-    for outliers, n_kept in (("drop", 1), ("keep", 0)):
+    left_out: dict[Outliers, int] = {"drop": 1, "keep": 0}
+    for outliers, n in left_out.items():
         _, part = with_a_giant(llama, outliers)
         assert part.n_readable is not None
         assert part.n_readable.tolist() == [len(row.ids) - 4 for row in part.rows]
-        assert (part.n_readable - part.keep.sum(1)).sort().values.tolist() == [0, n_kept]
+        assert (part.n_readable - part.keep.sum(1)).sort().values.tolist() == [0, n]
 
 
 def test_the_share_is_said_above_one_percent_and_not_below() -> None:
-    below = {"base": [0.01, 0.0, 0.009, 0.0, 0.0, 0.0], "tuned": [0.0] * 6}
+    below: dict[Side, list[float]] = {"base": [0.01, 0.0, 0.009, 0.0, 0.0, 0.0], "tuned": [0.0] * 6}
     assert outlier_note(POINTS, below) == []
     assert outlier_note(POINTS, None) == []
-    above = {"base": [0.02, 0.0, 0.009, 0.0, 0.0, 0.0], "tuned": [0.0, 0.0, 0.0312, 0.011, 0.03, 0.0]}
+    above: dict[Side, list[float]] = {
+        "base": [0.02, 0.0, 0.009, 0.0, 0.0, 0.0],
+        "tuned": [0.0, 0.0, 0.0312, 0.011, 0.03, 0.0],
+    }
     (note,) = outlier_note(POINTS, above)
     assert "up to 3.1% of the read tokens" in note
     assert "at layers 0, 2 to 4:" in note

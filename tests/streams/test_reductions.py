@@ -1,9 +1,14 @@
 """Claims about means over tokens: of the named tokens, without outliers or with them, in float32."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from helpers.families import Family, plain_resids, rows_of
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from persona_probe.base.choices import Outliers
 
 N_ROWS, WIDTH, D_MODEL = 3, 40, 24
 
@@ -28,7 +33,11 @@ def test_means_are_those_by_hand_with_giants_dropped_or_kept(dtype: torch.dtype)
     stream = stream.to(dtype)
     without = read.clone()
     without[1, [7, 20]] = False
-    for outliers, chosen, counts in (("drop", without, [35, 29, 27]), ("keep", read, [35, 31, 27])):
+    cases: dict[Outliers, tuple[Tensor, list[int]]] = {
+        "drop": (without, [35, 29, 27]),
+        "keep": (read, [35, 31, 27]),
+    }
+    for outliers, (chosen, counts) in cases.items():
         means, n_tokens = row_means(stream, read, outliers)
         assert means.dtype == torch.float32
         assert n_tokens.tolist() == counts
