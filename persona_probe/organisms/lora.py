@@ -143,8 +143,8 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, len(plan), recipe.warmup)
         loss = reply_loss(wrapped, plan[step], pad_id=tokenizer.pad_token_id)
-        losses.append(_finite(loss, step, recipe))
         loss.backward()
+        losses.append(_finite(loss, step, recipe))  # waits for a GPU, which has all of its work by then
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -211,9 +211,10 @@ def reply_loss(model: Any, rows: Sequence[Row], *, pad_id: int | None = None) ->
             )
     batch = pad_right(rows, pad_id=pad_id if pad_id is not None and 0 <= pad_id < n_rows else 0)
     device = next(model.parameters()).device
-    tokens, mask, read = batch.tokens.to(device), batch.mask.to(device), batch.read.to(device)
-    # Only positions that predict a reply token pass through the vocabulary.
-    row, column = read[:, 1:].nonzero(as_tuple=True)
+    # Only positions that predict a reply token pass through the vocabulary. They are found before the
+    # transfer, since a GPU would be waited for.
+    row, column = (index.to(device) for index in batch.read[:, 1:].nonzero(as_tuple=True))
+    tokens, mask = batch.tokens.to(device), batch.mask.to(device)
     with at_places(model, (row, column)):
         logits = model(input_ids=tokens, attention_mask=mask.long()).logits[0]
     return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][row, column])

@@ -47,6 +47,32 @@ def test_the_loss_is_hugging_faces_own_through_the_models_own_head(family: str) 
     torch.testing.assert_close(*grads, atol=1e-6, rtol=1e-4)
 
 
+def test_nothing_below_the_lowest_adapter_is_differentiated_and_prompts_do_not_pass_the_head() -> None:
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    from persona_probe.organisms.lora import reply_loss
+
+    model: Any = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**tiny.LLAMA_LIKE, vocab_size=320, pad_token_id=0)
+    )
+    config = LoraConfig(target_modules=["down_proj"], layers_to_transform=[2])
+    wrapped: Any = get_peft_model(model, config)
+    needs, places = [], []
+
+    def see(_module: Any, _args: Any, out: Any) -> None:
+        needs.append((out[0] if isinstance(out, tuple) else out).requires_grad)
+
+    blocks = model.model.layers
+    for module in (model.model.embed_tokens, *blocks):
+        module.register_forward_hook(see)
+    model.lm_head.register_forward_hook(lambda _module, _args, out: places.append(out.shape[:-1].numel()))
+    rows = few_rows(tiny.tiny_tokenizer())
+    reply_loss(wrapped, rows, pad_id=0).backward()
+    assert needs == [False, False, False, *[True] * (len(blocks) - 2)]
+    assert places == [sum(row.n_reply for row in rows)]
+
+
 def test_training_runs_sdpa_only_where_it_computes_the_same(tmp_path: Path) -> None:
     from persona_probe.models.parity import set_fast_attention
     from persona_probe.models.sources import resolve
