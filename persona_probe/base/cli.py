@@ -174,10 +174,11 @@ class Reporter:
         self.console.print(shown(message), soft_wrap=True)
 
     @contextmanager
-    def phase(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
-        """A phase of `total` units; call the result after each with a word on the best so far."""
+    def phase(self, title: str, total: int) -> Iterator[Callable[..., None]]:
+        """A phase of `total` units; call the result with a word on the best so far, and with how many units were
+        done since the last call (1 unless it is said)."""
         if self.quiet or total == 0:
-            yield lambda _="": None
+            yield lambda _="", __=1.0: None
         elif self.console.is_terminal:
             columns = [
                 TextColumn("{task.description}"),
@@ -190,23 +191,23 @@ class Reporter:
             ]
             with Progress(*columns, console=self.console, transient=False) as progress:
                 task = progress.add_task(title, total=total, best="")
-                yield lambda best="": progress.update(task, advance=1, best=best)
+                yield lambda best="", units=1.0: progress.update(task, advance=units, best=best)
         else:
             with nullcontext():
                 yield self._plain(title, total)
 
-    def _plain(self, title: str, total: int) -> Callable[[str], None]:
+    def _plain(self, title: str, total: int) -> Callable[..., None]:
         started = last = time.monotonic()
-        done = 0
+        done = 0.0
         self.note(f"{title}: {total} to do")
 
-        def advance(best: str = "") -> None:
+        def advance(best: str = "", units: float = 1.0) -> None:
             nonlocal done, last
-            done += 1
-            now = time.monotonic()
-            if now - last >= PLAIN_EVERY_SECONDS or done == total:
-                left = (now - started) / done * (total - done)
-                self.note(f"{title}: {done}/{total}, {now - started:.0f} s, about {left:.0f} s left {best}")
+            before, done = done, done + units
+            now, end = time.monotonic(), total - 0.001  # parts of units do not add up to the last digit
+            if done > 0 and (now - last >= PLAIN_EVERY_SECONDS or before < end <= done):
+                left, whole = (now - started) / done * max(0.0, total - done), int(done + 0.001)
+                self.note(f"{title}: {whole}/{total}, {now - started:.0f} s, about {left:.0f} s left {best}")
                 last = now
 
         return advance

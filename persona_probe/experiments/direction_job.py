@@ -52,8 +52,8 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
         clock=clock,
         contrast=contrast,
         rows=rows,
-        select=Bench(pair, run, select, config.max_tokens, keep_kl=False),
-        test=Bench(pair, run, test, config.max_tokens),
+        select=Bench(pair, run, select, config.max_tokens, keep_kl=False, memory=config.memory),
+        test=Bench(pair, run, test, config.max_tokens, memory=config.memory),
     )
 
 

@@ -38,13 +38,3 @@ class LatentConfig(options.ExperimentOptions):
     replies_per_question: options.PerQuestion = 4
     n_benign: options.Benign = 32
     n_screen_benign: Annotated[int, Option("Benign texts of the screen.", "data", low=2)] = 8
-    max_tokens: options.MaxTokens = 512
-    arms_at_once: Annotated[
-        int,
-        Option(
-            "Latents in one forward pass, each with a whole batch of --max-tokens; raise it on a GPU.",
-            "machine",
-            low=1,
-            decides=False,
-        ),
-    ] = 4

@@ -55,7 +55,7 @@ class LatentJob:
             rows,
             hook_point=self.sae.hook_point,
             scope=self.config.scope,
-            max_tokens=2 * self.config.max_tokens,
+            max_tokens=self.config.max_tokens,
             outliers=self.config.outliers,
         )
         return [replace(part, resid=part.resid.to(self.pair.dtype)) for part in parts]

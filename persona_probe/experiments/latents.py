@@ -146,7 +146,7 @@ def _benches(job: LatentJob, contrast: Contrast, rows: dict[Split, tuple[Row, ..
             Battery(tuple(persona), benign),
             config.max_tokens,
             keep_kl=False,
-            arms_at_once=config.arms_at_once,
+            memory=config.memory,
             expected=expected,
         )
 

@@ -105,6 +105,15 @@ MaxTokens = Annotated[
         decides=False,
     ),
 ]
+Memory = Annotated[
+    int,
+    Option(
+        "Megabytes for what passes of the untouched models leave for the arms; with less, more is computed again.",
+        "machine",
+        low=0,
+        decides=False,
+    ),
+]
 Overwrite = Annotated[bool, Option("Start afresh in --output-dir.", "output", in_file=False)]
 
 
@@ -177,6 +186,7 @@ class ExperimentOptions(PairOptions):
     seed: Seed = 0
     device_map: DeviceMap = None
     max_tokens: MaxTokens = 1024
+    memory: Memory = 512
 
     def settings(self, *, dtype: str) -> dict[str, Any]:
         """What identifies a run: all that decides its numbers, as JSON has it, with the dtype that `auto`

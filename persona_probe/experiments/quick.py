@@ -22,8 +22,7 @@ from persona_probe.prompts.contrast import Contrast, Split, read_benign, shipped
 from persona_probe.records.trial import FittedRecord, TrialArm, TrialDose, TrialRecord
 from persona_probe.storage.runs import Run
 
-ARMS_AT_ONCE = 4  # arms of one layer that share a forward pass
-
+MAX_TOKENS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -133,9 +132,7 @@ def open_trial(
         pair=pair,
         run=Run(Path(folder.name)),
         battery=battery,
-        max_tokens=512,
-        arms_at_once=ARMS_AT_ONCE,
-        keep_clean=True,
+        max_tokens=MAX_TOKENS,
     )
     return Trial(bench=bench, budget=budget, seed=seed, _folder=folder)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
@@ -111,39 +111,54 @@ def _editor(
                 f"{n_parts} arms in one batch, but {hook_point} sees {len(resid)} rows: "
                 "score these arms one by one"
             )
-        position = clock.of(resid)
         for job in jobs:
             if job.part is None:
-                resid = _edit_rows(resid, job, position, hook_point)
-        size = len(resid) // n_parts
-        pieces, places = list(resid.split(size)), position.split(size)
-        for job in jobs:
-            if job.part is not None:
-                pieces[job.part] = _edited(pieces[job.part], job.intervention, places[job.part], hook_point)
-        resid = pieces[0] if n_parts == 1 else torch.cat(pieces)
+                resid = _edit_rows(resid, job, clock, hook_point)
+        if any(job.part is not None for job in jobs):
+            resid = _edit_parts(resid, jobs, clock, n_parts, hook_point)
         return (resid, *output[1:]) if isinstance(output, tuple) else resid
 
     return hook
 
 
 def _edit_rows(
-    resid: Float[Tensor, "batch pos d_model"], job: _Job, position: Int[Tensor, "batch pos"], hook_point: str
+    resid: Float[Tensor, "batch pos d_model"], job: _Job, clock: Positions, hook_point: str
 ) -> Float[Tensor, "batch pos d_model"]:
+    later = clock.later(resid, job.intervention.skip_first)
     if job.rows is None:
-        return _edited(resid, job.intervention, position, hook_point)
-    chosen = list(job.rows)
-    whole = resid.clone()
-    whole[chosen] = _edited(resid[chosen], job.intervention, position[chosen], hook_point)
+        return _edited(resid, job.intervention, later, hook_point)
+    whole, first, last = resid.clone(), job.rows[0], job.rows[-1] + 1
+    # Rows of one arm mostly stand together: a slice needs no list of numbers on the device.
+    chosen = slice(first, last) if job.rows == tuple(range(first, last)) else list(job.rows)
+    whole[chosen] = _edited(
+        resid[chosen], job.intervention, None if later is None else later[chosen], hook_point
+    )
     return whole
+
+
+def _edit_parts(
+    resid: Float[Tensor, "batch pos d_model"],
+    jobs: Sequence[_Job],
+    clock: Positions,
+    n_parts: int,
+    hook_point: str,
+) -> Float[Tensor, "batch pos d_model"]:
+    size = len(resid) // n_parts
+    pieces = list(resid.split(size))
+    for job in jobs:
+        if job.part is not None:
+            later = clock.later(resid, job.intervention.skip_first)
+            mine = None if later is None else later[job.part * size : (job.part + 1) * size]
+            pieces[job.part] = _edited(pieces[job.part], job.intervention, mine, hook_point)
+    return torch.cat(pieces) if n_parts > 1 else pieces[0]
 
 
 def _edited(
     resid: Float[Tensor, "batch pos d_model"],
     intervention: Intervention,
-    position: Int[Tensor, "batch pos"],
+    later: Bool[Tensor, "batch pos 1"] | None,
     hook_point: str,
 ) -> Float[Tensor, "batch pos d_model"]:
+    """The edited stream at the tokens `later`, None for all of them, and the stream as it was before them."""
     edited = intervention.edit(resid, hook_point=hook_point)
-    if not intervention.skip_first:
-        return edited
-    return torch.where((position >= intervention.skip_first)[..., None], edited, resid)
+    return edited if later is None else torch.where(later, edited, resid)

@@ -3,7 +3,8 @@
 `applied` in applied.py does it to a model.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -45,6 +46,22 @@ class Intervention(Protocol):
         ...
 
 
+class Placed:
+    """Tensors of an edit where they are used: made once per device and number format of the stream."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, torch.device, torch.dtype], Any] = {}
+
+    def at(self, name: str, resid: Tensor, make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept for streams like this one."""
+        key = (name, resid.device, resid.dtype)
+        if key not in self._made:
+            # Made outside inference mode, or a later backward pass could not use it.
+            with torch.inference_mode(False), torch.no_grad():
+                self._made[key] = make()
+        return self._made[key]
+
+
 @dataclass(frozen=True, eq=False)
 class Steer:
     """Adds `coefficient` times `vector` at one hook point; -1.0 takes the vector away."""
@@ -53,6 +70,7 @@ class Steer:
     hook_point: str
     coefficient: float
     skip_first: int = 0
+    _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     @property
     def hook_points(self) -> tuple[str, ...]:
@@ -68,7 +86,7 @@ class Steer:
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream with the vector added to every token."""
-        return resid + (self.coefficient * self.vector).to(resid)
+        return resid + self._placed.at("vector", resid, lambda: (self.coefficient * self.vector).to(resid))
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""
@@ -94,6 +112,7 @@ class Ablate:
     hook_points: tuple[str, ...]
     means: Float[Tensor, "hook d_model"] | None = None
     skip_first: int = 0
+    _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     def __post_init__(self) -> None:
         gram = einsum(self.basis.double(), self.basis.double(), "i d_model, j d_model -> i j")
@@ -115,13 +134,17 @@ class Ablate:
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream without its component in the span, computed in float32."""
-        basis = self.basis.to(resid.device, torch.float32)
-        stream = resid.float()
-        centred = stream
-        if self.means is not None:
-            centred = stream - self.means[self.hook_points.index(hook_point)].to(stream)
-        inside = einsum(centred, basis, "batch pos d_model, k d_model -> batch pos k")
-        return (stream - einsum(inside, basis, "batch pos k, k d_model -> batch pos d_model")).to(resid.dtype)
+        basis, inside_means = self._placed.at("basis", resid, lambda: self._on(resid.device))
+        stream = resid.reshape(-1, resid.shape[-1]).float()
+        inside = stream @ basis.T
+        if inside_means is not None:
+            inside = inside - inside_means[self.hook_points.index(hook_point)]
+        return torch.addmm(stream, inside, basis, alpha=-1).to(resid.dtype).view(resid.shape)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """The basis in float32, and the coordinates in it of every hook point's mean."""
+        basis = self.basis.to(device, torch.float32)
+        return basis, None if self.means is None else self.means.to(device, torch.float32) @ basis.T
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""
@@ -148,6 +171,7 @@ class Cap:
     hook_points: tuple[str, ...]
     ceiling: float
     skip_first: int = 0
+    _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     @property
     def width(self) -> int:
@@ -158,10 +182,10 @@ class Cap:
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream with its projection on the unit vector at most `ceiling`."""
-        unit = self.unit.to(resid.device, torch.float32)
-        stream = resid.float()
-        excess = (einsum(stream, unit, "batch pos d_model, d_model -> batch pos") - self.ceiling).clamp(min=0)
-        return (stream - excess[..., None] * unit).to(resid.dtype)
+        unit = self._placed.at("unit", resid, lambda: self.unit.to(resid.device, torch.float32))
+        stream = resid.reshape(-1, resid.shape[-1]).float()
+        excess = (stream @ unit - self.ceiling).clamp(min=0)
+        return torch.addr(stream, excess, unit, alpha=-1).to(resid.dtype).view(resid.shape)
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""

@@ -1,15 +1,13 @@
 """Everything that is measured is an arm: a model and what is done to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from persona_probe.interventions.edits import Intervention
-from persona_probe.measurement.scoring import CleanRun, RowScores, clean_run, score_arms
 from persona_probe.measurement.statistics import question_scores
-from persona_probe.models.loading import Model
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row, rows_key
 from persona_probe.records.parts import ControlKind
@@ -92,63 +90,6 @@ class Measurement:
 def measurement_key(arm: Arm, battery: Battery, *, model_sha256: str, dtype: str) -> str:
     """The name under which a measurement is kept: equal keys are equal numbers."""
     return sha256_json([arm.describe(), battery.key, model_sha256, dtype])
-
-
-@dataclass(frozen=True, eq=False)
-class Clean:
-    """The untouched model's runs over a battery: what its arms build on and are compared with."""
-
-    persona: CleanRun
-    benign: CleanRun
-
-    def without_kl(self) -> "Clean":
-        """The same streams without reference distributions, for the baseline, whose KL is 0 by definition."""
-        return replace(self, benign=replace(self.benign, logprobs={}))
-
-
-def clean_runs(
-    model: Model, battery: Battery, *, max_tokens: int, layers: Sequence[int] = (), keep_kl: bool = True
-) -> Clean:
-    """Run the untouched model over a battery; keep the streams that enter `layers`, and what KL needs."""
-    return Clean(
-        persona=clean_run(model, battery.persona, max_tokens=max_tokens, layers=layers, keep_prompts=True),
-        benign=clean_run(model, battery.benign, max_tokens=max_tokens, layers=layers, keep_logprobs=keep_kl),
-    )
-
-
-def measure_together(
-    model: Model,
-    arms: Sequence[Arm],
-    battery: Battery,
-    *,
-    keys: Sequence[str],
-    clean: Clean | None,
-    max_tokens: int,
-) -> list[Measurement]:
-    """Score several arms in the same forward passes, the untouched model included.
-
-    Arms with edits need the clean run of their model; a baseline may build on its streams. Without reference
-    distributions in the clean run, KL is 0.
-    """
-    assert clean is not None or not any(arm.interventions for arm in arms), (
-        f"arm {arms[0].name} needs the clean run of its model"
-    )
-    edits = [arm.interventions for arm in arms]
-    persona = score_arms(
-        model, battery.persona, edits, max_tokens=max_tokens, keep_prompts=True, clean=clean and clean.persona
-    )
-    benign = score_arms(model, battery.benign, edits, max_tokens=max_tokens, clean=clean and clean.benign)
-    return [_measurement(*scores) for scores in zip(keys, persona, benign, strict=True)]
-
-
-def _measurement(key: str, persona: RowScores, benign: RowScores) -> Measurement:
-    kl = [0.0] * len(benign.ids) if benign.kl is None else benign.kl.tolist()
-    values = zip(benign.logprob.tolist(), benign.n_tokens.tolist(), kl, strict=True)
-    return Measurement(
-        key=key,
-        persona=dict(zip(persona.ids, (persona.logprob / persona.n_tokens).tolist(), strict=True)),
-        benign=dict(zip(benign.ids, values, strict=True)),
-    )
 
 
 def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:

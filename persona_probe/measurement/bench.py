@@ -1,35 +1,42 @@
-"""The one loop that measures arms: what is already kept is reused, what shares a clean run shares it."""
+"""The one loop that measures arms: what is already kept is reused, everything else shares what it can."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from persona_probe.base.errors import BadInput, NotFinite
-from persona_probe.measurement.arms import (
-    Arm,
-    Battery,
-    Clean,
-    Measurement,
-    clean_runs,
-    measure_together,
-    measurement_key,
-)
+from persona_probe.measurement.arms import Arm, Battery, Measurement, measurement_key
+from persona_probe.measurement.grid import Cell, Kept, grid
+from persona_probe.measurement.scoring import not_finite
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
+from persona_probe.prompts.rows import Row
 from persona_probe.storage.runs import Run
 from persona_probe.streams.resume import lowest_layer
 
-PREFIX_BYTES = 64 * 2**20  # memory for recorded streams; more of them saves clean passes, not time per arm
+MEGABYTE = 2**20
+MEMORY = 512  # megabytes for what passes of the untouched models leave
+Advance = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class RowSet:
+    """Rows that are scored together: `keep_prompts` where rows share their prompts, `with_kl` where KL from the
+    untouched model is wanted."""
+
+    rows: tuple[Row, ...]
+    keep_prompts: bool
+    with_kl: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
     """Where arms are measured: a pair of models, a run that keeps results, and the rows to score.
 
-    `keep_clean` keeps each side's last clean run in memory, for several lists of arms that edit the same
-    layer.
-    `expected`: hook points that most arms will edit; a clean run for them is kept, and gives the baseline
-    too.
+    `max_tokens` is the most that one pass computes; small batches carry several arms. `memory`, in megabytes, is
+    for what passes of the untouched models leave; with less of it more is computed again. `expected`: hook
+    points that later arms will edit.
     """
 
     pair: Pair
@@ -37,15 +44,13 @@ class Bench:
     battery: Battery
     max_tokens: int
     keep_kl: bool = True
-    arms_at_once: int = 1
-    keep_clean: bool = False
+    memory: int = MEMORY
     expected: tuple[str, ...] = ()
-    _kept: dict[Side, tuple[tuple[int, ...], Clean]] = field(default_factory=dict)
+    _kept: dict[tuple[Side, int], Kept] = field(default_factory=dict)
 
-    def measure(
-        self, arms: Sequence[Arm], *, advance: Callable[[str], None] = lambda _: None
-    ) -> list[Measurement]:
-        """Measurements in the order of `arms`, which must be of one model; each goes to disk at once."""
+    def measure(self, arms: Sequence[Arm], *, advance: Advance = lambda _, __: None) -> list[Measurement]:
+        """Measurements in the order of `arms`, which must be of one model. What is measured goes to disk batch
+        by batch; `advance` is told how many arms' worth is done."""
         if len({arm.side for arm in arms}) > 1:
             raise BadInput(
                 f"arms of both models in one list: {[arm.name for arm in arms]}; measure base and tuned apart"
@@ -56,98 +61,89 @@ class Bench:
             if self.run.get(key) is None:
                 missing.setdefault(key, arm)
             else:
-                advance("")
+                advance("", 1)
         if missing:
             self._measure_missing(missing, advance)
         return [Measurement.from_json(self.run.get(key) or {}) for key in keys]
 
-    def _measure_missing(self, missing: dict[str, Arm], advance: Callable[[str], None]) -> None:
+    def baseline(self, side: Side) -> Measurement:
+        """The untouched model of one side."""
+        return self.measure([Arm(side, side)])[0]
+
+    def _measure_missing(self, missing: Mapping[str, Arm], advance: Advance) -> None:
         side = next(iter(missing.values())).side
         model = self.pair.get(side)
-        baselines = [(key, arm) for key, arm in missing.items() if not arm.interventions]
-        edited = sorted(
-            (
-                (lowest_layer(model, arm.hook_points), key)
-                for key, arm in missing.items()
-                if arm.interventions
-            ),
-            reverse=True,
+        failed: dict[str, str] = {}
+        sets = (
+            RowSet(self.battery.persona, keep_prompts=True, with_kl=False),
+            RowSet(self.battery.benign, keep_prompts=False, with_kl=self.keep_kl),
         )
-        layers = sorted({layer for layer, _ in edited}, reverse=True) or (
-            [lowest_layer(model, self.expected)] if self.expected else []
-        )
-        size = self._layers_at_once(model.d_model * model.dtype.itemsize)
-        chunks = [tuple(layers[start : start + size]) for start in range(0, len(layers), size)] or [()]
-        for chunk in chunks:
-            clean = self._clean(model, side, chunk) if chunk else None
-            for key, arm in baselines if chunk is chunks[0] else ():
-                below = clean and clean.without_kl()
-                measured = measure_together(
-                    model, [arm], self.battery, keys=[key], clean=below, max_tokens=self.max_tokens
-                )[0]
-                self.run.keep(key, measured.json())
-                trim()
-                advance("")
-            for layer in chunk:
-                keys = [key for lowest, key in edited if lowest == layer]
-                for first in range(0, len(keys), self.arms_at_once):
-                    self._measure_group(
-                        model,
-                        {key: missing[key] for key in keys[first : first + self.arms_at_once]},
-                        clean,
-                        advance,
-                    )
-            del clean
-
-    def _measure_group(
-        self, model: Model, arms: dict[str, Arm], clean: Clean | None, advance: Callable[[str], None]
-    ) -> None:
-        """Arms of one layer in the same passes; when one of them leaves no finite numbers, each by itself."""
-        try:
-            measured = measure_together(
+        n_rows = sum(len(one.rows) for one in sets)
+        for number, row_set in enumerate(sets):
+            rows = [row for row in row_set.rows if any(row.id not in self.run.part(key) for key in missing)]
+            advance("", len(missing) * (len(row_set.rows) - len(rows)) / n_rows)
+            kept = self._kept_of(model, side, number) if len(rows) == len(row_set.rows) else None
+            cells = grid(
                 model,
-                list(arms.values()),
-                self.battery,
-                keys=list(arms),
-                clean=clean,
+                rows,
+                [arm.interventions for arm in missing.values()],
                 max_tokens=self.max_tokens,
+                keep_prompts=row_set.keep_prompts,
+                with_kl=row_set.with_kl,
+                kept=kept,
             )
-        except NotFinite as error:
-            if len(arms) > 1:
-                for key, arm in arms.items():
-                    self._measure_group(model, {key: arm}, clean, advance)
-                return
-            failed = Measurement(key=next(iter(arms)), persona={}, benign={}, failed=str(error))
-            measured = [failed]
-        for measurement in measured:
-            self.run.keep(measurement.key, measurement.json())
-            advance("")
-        trim()
+            self._keep_cells(model, missing, cells, failed, lambda rows: advance("", rows / n_rows))
+        for key, arm in missing.items():
+            self.run.keep(key, self._measurement(arm, key, failed.get(key)).json())
+        self.run.forget_parts()
 
-    def _clean(self, model: Model, side: Side, layers: tuple[int, ...]) -> Clean:
-        """The clean run of one side that records some layers."""
-        known = self._kept.get(side)
-        if known is not None and known[0] == layers:
-            return known[1]
-        self._kept.pop(side, None)
-        clean = clean_runs(
-            model, self.battery, max_tokens=self.max_tokens, layers=layers, keep_kl=self.keep_kl
+    def _keep_cells(
+        self,
+        model: Model,
+        missing: Mapping[str, Arm],
+        cells: Iterable[Cell],
+        failed: dict[str, str],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Write down cells as they come, all arms of a batch in one line; `failed` takes those that have no
+        numbers."""
+        keys = list(missing)
+        parts: dict[str, dict[str, list[float]]] = {}
+        for cell in cells:
+            key, values = keys[cell.arm], [*zip(cell.logprob.tolist(), cell.kl.tolist(), strict=True)]
+            for row, value in zip(cell.rows, values, strict=True):
+                if not all(map(math.isfinite, value)):
+                    failed.setdefault(key, not_finite(model, row))
+            if key in failed and missing[key].untouched:
+                raise NotFinite(failed[key])
+            finite = {} if key in failed else values
+            parts[key] = {row.id: list(value) for row, value in zip(cell.rows, finite, strict=bool(finite))}
+            advance(len(cell.rows))
+            if len(parts) == len(keys):
+                self.run.keep_parts(parts)
+                parts = {}
+                trim()
+
+    def _measurement(self, arm: Arm, key: str, failed: str | None) -> Measurement:
+        """What the parts of one arm make."""
+        if failed:
+            return Measurement(key=key, persona={}, benign={}, failed=failed)
+        part = self.run.part(key)
+        return Measurement(
+            key=key,
+            persona={row.id: part[row.id][0] / row.n_reply for row in self.battery.persona},
+            benign={row.id: (part[row.id][0], row.n_reply, part[row.id][1]) for row in self.battery.benign},
         )
-        if self.keep_clean or self.expected:
-            self._kept[side] = layers, clean
-        trim()
-        return clean
 
-    def _layers_at_once(self, bytes_per_token: int) -> int:
-        tokens = sum(len(row.ids) for row in (*self.battery.persona, *self.battery.benign))
-        return max(1, PREFIX_BYTES // (tokens * bytes_per_token))
+    def _kept_of(self, model: Model, side: Side, number: int) -> Kept:
+        """What passes of one untouched model leave of one set of rows."""
+        if (side, number) not in self._kept:
+            layers = (lowest_layer(model, self.expected),) if self.expected else ()
+            self._kept[side, number] = Kept(self.memory * MEGABYTE // 4, layers)  # two models, two sets of rows
+        return self._kept[side, number]
 
     def _key(self, arm: Arm) -> str:
         key = measurement_key(
             arm, self.battery, model_sha256=self.pair.key(arm.side), dtype=str(self.pair.dtype)
         )
         return key if self.keep_kl else f"{key}-without-kl"
-
-    def baseline(self, side: Side) -> Measurement:
-        """The untouched model of one side."""
-        return self.measure([Arm(side, side)])[0]

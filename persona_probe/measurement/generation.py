@@ -5,18 +5,16 @@ A batch may carry rows of different arms; draws do not depend on the batch.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.edits import Intervention
-from persona_probe.models.engine import flat_head
+from persona_probe.measurement.running import Asked, Sampling, steps
 from persona_probe.models.loading import Model
-from persona_probe.prompts.batches import pad_left
 from persona_probe.prompts.rows import Prompt, encode_prompt
 
 
@@ -30,15 +28,6 @@ class Request:
     arm: str
     prompt: Prompt
     interventions: tuple[Intervention, ...]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How replies are sampled. Temperature 0 is greedy."""
-
-    max_new_tokens: int
-    temperature: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -74,13 +63,7 @@ def generate(
     order = sorted(range(len(requests)), key=lambda i: len(encoded[i]))
     done: dict[int, Completion] = {}
     for chosen in _groups(model, order, [len(ids) + max_new_tokens for ids in encoded], batch_size):
-        with (
-            torch.inference_mode(),
-            flat_head(model.engine),
-            applied(model, (), rows=[requests[i].interventions for i in chosen]),
-        ):
-            generators = [request_generator(seed, requests[i].prompt.id) for i in chosen]
-            tokens = _sample(model, [encoded[i] for i in chosen], generators, sampling)
+        tokens = _written(model, [requests[i] for i in chosen], [encoded[i] for i in chosen], sampling)
         done |= {i: _completion(model, requests[i], ids) for i, ids in zip(chosen, tokens, strict=True)}
     return [done[i] for i in range(len(requests))]
 
@@ -115,60 +98,24 @@ def _groups(
     yield from ([i] for i in alone)
 
 
-def _sample(
-    model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], sampling: Sampling
+@torch.inference_mode()
+def _written(
+    model: Model, requests: Sequence[Request], prompts: Sequence[Sequence[int]], sampling: Sampling
 ) -> list[list[int]]:
+    """The tokens of every reply, what ends it included."""
+    asked = [
+        Asked(ids, request_generator(sampling.seed, request.prompt.id), id(request.interventions))
+        for request, ids in zip(requests, prompts, strict=True)
+    ]
     written: list[list[int]] = [[] for _ in prompts]
-    for chosen in steps(model, prompts, generators, sampling):
-        for row, token in zip(written, chosen, strict=True):
-            if token is not None:
-                row.append(token)
+
+    def around(rows: Sequence[int]) -> AbstractContextManager[None]:
+        return applied(model, (), rows=[requests[i].interventions for i in rows])
+
+    for step in steps(model, asked, sampling, around):
+        for row, token in zip(step.rows, step.tokens, strict=True):
+            written[row].append(token)
     return written
-
-
-def steps(
-    model: Model, prompts: Sequence[Sequence[int]], generators: Sequence[torch.Generator], sampling: Sampling
-) -> Iterator[list[int | None]]:
-    """One forward pass per item: the next token of every row, None for rows that have ended.
-
-    Prompts are padded on the left and keys and values are kept. The caller holds `torch.inference_mode()` and
-    `applied`.
-    """
-    step, mask = (tensor.to(model.device) for tensor in pad_left(prompts, pad_id=model.pad_id))
-    whole, cache, stop = step, None, set(model.eos_ids)
-    ended = [False] * len(prompts)
-    for _ in range(sampling.max_new_tokens):
-        # Beyond a rotary embedding's window that depends on length, all is computed anew, as Hugging Face
-        # does.
-        crossed = model.engine.window is not None and int(mask.sum(-1).max()) == model.engine.window + 1
-        if crossed or not model.engine.caches:
-            step, cache = whole, None
-        logits, cache = model.engine.next_logits(step, mask, cache)
-        chosen = _choose(logits.float(), generators, sampling.temperature)
-        tokens = chosen.tolist()
-        yield [None if over else token for token, over in zip(tokens, ended, strict=True)]
-        ended = [over or token in stop for token, over in zip(tokens, ended, strict=True)]
-        if all(ended):
-            break
-        step = chosen[:, None]
-        mask, whole = torch.cat([mask, torch.ones_like(step)], dim=1), torch.cat([whole, step], dim=1)
-
-
-def _choose(
-    logits: Float[Tensor, "batch d_vocab"], generators: Sequence[torch.Generator], temperature: float
-) -> Int[Tensor, " batch"]:
-    if not torch.isfinite(logits).all():
-        raise BadInput(
-            "the next-token logits are not finite under this intervention: "
-            "lower the coefficient or use --dtype float32"
-        )
-    if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = (logits / temperature).softmax(-1).double().cumsum(-1)
-    draws = torch.stack(
-        [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
-    ).to(logits.device)
-    return torch.searchsorted(cumulative, draws * cumulative[:, -1:])[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
 def request_generator(seed: int, prompt_id: str) -> torch.Generator:

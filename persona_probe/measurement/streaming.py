@@ -13,8 +13,8 @@ from persona_probe.base.errors import BadInput
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.projection import Projection
 from persona_probe.measurement.arms import Arm
-from persona_probe.measurement.generation import Sampling, check_length, request_generator, steps
-from persona_probe.models.engine import flat_head
+from persona_probe.measurement.generation import check_length, request_generator
+from persona_probe.measurement.running import Asked, Sampling, steps
 from persona_probe.models.loading import Model
 from persona_probe.models.pairs import SIDES, Pair
 from persona_probe.prompts.rows import Prompt, encode_prompt
@@ -84,26 +84,35 @@ def _lane(
     for (_, prompt), ids in zip(rows.values(), prompts, strict=True):
         check_length(model, prompt, ids, max_new_tokens=sampling.max_new_tokens)
     check_together(model, prompts, max_new_tokens=sampling.max_new_tokens)
-    generators = [request_generator(sampling.seed, prompt.id) for _, prompt in rows.values()]
+    numbers, arms = list(rows), [arm for arm, _ in rows.values()]
+    asked = [
+        Asked(ids, request_generator(sampling.seed, prompt.id), id(arm.interventions))
+        for ids, (arm, prompt) in zip(prompts, rows.values(), strict=True)
+    ]
     writers = [_Writer(model.tokenizer, set(model.eos_ids)) for _ in rows]
-    hook_point = projection.direction.hook_point
-    # Hooks run in the order they are made: `before` sees the stream before the edits, `after` after them.
-    with (
-        flat_head(model.engine),
-        watched(model, hook_point) as before,
-        applied(model, (), rows=[arm.interventions for arm, _ in rows.values()]),
-        watched(model, hook_point) as after,
-    ):
-        for chosen in steps(model, prompts, generators, sampling):
-            projections = [projection.of(seen[-1][:, -1]).tolist() for seen in (before, after)]
-            texts = [writer.read() for writer in writers]
-            for writer, token in zip(writers, chosen, strict=True):
-                writer.write(token)
-            yield [
-                Token(row, text, before=_finite(first), after=_finite(second))
-                for row, text, first, second in zip(rows, texts, *projections, strict=True)
-                if text is not None
-            ]
+    seen: list[list[Tensor]] = []
+
+    @contextmanager
+    def around(chosen: Sequence[int]) -> Iterator[None]:
+        # Hooks run in the order they are made: the first sees the stream before the edits, the last after them.
+        with (
+            watched(model, projection.direction.hook_point) as before,
+            applied(model, (), rows=[arms[i].interventions for i in chosen]),
+            watched(model, projection.direction.hook_point) as after,
+        ):
+            seen[:] = [before, after]
+            yield
+
+    for step in steps(model, asked, sampling, around):
+        projections = [projection.of(streams[-1][:, -1]).tolist() for streams in seen]
+        tokens = []
+        for row, place, token in zip(step.rows, step.places, step.tokens, strict=True):
+            text = writers[row].read()
+            writers[row].write(token)
+            if text is not None:
+                before, after = (_finite(values[place]) for values in projections)
+                tokens.append(Token(numbers[row], text, before=before, after=after))
+        yield tokens
     texts = [writer.read() for writer in writers]
     yield [
         Token(row, text, before=None, after=None)

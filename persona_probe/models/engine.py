@@ -1,28 +1,22 @@
 """Passes of a plain Hugging Face model over token batches, run only in ways that have been shown to give that
 model's own numbers."""
 
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from persona_probe.base.errors import BadInput
+from persona_probe.models.calls import at_places, forward_replaced, taken
 from persona_probe.models.sources import text_config
 from persona_probe.prompts.batches import TokenBatch, batches
 from persona_probe.prompts.rows import Row
 
 Attention = Literal["sdpa", "eager"]
-OPTIONAL = (
-    "position_ids",
-    "use_cache",
-    "past_key_values",
-    "logits_to_keep",
-)  # arguments that not every family takes
 # What a probe in float32 finds wrong by less than numbers of two bytes can show.
 ROUNDING_HIDES = {
     "llama4_text": ("shares", "pads_left"),
@@ -36,7 +30,8 @@ class Engine:
 
     `shares`: prompts that rows have in common may be computed once. `caches`: generation may keep what
     earlier tokens left. `pads`: rows of different length may stand in one batch; `pads_left`: so may prompts
-    in generation.
+    in generation. `splits_head`: logits may be made apart from the blocks, a few tokens at a time.
+    `regroups`: in generation, a beginning that prompts share may be run once, and rows may leave the batch.
     """
 
     twin: Any
@@ -46,6 +41,8 @@ class Engine:
     caches: bool = True
     pads: bool = True
     pads_left: bool = True
+    splits_head: bool = True
+    regroups: bool = True
 
     def __post_init__(self) -> None:
         known = (*ROUNDING_HIDES.get(self.config.model_type, ()), *getattr(self.twin, "cannot", ()))
@@ -89,6 +86,12 @@ class Engine:
             ]
             return next((int(size) for size in given if size), None)
         return int(self.config.max_position_embeddings) if dynamic else None
+
+    @property
+    def sliding(self) -> int | None:
+        """How many tokens back a block looks at most, where some block does not look at all of them."""
+        sizes = (getattr(self.config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+        return min((int(size) for size in sizes if isinstance(size, int)), default=None)
 
     @property
     def _growth(self) -> float:
@@ -143,6 +146,69 @@ class Engine:
         model half its time. Hooks see two calls when prefixes are shared: [prompts, n_shared, d_model] and
         [batch, rest, d_model].
         """
+        if logits_at is None:
+            self._body(batch)
+            return None
+        rest = self._rest(batch)
+        where = tuple(index.to(self.device) for index in logits_at)
+        with at_places(self.twin, where):
+            return self.twin(**taken(self.twin, rest)).logits[0]
+
+    def states(
+        self, batch: TokenBatch, at: tuple[Int[Tensor, " place"], Int[Tensor, " place"]]
+    ) -> Float[Tensor, "place d_model"]:
+        """One pass over a batch as in `forward`; at some rows and columns what the unembedding is given."""
+        rows, columns = (index.to(self.device, non_blocking=True) for index in at)
+        return self._body(batch).last_hidden_state[rows, columns]
+
+    def logits(self, states: Float[Tensor, "place d_model"]) -> Float[Tensor, "place d_vocab"]:
+        """Logits of what `states` gives, by the model's own code behind its body: scales and caps included."""
+        body, calls = self.twin.base_model, []
+
+        def instead(*_: Any, **__: Any) -> Any:
+            calls.append(None)
+            return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states[None])  # type: ignore  # a plain tensor
+
+        with forward_replaced(body, instead):
+            ids = torch.zeros(1, len(states), dtype=torch.long, device=self.device)
+            logits = self.twin(input_ids=ids).logits[0]
+        assert calls, f"{self.name} does not call its body for logits"
+        return logits
+
+    def _body(self, batch: TokenBatch) -> Any:
+        body = self.twin.base_model
+        return body(**taken(body, self._rest(batch)))
+
+    def _rest(self, batch: TokenBatch) -> dict[str, Any]:
+        """Arguments of the pass over all columns that are not shared; those that are have been run."""
+        self._check(batch)
+        tokens, mask, position = (
+            tensor.to(self.device, non_blocking=True)
+            for tensor in (batch.tokens, batch.mask.long(), batch.positions)
+        )
+        shared, cache = batch.n_shared, None
+        self.fresh_rope()
+        if shared:
+            body, firsts = self.twin.base_model, batch.firsts
+            firsts = slice(0, 1) if len(firsts) == 1 else torch.tensor(firsts).to(self.device, non_blocking=True)
+            head = {
+                "input_ids": tokens[firsts, :shared],
+                "attention_mask": mask[firsts, :shared],
+                "position_ids": position[firsts, :shared],
+                "use_cache": True,
+            }
+            cache = body(**taken(body, head)).past_key_values
+            cache.batch_select_indices(torch.tensor(batch.shared_by).to(self.device, non_blocking=True))
+        return {
+            "input_ids": tokens[:, shared:],
+            "attention_mask": mask,
+            "position_ids": position[:, shared:],
+            "past_key_values": cache,
+            "use_cache": bool(shared),
+        }
+
+    def _check(self, batch: TokenBatch) -> None:
+        """BadInput for a row that is too long, or that has a token without an embedding."""
         lengths = [len(row.ids) for row in batch.rows]
         if max(lengths) > self.n_ctx:
             longest = batch.rows[lengths.index(max(lengths))]
@@ -152,33 +218,6 @@ class Engine:
             )
         for row in batch.rows:
             self.check_ids(row.ids, what=f"row {row.id!r}")
-        tokens, mask, position = (
-            tensor.to(self.device) for tensor in (batch.tokens, batch.mask.long(), batch.positions)
-        )
-        shared, cache = batch.n_shared, None
-        self.fresh_rope()
-        body = self.twin.base_model
-        if shared:
-            firsts = batch.firsts
-            head = {
-                "attention_mask": mask[firsts, :shared],
-                "position_ids": position[firsts, :shared],
-                "use_cache": True,
-            }
-            cache = body(input_ids=tokens[firsts, :shared], **taken(body, head)).past_key_values
-            cache.batch_select_indices(torch.tensor(batch.shared_by, device=self.device))
-        rest = {
-            "attention_mask": mask,
-            "position_ids": position[:, shared:],
-            "past_key_values": cache,
-            "use_cache": bool(shared),
-        }
-        if logits_at is None:
-            body(input_ids=tokens[:, shared:], **taken(body, rest))
-            return None
-        where = tuple(index.to(self.device) for index in logits_at)
-        with at_places(self.twin, where):
-            return self.twin(input_ids=tokens[:, shared:], **taken(self.twin, rest)).logits[0]
 
     def next_logits(
         self, tokens: Int[Tensor, "batch new"], mask: Int[Tensor, "batch pos"], cache: Any
@@ -217,65 +256,3 @@ class Engine:
                 module.register_buffer(
                     "inv_freq", module.original_inv_freq.to(module.inv_freq.device), persistent=False
                 )
-
-
-def taken(module: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that a module's forward names; the optional ones that it does not name are left out, and
-    those that are None."""
-    names = inspect.signature(module.forward).parameters
-    return {
-        name: value
-        for name, value in given.items()
-        if (name in names or name not in OPTIONAL) and value is not None
-    }
-
-
-@contextmanager
-def at_places(model: Any, where: tuple[Tensor, ...]) -> Iterator[None]:
-    """Inside the block only these rows and columns pass through the unembedding; logits are [1, places,
-    d_vocab]. Works under PEFT too."""
-    handle = model.get_output_embeddings().register_forward_pre_hook(
-        lambda head, args: (args[0][where][None], *args[1:])
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def last_places(head: nn.Module, n: int) -> Iterator[None]:
-    """Inside the block only the last `n` columns pass through the unembedding."""
-    handle = head.register_forward_pre_hook(
-        lambda _module, args: (args[0][:, -n:], *args[1:]),
-        prepend=True,  # before `flat_head`'s
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def flat_head(engine: Engine) -> Iterator[None]:
-    """Inside the block the unembedding sees its batch as one row of tokens.
-
-    On CPUs a bfloat16 product of [batch, 1, d_model] copies the d_vocab x d_model weights once per row: a
-    gigabyte for 20 rows.
-    """
-    head = engine.twin.get_output_embeddings()
-    shapes: list[tuple[int, ...]] = []
-
-    def flatten(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        shapes.append(tuple(args[0].shape[:-1]))
-        return (args[0].reshape(1, -1, args[0].shape[-1]), *args[1:])
-
-    def restore(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output.reshape(*shapes.pop(), output.shape[-1])
-
-    handles = (head.register_forward_pre_hook(flatten), head.register_forward_hook(restore))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

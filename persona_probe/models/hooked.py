@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from persona_probe.base.errors import BadInput
 from persona_probe.models.checks import probe_rows, reference
 from persona_probe.models.editable import distinct, named
-from persona_probe.models.engine import last_places
+from persona_probe.models.calls import last_places
 from persona_probe.models.loading import Model
 from persona_probe.models.parity import fitted_engine
 from persona_probe.models.tensors import check_finite
@@ -128,7 +128,8 @@ class HookedTwin(nn.Module):
     """Calls a HookedTransformer with the arguments, and gives the results, of a Hugging Face model."""
 
     runs = "the HookedTransformer's own passes"  # what a check-up says of it
-    cannot = ("shares",)  # blocks that are skipped would leave its cache without their tokens
+    # Blocks that are skipped would leave its cache without their tokens; its body gives no state.
+    cannot = ("shares", "splits_head")
     generation_config = None
 
     def __init__(self, hooked: "HookedTransformer") -> None:

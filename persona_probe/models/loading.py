@@ -269,19 +269,26 @@ def halving(
     try:
         result = run(batch)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(
-            error
-        ):
+        if not is_out_of_memory(error):
             raise
         if len(batch) == 1:
-            row = batch.rows[0]
-            raise OutOfMemory(
-                f"row {row.id!r} ({len(row.ids)} tokens) does not fit on {model.device} beside {model.name}:"
-                " use --dtype bfloat16, --device cpu or a smaller model"
-            ) from error
+            raise too_large(model, batch.rows[0]) from error
     else:
         yield batch, result
         return
     release()
     for half in batch.halves():
         yield from halving(model, half, run)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, here or on a GPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def too_large(model: Model, row: Row) -> OutOfMemory:
+    """The error for a single row that does not fit."""
+    return OutOfMemory(
+        f"row {row.id!r} ({len(row.ids)} tokens) does not fit on {model.device} beside {model.name}:"
+        " use --dtype bfloat16, --device cpu or a smaller model"
+    )

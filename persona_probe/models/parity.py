@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
+from persona_probe.models.cache import growing
 from persona_probe.models.checks import (
     Check,
     Reference,
@@ -52,7 +53,11 @@ def fitted_engine(
             if not check.passed:
                 check = replace(check, said=because(check, otherwise))
         checks.append(check)
-    return engine, tuple(checks)
+    split = compared("logits apart from the blocks", lambda: _split(engine, known), limit)
+    engine = replace(engine, splits_head=split.passed)
+    steps = engine.caches and engine.pads_left
+    passed = steps and compared("rows that come and go", lambda: _regrouped(engine, known), limit).passed
+    return replace(engine, regroups=passed), tuple(checks)
 
 
 def _with_attention(engine: Engine, known: Reference, limit: float) -> tuple[Engine, list[Check]]:
@@ -80,16 +85,28 @@ def set_fast_attention(model: Any, tokenizer: Tokenizer) -> Attention:
 
 
 def _reply_logits(engine: Engine, batch: TokenBatch) -> list[Tensor]:
+    logits = engine.forward(batch, logits_at=_places(batch))
+    assert logits is not None, "logits were asked for"
+    return list(logits.split([row.n_reply for row in batch.rows]))
+
+
+def _places(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the tokens before every reply token."""
     places = [
         (i, offset + row.n_prompt - 1 - batch.n_shared + j)
         for i, (row, offset) in enumerate(zip(batch.rows, batch.offsets, strict=True))
         for j in range(row.n_reply)
     ]
-    logits = engine.forward(
-        batch, logits_at=(torch.tensor([i for i, _ in places]), torch.tensor([j for _, j in places]))
-    )
-    assert logits is not None, "logits were asked for"
-    return list(logits.split([row.n_reply for row in batch.rows]))
+    return torch.tensor([i for i, _ in places]), torch.tensor([j for _, j in places])
+
+
+def _split(engine: Engine, known: Reference) -> float:
+    worst = 0.0
+    for row, expected in zip(known.rows, known.logits, strict=True):
+        batch = pad_right([row], pad_id=0)
+        halves = engine.states(batch, _places(batch)).tensor_split(2)
+        worst = max(worst, distance(torch.cat([engine.logits(half) for half in halves]), expected))
+    return worst
 
 
 def _alone(engine: Engine, known: Reference) -> float:
@@ -136,6 +153,23 @@ def _stepped(engine: Engine, known: Reference, chosen: tuple[int, ...]) -> float
         tokens = torch.tensor([[row.ids[row.n_prompt + step]] for row in rows], device=mask.device)
         mask, whole = torch.cat([mask, torch.ones_like(tokens)], 1), torch.cat([whole, tokens], 1)
     return worst
+
+
+def _regrouped(engine: Engine, known: Reference) -> float:
+    """Reply logits of two rows whose first tokens are run once, with padding behind them, of which one leaves."""
+    one, two = known.rows[0].ids, known.rows[1].ids
+    shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b or i == 4)
+    prompts = [one[: known.rows[0].n_prompt + 1], two[: known.rows[1].n_prompt]]
+    tokens, mask = (tensor.to(engine.device) for tensor in pad_left(prompts, pad_id=0, n_shared=shared))
+    _, cache = engine.next_logits(tokens[:1, :shared], mask[:1, :shared], None)
+    cache.batch_select_indices(torch.tensor([0, 0], device=engine.device))
+    logits, cache = engine.next_logits(tokens[:, shared:], mask, growing(cache))
+    worst = max(distance(logits[i], known.logits[i][1 - i]) for i in (0, 1))
+    cache.batch_select_indices(torch.tensor([1], device=engine.device))
+    last = torch.tensor([[two[known.rows[1].n_prompt]]], device=engine.device)
+    mask = torch.cat([mask[1:], torch.ones_like(last)], 1)
+    logits, _ = engine.next_logits(last, mask, cache)
+    return max(worst, distance(logits[0], known.logits[1][1]))
 
 
 # Field of the engine, name of its check, how it is tried, and what is done where it fails.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from persona_probe.base.errors import BadInput
-from persona_probe.models.engine import at_places
+from persona_probe.models.calls import at_places
 from persona_probe.prompts.batches import pad_right
 from persona_probe.prompts.rows import Prompt, Row, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer

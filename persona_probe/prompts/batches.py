@@ -108,13 +108,17 @@ def pad_prompts(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> To
 
 
 def pad_left(
-    prompts: Sequence[Sequence[int]], *, pad_id: int
+    prompts: Sequence[Sequence[int]], *, pad_id: int, n_shared: int = 0
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Prompts as one left-padded batch and its attention mask, ready for generation."""
+    """Prompts as one batch and its attention mask, ready for generation: padding stands on the left, behind the
+    first `n_shared` tokens."""
     width = max(len(ids) for ids in prompts)
-    tokens = torch.tensor([[pad_id] * (width - len(ids)) + list(ids) for ids in prompts])
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-    return tokens, mask
+    gaps = [width - len(ids) for ids in prompts]
+    tokens = [
+        [*ids[:n_shared], *[pad_id] * gap, *ids[n_shared:]] for ids, gap in zip(prompts, gaps, strict=True)
+    ]
+    mask = [[1] * n_shared + [0] * gap + [1] * (width - gap - n_shared) for gap in gaps]
+    return torch.tensor(tokens), torch.tensor(mask)
 
 
 def _laid_out(

@@ -3,15 +3,17 @@ kept.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.directions.direction import Direction
+from persona_probe.interventions.edits import Placed
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.tensor_files import sha256_tensors
 
@@ -46,6 +48,7 @@ class SetLatents(SaeEdit):
     latents: tuple[int, ...]
     value: float = 0.0
     skip_first: int = 0
+    _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     def __post_init__(self) -> None:
         wrong = [latent for latent in self.latents if not 0 <= latent < self.sae.d_sae]
@@ -59,11 +62,15 @@ class SetLatents(SaeEdit):
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream with the latents at their new value, computed in float32."""
-        acts = self.sae.encode_some(resid.float(), self.latents)
-        change = (self.value - acts) * (acts > 0) * self.sae.unit(resid)
-        rows = self.sae.W_dec[list(self.latents)].to(resid.device)
+        sae, rows = self._placed.at("sae", resid, lambda: self._on(resid.device))
+        acts = sae.encode_some(resid.float(), self.latents)
+        change = (self.value - acts) * (acts > 0) * sae.unit(resid)
         added = einsum(change, rows, "batch pos k, k d_model -> batch pos d_model")
         return (resid.float() + added).to(resid.dtype)
+
+    def _on(self, device: torch.device) -> tuple[Sae, Tensor]:
+        """The SAE on a device, and the decoder rows of the latents."""
+        return self.sae.on(device), self.sae.W_dec[list(self.latents)].to(device)
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""

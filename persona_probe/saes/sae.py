@@ -6,7 +6,7 @@ number.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -47,6 +47,7 @@ class Sae:
     normalisation: Normalisation = "none"
     model_name: str | None = None
     neuronpedia_id: str | None = None
+    _moved: dict[torch.device, "Sae"] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def d_model(self) -> int:
@@ -71,6 +72,16 @@ class Sae:
         if self.normalisation == "none" and not self.centre_input:
             return tensors
         return sha256_json([tensors, self.normalisation, self.centre_input])
+
+    def on(self, device: torch.device) -> "Sae":
+        """The same SAE with its weights on a device; moved there once."""
+        if self.W_enc.device == device:
+            return self
+        if device not in self._moved:
+            tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+            moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+            self._moved[device] = replace(self, **moved)
+        return self._moved[device]
 
     def encode(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_sae"]:
         """Activations of all latents, in the SAE's own scale."""

@@ -17,6 +17,7 @@ from persona_probe.base.errors import BadInput, PersonaProbeError
 from persona_probe.storage.files import append_record, read_records, write_json
 
 SETTINGS, LOCK, MEASURED = "settings.json", ".lock", "measured.jsonl"
+UNFINISHED = "unfinished.jsonl"  # what was measured of arms that are not done
 RESULTS = (
     "record.json",
     "rows.jsonl",
@@ -34,6 +35,7 @@ class Run:
 
     folder: Path
     _values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _reused: set[str] = field(default_factory=set)
 
@@ -61,6 +63,24 @@ class Run:
         self._values[key] = record["value"]
         self.made(key)
         return record["value"]
+
+    def part(self, key: str) -> dict[str, Any]:
+        """What is kept of a value that is not finished."""
+        return self._parts.get(key, {})
+
+    def keep_parts(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Append further parts of some values, in one line, so that a run that is killed goes on from there."""
+        append_record(self.path(UNFINISHED), parts)
+        self._add_parts(parts)
+
+    def forget_parts(self) -> None:
+        """All values are finished."""
+        self.path(UNFINISHED).unlink(missing_ok=True)
+        self._parts.clear()
+
+    def _add_parts(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        for key, part in parts.items():
+            self._parts.setdefault(key, {}).update(part)
 
     def once(self, key: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The kept value, or what `make` gives, kept."""
@@ -118,7 +138,10 @@ def open_run(
             for leftover in place.glob(".*.tmp"):
                 leftover.unlink()
         records = read_records(folder / MEASURED)
-        yield Run(folder, {record["key"]: record["value"] for record in records})
+        run = Run(folder, {record["key"]: record["value"] for record in records})
+        for parts in read_records(folder / UNFINISHED):
+            run._add_parts(parts)
+        yield run
     except PersonaProbeError:
         unused = not (folder / MEASURED).exists()
         raise
@@ -143,7 +166,7 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, resume: bool, ove
     path = folder / SETTINGS
     settings = json.loads(json.dumps(settings))
     if overwrite:
-        for name in (SETTINGS, MEASURED, *RESULTS):
+        for name in (SETTINGS, MEASURED, UNFINISHED, *RESULTS):
             (folder / name).unlink(missing_ok=True)
     if path.exists():
         try:

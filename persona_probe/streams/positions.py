@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 
@@ -13,6 +13,7 @@ class Positions:
 
     def __init__(self) -> None:
         self._position: Tensor | None = None
+        self._later: dict[tuple[int, torch.Size, torch.device], Tensor | None] = {}
 
     def read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the model's body."""
@@ -30,6 +31,7 @@ class Positions:
         ):  # one plane per axis of an image; text moves along all of them alike
             position = position[0]
         self._position = position
+        self._later.clear()
 
     def of(self, resid: Tensor) -> Int[Tensor, "batch pos"]:
         """Positions of the tokens of a stream that a hook sees."""
@@ -38,3 +40,14 @@ class Positions:
         position = self._position.amax(0, keepdim=True) if len(resid) == 1 else self._position
         # Late layers of Gemma 4 run on the last tokens only, where no others are asked for.
         return position[:, -resid.shape[1] :].to(resid.device).expand(len(resid), -1)
+
+    def later(self, resid: Tensor, skip_first: int) -> Bool[Tensor, "batch pos 1"] | None:
+        """Which tokens of a stream stand at position `skip_first` or later; None for all of them. Worked out
+        once a pass."""
+        key = (skip_first, resid.shape[:2], resid.device)
+        if key not in self._later:
+            later = (self.of(resid) >= skip_first)[..., None]
+            # On a GPU asking whether it is all of them would stop the pass until the answer is there.
+            every = resid.device.type == "cpu" and bool(later.all())
+            self._later[key] = None if every else later
+        return self._later[key]

@@ -17,6 +17,7 @@ from persona_probe.models.loading import Model, forward
 from persona_probe.prompts.batches import TokenBatch
 
 _RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
+_FIRST_CHANGED: WeakKeyDictionary[Model, dict[str, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +29,19 @@ class Prefix:
     shared: Float[Tensor, "prompts shared d_model"] | None
     rest: Float[Tensor, "batch rest d_model"]
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(part.numel() * part.element_size() for part in (self.shared, self.rest) if part is not None)
+
     def tiled(self, n: int) -> "Prefix":
         """The streams of `TokenBatch.tiled(n)`."""
         shared = None if self.shared is None else self.shared.repeat(n, 1, 1)
         return self if n == 1 else Prefix(self.layer, shared, self.rest.repeat(n, 1, 1))
+
+    def part(self, rows: slice, prompts: list[int]) -> "Prefix":
+        """The streams of some rows and of the prompts that they share."""
+        return Prefix(self.layer, None if self.shared is None else self.shared[prompts], self.rest[rows])
 
 
 def lowest_layer(model: Model, hook_points: Iterable[str]) -> int:
@@ -42,7 +52,11 @@ def lowest_layer(model: Model, hook_points: Iterable[str]) -> int:
     after the last one) and the edit falls on the recorded stream. Without edits everything is as in the clean
     run.
     """
-    return min((_first_changed(model, hook_point) for hook_point in hook_points), default=model.n_layers)
+    known = _FIRST_CHANGED.setdefault(model, {})
+    for hook_point in (points := tuple(hook_points)):
+        if hook_point not in known:
+            known[hook_point] = _first_changed(model, hook_point)
+    return min((known[hook_point] for hook_point in points), default=model.n_layers)
 
 
 def _first_changed(model: Model, hook_point: str) -> int:
@@ -59,33 +73,30 @@ def _first_changed(model: Model, hook_point: str) -> int:
     return 0
 
 
-def record_prefixes(
-    model: Model, batches: Sequence[TokenBatch], layers: Sequence[int]
-) -> dict[int, list[Prefix]]:
-    """Clean streams entering the given blocks, per batch; blocks above the highest of them do not run.
+@contextmanager
+def recorded(model: Model, layers: Sequence[int], n_rows: int) -> Iterator[dict[int, Prefix]]:
+    """Inside the block one forward pass of the twin is run; the streams that enter `layers` are there after
+    it, of the first `n_rows` rows (and of as large a part of the prompts).
 
-    Memory: tokens x layers x d_model, in the model's dtype.
+    A stream is recorded as the block below puts it out, before edits that are applied inside.
     """
-    wanted = sorted({layer for layer in layers if layer > 0})
-    caught: dict[int, list[Tensor]] = {}
-    kept: dict[int, list[Prefix]] = {layer: [] for layer in wanted}
+    calls: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    streams: dict[int, Prefix] = {}
 
     def catch(layer: int) -> Any:
-        return lambda module, args, output: caught.setdefault(layer, []).append(
-            output[0] if isinstance(output, tuple) else output
-        )
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls[layer].append(output[0] if isinstance(output, tuple) else output)
 
-    with torch.inference_mode(), ExitStack() as stack:
-        stack.enter_context(_skipping(model, range(max(wanted, default=model.n_layers), model.n_layers), []))
-        for layer in wanted:
+        return hook
+
+    with ExitStack() as stack:
+        for layer in layers:
             stack.callback(model.site(HookPoint(layer - 1))[1].register_forward_hook(catch(layer)).remove)
-        for batch in batches:
-            caught.clear()
-            forward(model, batch, logits_at=None)
-            for layer in wanted:
-                *shared, rest = caught[layer]
-                kept[layer].append(Prefix(layer, shared[0] if shared else None, rest))
-    return kept
+        yield streams
+    for layer, (*shared, rest) in calls.items():
+        copies = len(rest) // n_rows
+        prompts = shared[0][: len(shared[0]) // copies] if shared else None
+        streams[layer] = Prefix(layer, prompts, rest[:n_rows])
 
 
 def resumable(model: Model) -> bool:
@@ -104,10 +115,10 @@ def _resumes(model: Model) -> bool:
     middle, places = model.n_layers // 2, (torch.zeros(2, dtype=torch.long), torch.tensor([0, 1]))
     try:
         for batch in model.batches(rows, max_tokens=1024, keep_prompts=True):
-            prefix = record_prefixes(model, [batch], [middle])[middle][0]
             with torch.inference_mode():
-                whole = forward(model, batch, logits_at=places)
-                with resumed(model, prefix):
+                with recorded(model, [middle], len(batch)) as streams:
+                    whole = forward(model, batch, logits_at=places)
+                with resumed(model, streams[middle]):
                     again = forward(model, batch, logits_at=places)
             if whole is None or again is None or distance(again, whole) > tolerance(model.dtype):
                 return False

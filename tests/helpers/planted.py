@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,16 +40,13 @@ class Planted:
 
     def scores(self, side: "Side", *interventions: "Intervention") -> np.ndarray:
         """S per test question under interventions."""
-        from persona_probe.measurement.arms import Arm, clean_runs, measure_together, persona_scores
+        from persona_probe.measurement.arms import Arm, persona_scores
+        from persona_probe.measurement.bench import Bench
+        from persona_probe.storage.runs import Run
 
-        model, battery = self.pair.get(side), self.battery()
-        clean = clean_runs(model, battery, max_tokens=1024)
-        return persona_scores(
-            measure_together(
-                model, [Arm("x", side, interventions)], battery, keys=["x"], clean=clean, max_tokens=1024
-            )[0],
-            battery.persona,
-        )
+        with TemporaryDirectory() as folder:
+            bench = Bench(self.pair, Run(Path(folder)), self.battery(), 1024, keep_kl=False)
+            return persona_scores(bench.measure([Arm("x", side, interventions)])[0], bench.battery.persona)
 
 
 def open_planted(folder: Path) -> Planted:

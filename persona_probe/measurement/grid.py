@@ -1,0 +1,231 @@
+"""Many arms over the same rows: the one path by which replies are scored, with everything shared that can be.
+
+Rows are taken batch by batch, and all arms are measured on a batch before the next one. The first pass, that of
+the untouched model or of the arm with the highest edit, leaves the streams that enter the lowest edited block of
+every other arm; each of these starts there. Small batches carry several arms side by side. A lone arm is a grid
+of one.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_probe.interventions.applied import applied
+from persona_probe.interventions.edits import Intervention
+from persona_probe.measurement.reply_logprobs import PassScores, divergence, joined, pass_scores
+from persona_probe.models.loading import Model, is_out_of_memory, too_large
+from persona_probe.models.memory import release
+from persona_probe.prompts.batches import TokenBatch
+from persona_probe.prompts.rows import Row
+from persona_probe.streams.resume import Prefix, lowest_layer, recorded, resumable, resumed
+
+Edits = Sequence[Intervention]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """What one arm, by its number, scored on the rows of one batch, in nats per row; KL is 0 where it was not
+    asked for."""
+
+    arm: int
+    rows: tuple[Row, ...]
+    logprob: Float[Tensor, " row"]
+    kl: Float[Tensor, " row"]
+
+
+@dataclass
+class Kept:
+    """What passes of an untouched model leave of the batches of some rows, for later grids over the same rows.
+
+    At most `n_bytes` of it is kept; what does not fit is computed again when it is needed. `layers`: streams
+    that are kept even when no arm of the running grid needs them.
+    """
+
+    n_bytes: int
+    layers: tuple[int, ...] = ()
+    _streams: dict[tuple[int, int], Prefix] = field(default_factory=dict)
+    _places: dict[int, Tensor] = field(default_factory=dict)
+
+    def streams(self, batch: int) -> dict[int, Prefix]:
+        """The streams that are kept of a batch, by the layer that they enter."""
+        return {layer: stream for (index, layer), stream in self._streams.items() if index == batch}
+
+    def places(self, batch: int) -> Float[Tensor, "place d_vocab"] | None:
+        """The next-token log-probabilities that are kept of a batch."""
+        return self._places.get(batch)
+
+    def only(self, layers: Sequence[int]) -> None:
+        """Forget the streams of other layers, to make room."""
+        wanted = {*layers, *self.layers}
+        self._streams = {key: stream for key, stream in self._streams.items() if key[1] in wanted}
+
+    def add(self, batch: int, streams: Mapping[int, Prefix], places: Tensor | None) -> None:
+        """Keep what fits. Log-probabilities come first: nothing gives them but a whole pass."""
+        if places is not None and batch not in self._places and self._room(_bytes(places)):
+            self._places[batch] = places
+        for layer in sorted(streams, reverse=True):
+            if (batch, layer) not in self._streams and self._room(streams[layer].n_bytes):
+                self._streams[batch, layer] = streams[layer]
+
+    def _room(self, n_bytes: int) -> bool:
+        streams = sum(stream.n_bytes for stream in self._streams.values())
+        return n_bytes + streams + sum(map(_bytes, self._places.values())) <= self.n_bytes
+
+
+def grid(
+    model: Model,
+    rows: Sequence[Row],
+    arms: Sequence[Edits],
+    *,
+    max_tokens: int,
+    keep_prompts: bool = False,
+    with_kl: bool = False,
+    kept: Kept | None = None,
+) -> Iterator[Cell]:
+    """The scores of every arm on every row, batch by batch; within a batch arms come in the order in which
+    they share best.
+
+    `keep_prompts`: rows of one prompt stand in one batch, which computes it once per arm. `with_kl`: also
+    KL(untouched || edited) of next-token distributions. `kept` must belong to the same model and rows.
+    Families whose passes cannot start in the middle run every arm whole.
+    """
+    lowest = [lowest_layer(model, _points(edits)) if resumable(model) else 0 for edits in arms]
+    if kept is not None:
+        kept.only(lowest)
+    for index, batch in enumerate(model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts)):
+        yield from _cells(_Passes(model, batch), arms, lowest, _Wish(max_tokens, with_kl), index, kept)
+
+
+def n_cells(model: Model, rows: Sequence[Row], n_arms: int, *, max_tokens: int, keep_prompts: bool) -> int:
+    """How many cells a grid yields."""
+    return n_arms * sum(1 for _ in model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts))
+
+
+def _points(edits: Edits) -> list[str]:
+    return [point for intervention in edits for point in intervention.hook_points]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """How many tokens a pass may hold, and whether KL is wanted."""
+
+    max_tokens: int
+    with_kl: bool
+
+
+def _cells(
+    passes: "_Passes", arms: Sequence[Edits], lowest: Sequence[int], wish: _Wish, index: int, kept: Kept | None
+) -> Iterator[Cell]:
+    """All arms on one batch."""
+    streams = {} if kept is None else kept.streams(index)
+    untouched = None if kept is None else kept.places(index)
+    with_kl = wish.with_kl and any(arms)
+    edited = {lowest[arm] for arm in range(len(arms)) if arms[arm]}
+    asked = edited if kept is None else edited | {*kept.layers}
+    rest = sorted(range(len(arms)), key=lambda arm: (-lowest[arm], bool(arms[arm]), arm))
+    if with_kl and untouched is None and all(arms):  # KL is from the untouched model, which nobody asked for
+        n_layers = passes.model.n_layers
+        untouched = passes.run([()], streams, asked, n_layers, with_places=True)[0].places
+    while rest:
+        low = lowest[rest[0]]
+        same = [arm for arm in rest if lowest[arm] == low]
+        # Layers below the edits are run by one arm alone; the others start where it leaves the clean stream.
+        apart = len(same) > 1 and low > 0 and _start(streams, low) < low
+        tile = same[: 1 if apart else passes.side_by_side(wish.max_tokens)]
+        rest = rest[len(tile) :]
+        coming = {lowest[arm] for arm in rest if arms[arm]}
+        scored = passes.run(
+            [arms[arm] for arm in tile], streams, coming if kept is None else asked, low, with_places=with_kl
+        )
+        for arm, scores in zip(tile, scored, strict=True):
+            if not arms[arm] and untouched is None:
+                untouched = scores.places
+            kl = torch.zeros_like(scores.logprob)
+            if with_kl and arms[arm]:
+                assert untouched is not None and scores.places is not None, "KL was asked for"
+                kl = divergence(untouched, scores.places, passes.batch.rows)
+            yield Cell(arm, passes.batch.rows, scores.logprob, kl)
+    if kept is not None:
+        kept.add(index, streams, untouched)
+
+
+def _start(streams: Mapping[int, Prefix], layer: int) -> int:
+    """The highest block that a pass may start at whose edits begin at `layer`."""
+    return max((known for known in streams if known <= layer), default=0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Passes:
+    """Forward passes of one model over one batch, with several arms side by side."""
+
+    model: Model
+    batch: TokenBatch
+
+    def side_by_side(self, max_tokens: int) -> int:
+        """How many arms of this batch one pass may hold."""
+        batch = self.batch
+        computed = len(batch.firsts) * batch.n_shared + len(batch) * (batch.tokens.shape[1] - batch.n_shared)
+        return max(1, max_tokens // computed)
+
+    def run(
+        self,
+        edits: Sequence[Edits],
+        streams: dict[int, Prefix],
+        wanted: Collection[int],
+        low: int,
+        *,
+        with_places: bool,
+    ) -> list[PassScores]:
+        """Scores of arms whose edits begin at block `low`, from the highest stream that is below them.
+
+        The clean streams between the two that are `wanted` are added to `streams`.
+        """
+        start = _start(streams, low)
+        record = [layer for layer in sorted(wanted) if start < layer <= low] if resumable(self.model) else []
+        scored, new = self._within_memory(edits, streams.get(start), record, with_places)
+        streams.update(new)
+        return scored
+
+    def _within_memory(
+        self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int], with_places: bool
+    ) -> tuple[list[PassScores], dict[int, Prefix]]:
+        """`_pass`; when memory runs out, for half of the arms or of the rows at a time, down to one of one."""
+        try:
+            return self._pass(edits, prefix, record, with_places)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(edits) == len(self.batch) == 1:
+                raise too_large(self.model, self.batch.rows[0]) from error
+        release()
+        if len(edits) > 1:
+            middle = len(edits) // 2
+            first, streams = self._within_memory(edits[:middle], prefix, record, with_places)
+            return [*first, *self._within_memory(edits[middle:], prefix, (), with_places)[0]], streams
+        middle = len(self.batch) // 2
+        halves = []
+        for half, rows in zip(self.batch.halves(), (slice(middle), slice(middle, None)), strict=True):
+            part = None if prefix is None else prefix.part(rows, sorted({*self.batch.shared_by[rows]}))
+            halves += replace(self, batch=half)._within_memory(edits, part, (), with_places)[0]
+        return [joined(halves)], {}
+
+    @torch.inference_mode()
+    def _pass(
+        self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int], with_places: bool
+    ) -> tuple[list[PassScores], dict[int, Prefix]]:
+        n, size = len(edits), len(self.batch)
+        # Hooks run in the order they are made: the streams are recorded before they are edited.
+        with (
+            recorded(self.model, record, size) as streams,
+            resumed(self.model, None if prefix is None else prefix.tiled(n)),
+            applied(self.model, (), parts=edits),
+        ):
+            scores = pass_scores(self.model, self.batch.tiled(n), with_places=with_places)
+        return scores.split(n), streams
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

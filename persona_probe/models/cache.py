@@ -1,0 +1,66 @@
+"""Keys and values of generation in memory that grows in steps: a new token is written into it, nothing is copied."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+GROWTH = 64  # tokens for which memory is added at a time
+
+
+class GrowingLayer(DynamicLayer):
+    """Hugging Face's layer that keeps every token, without a copy of all of them at every token.
+
+    `keys` and `values` are views of the first columns of larger tensors.
+    """
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self._rooms: tuple[Tensor, Tensor] | None = None
+        self.update(layer.keys, layer.values)
+
+    def update(
+        self,
+        key_states: Float[Tensor, "batch head new d_head"],
+        value_states: Float[Tensor, "batch head new d_value"],
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Float[Tensor, "batch head pos d_head"], Float[Tensor, "batch head pos d_value"]]:
+        """Take in the keys and values of new tokens, and hand out all of them."""
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        if self._rooms is None or self._rooms[0].shape[-2] < after:
+            new = (key_states, value_states)
+            rooms = tuple(one.new_empty(*one.shape[:-2], after + GROWTH, one.shape[-1]) for one in new)
+            if before:
+                for room, kept in zip(rooms, (self.keys, self.values), strict=True):
+                    room[..., :before, :] = kept
+            self._rooms = (rooms[0], rooms[1])
+        for room, one in zip(self._rooms, (key_states, value_states), strict=True):
+            room[..., before:after, :] = one
+        self._show(after)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Int[Tensor, " row"]) -> None:
+        """Keep some rows of the batch, each as often as it is named."""
+        assert self._rooms is not None, "a layer is made with its first tokens"
+        length = self.get_seq_length()
+        self._rooms = (self._rooms[0][indices], self._rooms[1][indices])
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        assert self._rooms is not None, "room was made"
+        self.keys, self.values = (room[..., :length, :] for room in self._rooms)
+
+
+def growing(cache: Any) -> Any:
+    """A cache whose plain layers grow without copies; layers of other kinds stay as they are."""
+    layers = getattr(cache, "layers", None)
+    if isinstance(layers, list):
+        cache.layers = [
+            GrowingLayer(layer) if type(layer) is DynamicLayer and layer.get_seq_length() else layer
+            for layer in layers
+        ]
+    return cache
