@@ -70,9 +70,14 @@ class Kept:
             if (batch, layer) not in self._streams and self._room(streams[layer].n_bytes):
                 self._streams[batch, layer] = streams[layer]
 
-    def _room(self, n_bytes: int) -> bool:
+    @property
+    def used(self) -> int:
+        """Bytes that are kept."""
         streams = sum(stream.n_bytes for stream in self._streams.values())
-        return n_bytes + streams + sum(map(_bytes, self._places.values())) <= self.n_bytes
+        return streams + sum(map(_bytes, self._places.values()))
+
+    def _room(self, n_bytes: int) -> bool:
+        return self.used + n_bytes <= self.n_bytes
 
 
 def grid(

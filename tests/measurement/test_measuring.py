@@ -18,13 +18,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from persona_probe.measurement import bench as measuring
 
     names: list[str] = []
-    real = measuring.measure_together
+    real = measuring.Bench._measure_missing
 
-    def counting(model: Any, arms: list[Any], *args: Any, **options: Any) -> Any:
-        names.extend(arm.name for arm in arms)
-        return real(model, arms, *args, **options)
+    def counting(self: Any, missing: Any, advance: Any) -> None:
+        names.extend(arm.name for arm in missing.values())
+        real(self, missing, advance)
 
-    monkeypatch.setattr(measuring, "measure_together", counting)
+    monkeypatch.setattr(measuring.Bench, "_measure_missing", counting)
     return names
 
 
@@ -43,13 +43,13 @@ def arms(planted: Planted) -> list[Any]:
     ]
 
 
-def measure_in(planted: Planted, folder: Path, wanted: list[Any]) -> dict[str, Any]:
+def measure_in(planted: Planted, folder: Path, wanted: list[Any], **options: Any) -> dict[str, Any]:
     """Measurements by arm name, in a run of `folder`."""
     from persona_probe.measurement.bench import Bench
     from persona_probe.storage.runs import open_run
 
     with open_run(folder, {}) as run:
-        found = Bench(planted.pair, run, planted.battery(), 1024).measure(wanted)
+        found = Bench(planted.pair, run, planted.battery(), 1024, **options).measure(wanted)
     return {arm.name: one for arm, one in zip(wanted, found, strict=True)}
 
 
@@ -111,25 +111,17 @@ def test_order_and_company_of_arms_change_no_number(planted: Planted, tmp_path: 
         assert flat(alone) == pytest.approx(flat(together[arm.name]), rel=1e-5, abs=1e-5)
 
 
-def test_little_memory_for_clean_runs_changes_no_number(
-    planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from persona_probe.measurement import bench as measuring
-
+def test_little_memory_for_clean_runs_changes_no_number(planted: Planted, tmp_path: Path) -> None:
     plenty = measure_in(planted, tmp_path / "a", arms(planted))
-    monkeypatch.setattr(measuring, "PREFIX_BYTES", 1)
-    scarce = measure_in(planted, tmp_path / "b", arms(planted))
+    scarce = measure_in(planted, tmp_path / "b", arms(planted), memory=0)
     for name, one in plenty.items():
         assert flat(scarce[name]) == pytest.approx(flat(one), rel=1e-5, abs=1e-5)
 
 
-def test_a_baseline_on_the_clean_run_that_is_kept_is_the_same_baseline(
-    planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """One clean run a side serves the baseline and every later list of arms at its layer, in whatever order
-    the sides come."""
+def test_what_the_baseline_leaves_serves_later_arms_of_both_models(planted: Planted, tmp_path: Path) -> None:
+    """One pass of all layers a side serves the baseline and every later list of arms at its layer, in whatever
+    order the sides come."""
     from persona_probe.interventions.edits import Steer
-    from persona_probe.measurement import bench as measuring
     from persona_probe.measurement.arms import Arm
     from persona_probe.measurement.bench import Bench
     from persona_probe.storage.runs import open_run
@@ -142,18 +134,24 @@ def test_a_baseline_on_the_clean_run_that_is_kept_is_the_same_baseline(
                 found += bench.measure([Arm("at 1", side, (Steer(vector, point, factor),))])
         return [*found, *bench.measure([Arm("at 2", "tuned", (Steer(vector, planted.hook_points[2], 1.0),))])]
 
+    def first_blocks(side: Any, run: Any) -> int:
+        block, calls = planted.pair.get(side).blocks()[0], []
+        handle = block.register_forward_hook(lambda *_: calls.append(None))
+        try:
+            run()
+        finally:
+            handle.remove()
+        return len(calls)
+
     with open_run(tmp_path / "a", {}) as run:
-        plain = lists(Bench(planted.pair, run, planted.battery(), 1024))
-    runs: list[Any] = []
-    real = measuring.clean_runs
-    monkeypatch.setattr(
-        measuring,
-        "clean_runs",
-        lambda *args, **options: runs.append(options["layers"]) or real(*args, **options),
-    )
+        plain = lists(Bench(planted.pair, run, planted.battery(), 1024, memory=0))
     with open_run(tmp_path / "b", {}) as run:
-        found = lists(Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2]))
-    assert runs == [(2,), (2,), (3,)]
+        bench = Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2])
+        found: list[Any] = []
+        whole = first_blocks("base", lambda: Bench(planted.pair, run, planted.battery(), 1024).baseline("base"))
+    with open_run(tmp_path / "c", {}) as run:
+        bench = Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2])
+        assert first_blocks("base", lambda: found.extend(lists(bench))) == whole
     for one, other in zip(found, plain, strict=True):
         assert flat(one) == pytest.approx(flat(other), rel=1e-5, abs=1e-5)
     assert all(abs(kl) < 1e-6 for one in found[:2] for *_, kl in one.benign.values())
@@ -175,26 +173,40 @@ def test_an_arm_lost_to_a_torn_line_is_measured_again_and_alone(
     assert flat(again[last]) == pytest.approx(flat(first[last]), rel=1e-5, abs=1e-5)
 
 
-def test_arms_measured_before_an_interruption_are_kept(
+def test_what_was_measured_before_an_interruption_is_kept(
     planted: Planted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from persona_probe.measurement import bench as measuring
+    """A run that is killed in the middle of its rows goes on there, and ends with the same numbers."""
+    from persona_probe.measurement import grid
+    from persona_probe.storage.runs import UNFINISHED
 
-    real, done = measuring.measure_together, []
+    expected = measure_in(planted, tmp_path / "whole", arms(planted))
+    real, done = grid.pass_scores, [0]
 
-    def interrupted(model: Any, arms: list[Any], *args: Any, **options: Any) -> Any:
-        if len(done) == 3:
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if done[0] == 12:
             raise KeyboardInterrupt
-        done.extend(arm.name for arm in arms)
-        return real(model, arms, *args, **options)
+        done[0] += 1
+        return real(*args, **options)
 
-    monkeypatch.setattr(measuring, "measure_together", interrupted)
+    def counted(*args: Any, **options: Any) -> Any:
+        done[0] += 1
+        return real(*args, **options)
+
+    monkeypatch.setattr(grid, "pass_scores", counted)
+    measure_in(planted, tmp_path / "count", arms(planted))
+    n_whole, done[0] = done[0], 0
+    monkeypatch.setattr(grid, "pass_scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        measure_in(planted, tmp_path, arms(planted))
-    first = done.copy()
-    done.clear()
-    measure_in(planted, tmp_path, arms(planted))
-    assert sorted([*first, *done]) == sorted(arm.name for arm in arms(planted))
+        measure_in(planted, tmp_path / "killed", arms(planted))
+    assert (tmp_path / "killed" / UNFINISHED).exists()
+    done[0] = 0
+    monkeypatch.setattr(grid, "pass_scores", counted)
+    found = measure_in(planted, tmp_path / "killed", arms(planted))
+    assert 0 < done[0] <= n_whole - 10
+    assert not (tmp_path / "killed" / UNFINISHED).exists()
+    for name, one in expected.items():
+        assert flat(found[name]) == pytest.approx(flat(one), rel=1e-6, abs=1e-6)
 
 
 def test_arms_of_both_models_in_one_list_are_refused(planted: Planted, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from helpers.families import Family, clean_of, families, interventions, rows_of
+from helpers.families import Family, kept_of, families, interventions, rows_of
 
 if TYPE_CHECKING:
     from persona_probe.streams.activations import Scope
@@ -21,9 +21,9 @@ def test_arms_scored_together_are_the_arms_scored_alone(
     from persona_probe.measurement.scoring import score_arms, score_rows
 
     arms = [interventions(family, edit) for edit in TOGETHER] + [()]
-    clean = clean_of(family, 2, keep_prompts=keep_prompts) if with_clean else None
-    options = {"max_tokens": 150, "keep_prompts": keep_prompts, "clean": clean}
-    together = score_arms(family.model, rows_of(family), arms, **options)
+    kept = kept_of(family, 2, keep_prompts=keep_prompts) if with_clean else None
+    options = {"max_tokens": 150, "keep_prompts": keep_prompts}
+    together = score_arms(family.model, rows_of(family), arms, kept=kept, **options)
     scores = [found.logprob for found in together]
     for arm, found in zip(arms, scores, strict=True):
         alone = score_rows(family.model, rows_of(family), arm, **options).logprob
@@ -32,22 +32,22 @@ def test_arms_scored_together_are_the_arms_scored_alone(
 
 
 def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    from persona_probe.measurement import scoring
+    from persona_probe.measurement import grid
+    from persona_probe.measurement.scoring import score_arms
 
-    real, arms = scoring.forward, [interventions(llama, edit) for edit in TOGETHER]
-    expected = [
-        found.logprob for found in scoring.score_arms(llama.model, rows_of(llama), arms, max_tokens=4096)
-    ]
+    real, arms = grid.pass_scores, [interventions(llama, edit) for edit in (*TOGETHER, "steer 2")]
+    expected = score_arms(llama.model, rows_of(llama), arms, max_tokens=4096, with_kl=True)
 
-    def narrow(model, batch, *, logits_at):
-        if len(batch) > 2 * len(arms):
+    def narrow(model, batch, *, with_places):
+        if len(batch) > 2:
             raise MemoryError
-        return real(model, batch, logits_at=logits_at)
+        return real(model, batch, with_places=with_places)
 
-    monkeypatch.setattr(scoring, "forward", narrow)
-    halved = scoring.score_arms(llama.model, rows_of(llama), arms, max_tokens=4096)
+    monkeypatch.setattr(grid, "pass_scores", narrow)
+    halved = score_arms(llama.model, rows_of(llama), arms, max_tokens=4096, with_kl=True)
     for left, right in zip(expected, halved, strict=True):
-        assert (left - right.logprob).abs().max() <= 1e-4
+        assert (left.logprob - right.logprob).abs().max() <= 1e-4
+        torch.testing.assert_close(left.kl, right.kl, atol=1e-5, rtol=1e-3)
 
 
 def test_rows_that_do_not_divide_among_the_arms_are_refused(llama: Family) -> None:

@@ -76,7 +76,8 @@ def test_collected_means_are_means_of_hidden_states(case: Case) -> None:
 
 
 def test_edits_are_those_of_plain_hooks_with_and_without_a_clean_run(case: Case) -> None:
-    from persona_probe.measurement.scoring import clean_run, score_arms
+    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.scoring import score_arms
     from persona_probe.streams.resume import resumable
 
     known, rows = case.known, case.rows[EDITED]
@@ -85,12 +86,13 @@ def test_edits_are_those_of_plain_hooks_with_and_without_a_clean_run(case: Case)
     assert relative(known.ablated, clean_scores) > 1e-3
     assert relative(scored(case, case.arms[1], rows=rows), known.steered) < CLOSE
     assert relative(scored(case, case.arms[2], rows=rows, keep_prompts=True), known.ablated) < CLOSE
-    options = {"max_tokens": 4096, "keep_prompts": True}
-    clean = clean_run(case.model, rows, layers=(1, 2, 3), **options)
-    assert bool(clean.prefixes) == resumable(case.model)
-    found = score_arms(case.model, rows, case.arms, clean=clean, **options)
-    for arm, expected in zip(found, (clean_scores, known.steered, known.ablated), strict=True):
-        assert relative(arm.logprob, expected) < CLOSE
+    kept, options = Kept(10**9, (1, 2, 3)), {"max_tokens": 4096, "keep_prompts": True}
+    score_arms(case.model, rows, [()], kept=kept, **options)
+    assert bool(kept.streams(0)) == resumable(case.model)
+    for what in (kept, None):  # from the streams that are kept, and in one grid that shares its own
+        found = score_arms(case.model, rows, case.arms, kept=what, **options)
+        for arm, expected in zip(found, (clean_scores, known.steered, known.ablated), strict=True):
+            assert relative(arm.logprob, expected) < CLOSE
 
 
 def test_greedy_replies_are_the_most_likely_tokens_of_plain_passes(case: Case) -> None:

@@ -14,7 +14,7 @@ from persona_probe.base.hook_points import HookPoint
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.edits import Ablate, Steer, orthonormal
 from persona_probe.measurement.generation import Request, generate
-from persona_probe.measurement.scoring import clean_run, score_rows
+from persona_probe.measurement.scoring import score_arms
 from persona_probe.models.pairs import open_model, open_pair
 from persona_probe.prompts.rows import Prompt, Row
 from persona_probe.saes.contexts import logit_lens
@@ -78,8 +78,7 @@ def edits() -> list[Any]:
 
 
 def scored(model: Any, given: Sequence[Any]) -> Any:
-    clean = clean_run(model, ROWS, max_tokens=64, layers=(2,), keep_logprobs=True)
-    scores = score_rows(model, ROWS, given, max_tokens=64, clean=clean)
+    scores = score_arms(model, ROWS, [(), given], max_tokens=64, with_kl=True)[1]
     assert scores.kl is not None
     return torch.stack([scores.logprob, scores.kl])
 

@@ -113,13 +113,16 @@ def test_scores_beyond_the_window_are_those_of_each_row_alone(models: tuple[Any,
 def test_generation_that_crosses_the_window_is_that_of_a_model_without_a_cache(
     models: tuple[Any, Any],
 ) -> None:
-    from persona_probe.measurement.generation import Sampling, steps
+    from contextlib import nullcontext
+
+    from persona_probe.measurement.running import Asked, Sampling, steps
 
     model, (plain, _) = models
     prompt = rows()[4].ids[:20]
     with torch.inference_mode():
         sampling = Sampling(max_new_tokens=8, temperature=0.0, seed=0)
-        written = [step[0] for step in steps(model, [prompt], [torch.Generator()], sampling)]
+        asked = [Asked(prompt, torch.Generator())]
+        written = [step.tokens[0] for step in steps(model, asked, sampling, lambda _: nullcontext())]
         ids = list(prompt)
         for _ in range(len(written)):
             ids.append(int(plain(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))

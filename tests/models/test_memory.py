@@ -13,20 +13,22 @@ from helpers.planted import Planted
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """A memory that holds `rows` rows of a batch and no more."""
-    from persona_probe.measurement import scoring
+    from persona_probe.measurement import grid
     from persona_probe.streams import passes
 
     limit = {"rows": 10**9, "refused": 0}
-    real = scoring.forward
 
-    def narrow(model: Any, batch: Any, *, logits_at: Any) -> Any:
-        if len(batch) > limit["rows"]:
-            limit["refused"] += 1
-            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
-        return real(model, batch, logits_at=logits_at)
+    def narrowed(real: Any) -> Any:
+        def narrow(model: Any, batch: Any, **options: Any) -> Any:
+            if len(batch) > limit["rows"]:
+                limit["refused"] += 1
+                raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+            return real(model, batch, **options)
 
-    monkeypatch.setattr(scoring, "forward", narrow)
-    monkeypatch.setattr(passes, "forward", narrow)
+        return narrow
+
+    monkeypatch.setattr(grid, "pass_scores", narrowed(grid.pass_scores))
+    monkeypatch.setattr(passes, "forward", narrowed(passes.forward))
     return limit
 
 
@@ -69,14 +71,15 @@ def test_a_single_row_that_does_not_fit_ends_with_exit_code_4_and_says_what_to_t
 def test_another_runtime_error_is_not_taken_for_memory(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from persona_probe.measurement import scoring
+    from persona_probe.measurement import grid
+    from persona_probe.measurement.scoring import score_rows
 
     def broken(*args: Any, **options: Any) -> Any:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(scoring, "forward", broken)
+    monkeypatch.setattr(grid, "pass_scores", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        scoring.score_rows(planted.pair.get("tuned"), planted.battery().persona, (), max_tokens=4096)
+        score_rows(planted.pair.get("tuned"), planted.battery().persona, (), max_tokens=4096)
 
 
 def test_an_arm_that_breaks_the_model_fails_alone_and_is_remembered(planted: Planted, tmp_path: Path) -> None:
@@ -104,15 +107,17 @@ def test_a_broken_baseline_is_an_error_and_not_a_failed_arm(
     planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from persona_probe.base.errors import NotFinite
-    from persona_probe.measurement import bench as measuring
+    from persona_probe.measurement import grid
+    from persona_probe.measurement.bench import Bench
+    from persona_probe.measurement.reply_logprobs import PassScores
     from persona_probe.storage.runs import open_run
 
-    def broken(*args: Any, **options: Any) -> Any:
-        raise NotFinite("NaN in the untouched model")
+    def broken(model: Any, batch: Any, **options: Any) -> Any:
+        return PassScores(torch.full((len(batch),), float("nan"), dtype=torch.float64), None)
 
-    monkeypatch.setattr(measuring, "measure_together", broken)
-    with open_run(tmp_path, {}) as run, pytest.raises(NotFinite):
-        measuring.Bench(planted.pair, run, planted.battery(), 1024).baseline("tuned")
+    monkeypatch.setattr(grid, "pass_scores", broken)
+    with open_run(tmp_path, {}) as run, pytest.raises(NotFinite, match=r"try --dtype float32"):
+        Bench(planted.pair, run, planted.battery(), 1024).baseline("tuned")
 
 
 def test_activations_are_gone_before_the_arms_are_measured(

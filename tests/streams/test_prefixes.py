@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from helpers import tiny
-from helpers.families import EDITS, Family, clean_of, edited, families, interventions, rows_of
+from helpers.families import EDITS, Family, kept_of, edited, families, interventions, rows_of
 
 if TYPE_CHECKING:
-    from persona_probe.measurement.scoring import CleanRun, RowScores
+    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.scoring import RowScores
+    from persona_probe.prompts.batches import TokenBatch
 
 
 def calls(family: Family, run: Callable[[], object]) -> Counter[int]:
@@ -34,20 +36,24 @@ def scored(
     family: Family,
     edit: str,
     *,
-    clean: "CleanRun | None" = None,
+    kept: "Kept | None" = None,
     max_tokens: int = 150,
     keep_prompts: bool = True,
 ) -> "RowScores":
-    from persona_probe.measurement.scoring import score_rows
+    from persona_probe.measurement.scoring import score_arms
 
-    return score_rows(
+    return score_arms(
         family.model,
         rows_of(family),
-        interventions(family, edit),
+        [interventions(family, edit)],
         max_tokens=max_tokens,
-        clean=clean,
+        kept=kept,
         keep_prompts=keep_prompts,
-    )
+    )[0]
+
+
+def batches(family: Family, *, max_tokens: int = 150, keep_prompts: bool = True) -> "list[TokenBatch]":
+    return list(family.model.batches(rows_of(family), max_tokens=max_tokens, keep_prompts=keep_prompts))
 
 
 @families
@@ -55,43 +61,42 @@ def scored(
 def test_scores_on_a_clean_run_are_those_without_one(family: Family, edit: str) -> None:
     from persona_probe.streams.resume import lowest_layer
 
-    clean = clean_of(family, lowest_layer(family.model, edited(family, edit)))
-    assert {batch.n_shared > 0 for batch in clean.batches} >= {True}
-    assert len(clean.batches) > 1
+    kept = kept_of(family, lowest_layer(family.model, edited(family, edit)))
+    assert {batch.n_shared > 0 for batch in batches(family)} >= {True}
+    assert len(batches(family)) > 1
     expected = scored(family, edit).logprob
-    assert (expected - scored(family, edit, clean=clean).logprob).abs().max() <= 1e-5 * expected.abs().max()
+    assert (expected - scored(family, edit, kept=kept).logprob).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @families
 def test_a_run_kept_at_lower_layers_serves_higher_edits(family: Family) -> None:
-    clean = clean_of(family, 1, 2)
+    kept = kept_of(family, 1, 2)
     for edit in ("steer 1", "steer 2", "steer 3"):
         expected = scored(family, edit).logprob
         assert (
-            expected - scored(family, edit, clean=clean).logprob
+            expected - scored(family, edit, kept=kept).logprob
         ).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @families
 def test_the_untouched_model_scores_the_same_on_a_clean_run_of_itself(family: Family) -> None:
-    from persona_probe.measurement.scoring import score_rows
+    from persona_probe.measurement.scoring import score_arms
 
-    def score(clean: "CleanRun | None") -> torch.Tensor:
-        return score_rows(
-            family.model, rows_of(family), (), max_tokens=150, clean=clean, keep_prompts=True
-        ).logprob
+    def score(kept: "Kept | None") -> torch.Tensor:
+        options = {"max_tokens": 150, "keep_prompts": True}
+        return score_arms(family.model, rows_of(family), [()], kept=kept, **options)[0].logprob
 
     expected = score(None)
-    assert (expected - score(clean_of(family, 1, 3))).abs().max() <= 1e-5 * expected.abs().max()
+    assert (expected - score(kept_of(family, 1, 3))).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @families
 def test_rows_without_a_shared_prefix_score_the_same(family: Family) -> None:
-    clean = clean_of(family, 3, max_tokens=16, keep_prompts=False)
-    assert all(batch.n_shared == 0 for batch in clean.batches)
+    kept = kept_of(family, 3, max_tokens=16, keep_prompts=False)
+    assert all(batch.n_shared == 0 for batch in batches(family, max_tokens=16, keep_prompts=False))
     expected = scored(family, "steer 3", max_tokens=16, keep_prompts=False).logprob
     assert (
-        expected - scored(family, "steer 3", clean=clean).logprob
+        expected - scored(family, "steer 3", kept=kept, max_tokens=16, keep_prompts=False).logprob
     ).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -101,12 +106,12 @@ def test_rows_without_a_shared_prefix_score_the_same(family: Family) -> None:
     [("steer 3", 4), ("ablate 2-3", 3), ("steer 1 and 3", 2), ("mlp 2", 2), ("steer 0", 1)],
 )
 def test_blocks_that_an_edit_cannot_change_do_not_run(family: Family, edit: str, lowest: int) -> None:
-    clean = clean_of(family, lowest)
+    kept = kept_of(family, lowest)
     without, with_clean = (
         calls(family, lambda: scored(family, edit)),
-        calls(family, lambda: scored(family, edit, clean=clean)),
+        calls(family, lambda: scored(family, edit, kept=kept)),
     )
-    passes = sum(2 if batch.n_shared else 1 for batch in clean.batches)
+    passes = sum(2 if batch.n_shared else 1 for batch in batches(family))
     assert without == dict.fromkeys(range(tiny.LAYERS), passes)
     assert with_clean == dict.fromkeys(range(lowest, tiny.LAYERS), passes)
 
@@ -115,19 +120,19 @@ def test_blocks_that_an_edit_cannot_change_do_not_run(family: Family, edit: str,
 def test_model_is_bitwise_itself_after_a_resumed_pass_that_fails(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from persona_probe.measurement import scoring
+    from persona_probe.measurement import grid
 
     before = scored(family, "steer 3").logprob
-    clean = clean_of(family, 3)
+    kept = kept_of(family, 3)
     blocks = [id(family.model.site(point)[1]) for point in family.model.resids()]
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("in the middle of a pass")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "forward", fail)
+        patch.setattr(grid, "pass_scores", fail)
         with pytest.raises(RuntimeError, match="in the middle"):
-            scored(family, "steer 3", clean=clean)
+            scored(family, "steer 3", kept=kept)
     assert [id(family.model.site(point)[1]) for point in family.model.resids()] == blocks
     assert torch.equal(scored(family, "steer 3").logprob, before)
 
@@ -170,7 +175,56 @@ def test_prompts_of_different_lengths_in_one_batch_score_as_rows_alone(family: F
 
 
 @families
-def test_recording_runs_no_block_above_the_highest_layer_asked_for(family: Family) -> None:
-    count = calls(family, lambda: clean_of(family, 1, 2))
-    passes = sum(2 if batch.n_shared else 1 for batch in clean_of(family).batches)
-    assert count == {0: passes, 1: passes}
+def test_a_grid_runs_the_clean_layers_once_and_every_arm_above_its_edit(family: Family) -> None:
+    """The arithmetic that a grid is for: one pass over everything, then each arm from its first changed block."""
+    from persona_probe.measurement.scoring import score_arms
+
+    edits = ["steer 0", "steer 2", "mlp 2", "steer 2", "ablate 2-3", "steer 3"]
+    arms = [interventions(family, edit) for edit in edits]
+    options = {"max_tokens": 150, "keep_prompts": True}
+    passes = sum(2 if batch.n_shared else 1 for batch in batches(family))
+    lowest = [1, 3, 2, 3, 3, 4]
+    count = calls(family, lambda: score_arms(family.model, rows_of(family), [(), *arms], **options))
+    expected = {layer: 1 + sum(low <= layer for low in lowest) for layer in range(tiny.LAYERS)}
+    assert count == {layer: passes * n for layer, n in expected.items()}
+    # Without the untouched model the arm with the highest edit runs the clean layers.
+    count = calls(family, lambda: score_arms(family.model, rows_of(family), arms[:-1], **options))
+    assert count == {
+        layer: passes * ((layer < 3) + sum(low <= layer for low in lowest[:-1])) for layer in range(tiny.LAYERS)
+    }
+
+
+@families
+def test_small_batches_carry_several_arms(family: Family) -> None:
+    from persona_probe.measurement.scoring import score_arms
+
+    arms = [interventions(family, "steer 2")] * 5
+    rows = rows_of(family)[:2]
+    options = {"max_tokens": 4096, "keep_prompts": True}
+    passes = sum(2 if batch.n_shared else 1 for batch in family.model.batches(rows, **options))
+    count = calls(family, lambda: score_arms(family.model, rows, arms, **options))
+    assert count[0] == passes
+    assert count[3] == 2 * passes  # one arm alone, which leaves its stream; four side by side
+
+
+@families
+@pytest.mark.parametrize("n_bytes", [0, 20_000, 10**9])
+def test_what_is_kept_serves_later_grids_and_what_does_not_fit_is_computed_again(
+    family: Family, n_bytes: int
+) -> None:
+    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.scoring import score_arms
+
+    kept, options = Kept(n_bytes), {"max_tokens": 150, "keep_prompts": True, "with_kl": True}
+    for edits in (["steer 2", "cap 3"], ["steer 2"], ["ablate all", "steer 2"], ["mlp 2"]):
+        arms = [interventions(family, edit) for edit in edits]
+        found = score_arms(family.model, rows_of(family), arms, kept=kept, **options)
+        for arm, one in zip(arms, found, strict=True):
+            alone = score_arms(family.model, rows_of(family), [arm], **options)[0]
+            assert (one.logprob - alone.logprob).abs().max() <= 1e-5 * alone.logprob.abs().max()
+            assert one.kl is not None
+            assert alone.kl is not None
+            torch.testing.assert_close(one.kl, alone.kl, atol=1e-6, rtol=1e-4)
+            assert alone.kl.max() > 1e-4
+        assert kept.used <= n_bytes
+    assert bool(kept.streams(0)) == (n_bytes == 10**9)
