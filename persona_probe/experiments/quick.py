@@ -24,6 +24,7 @@ from persona_probe.storage.runs import Run
 
 MAX_TOKENS = 1024
 
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """A pair on some questions and benign texts. Whatever was measured is kept as long as the trial lives.
@@ -128,12 +129,7 @@ def open_trial(
         persona=rows, benign=tuple(texts[-n_benign:] if split == "select" else texts[:n_benign])
     )
     folder = TemporaryDirectory(prefix="persona_probe-")
-    bench = Bench(
-        pair=pair,
-        run=Run(Path(folder.name)),
-        battery=battery,
-        max_tokens=MAX_TOKENS,
-    )
+    bench = Bench(pair=pair, run=Run(Path(folder.name)), battery=battery, max_tokens=MAX_TOKENS)
     return Trial(bench=bench, budget=budget, seed=seed, _folder=folder)
 
 

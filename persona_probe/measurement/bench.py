@@ -139,7 +139,9 @@ class Bench:
         """What passes of one untouched model leave of one set of rows."""
         if (side, number) not in self._kept:
             layers = (lowest_layer(model, self.expected),) if self.expected else ()
-            self._kept[side, number] = Kept(self.memory * MEGABYTE // 4, layers)  # two models, two sets of rows
+            self._kept[side, number] = Kept(
+                self.memory * MEGABYTE // 4, layers
+            )  # two models, two sets of rows
         return self._kept[side, number]
 
     def _key(self, arm: Arm) -> str:

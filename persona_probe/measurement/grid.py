@@ -122,7 +122,12 @@ class _Wish:
 
 
 def _cells(
-    passes: "_Passes", arms: Sequence[Edits], lowest: Sequence[int], wish: _Wish, index: int, kept: Kept | None
+    passes: "_Passes",
+    arms: Sequence[Edits],
+    lowest: Sequence[int],
+    wish: _Wish,
+    index: int,
+    kept: Kept | None,
 ) -> Iterator[Cell]:
     """All arms on one batch."""
     streams = {} if kept is None else kept.streams(index)

@@ -190,7 +190,9 @@ class Engine:
         self.fresh_rope()
         if shared:
             body, firsts = self.twin.base_model, batch.firsts
-            firsts = slice(0, 1) if len(firsts) == 1 else torch.tensor(firsts).to(self.device, non_blocking=True)
+            firsts = (
+                slice(0, 1) if len(firsts) == 1 else torch.tensor(firsts).to(self.device, non_blocking=True)
+            )
             head = {
                 "input_ids": tokens[firsts, :shared],
                 "attention_mask": mask[firsts, :shared],

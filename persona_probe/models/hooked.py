@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from persona_probe.base.errors import BadInput
+from persona_probe.models.calls import last_places
 from persona_probe.models.checks import probe_rows, reference
 from persona_probe.models.editable import distinct, named
-from persona_probe.models.calls import last_places
 from persona_probe.models.loading import Model
 from persona_probe.models.parity import fitted_engine
 from persona_probe.models.tensors import check_finite

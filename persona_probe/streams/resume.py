@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.models.checks import distance, probe_rows, tolerance
 from persona_probe.models.loading import Model, forward
-from persona_probe.prompts.batches import TokenBatch
 
 _RESUMABLE: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
 _FIRST_CHANGED: WeakKeyDictionary[Model, dict[str, int]] = WeakKeyDictionary()
@@ -32,7 +31,9 @@ class Prefix:
     @property
     def n_bytes(self) -> int:
         """Memory that it takes."""
-        return sum(part.numel() * part.element_size() for part in (self.shared, self.rest) if part is not None)
+        return sum(
+            part.numel() * part.element_size() for part in (self.shared, self.rest) if part is not None
+        )
 
     def tiled(self, n: int) -> "Prefix":
         """The streams of `TokenBatch.tiled(n)`."""

@@ -43,13 +43,15 @@ def arms(planted: Planted) -> list[Any]:
     ]
 
 
-def measure_in(planted: Planted, folder: Path, wanted: list[Any], **options: Any) -> dict[str, Any]:
+def measure_in(
+    planted: Planted, folder: Path, wanted: list[Any], *, max_tokens: int = 1024, **options: Any
+) -> dict[str, Any]:
     """Measurements by arm name, in a run of `folder`."""
     from persona_probe.measurement.bench import Bench
     from persona_probe.storage.runs import open_run
 
     with open_run(folder, {}) as run:
-        found = Bench(planted.pair, run, planted.battery(), 1024, **options).measure(wanted)
+        found = Bench(planted.pair, run, planted.battery(), max_tokens, **options).measure(wanted)
     return {arm.name: one for arm, one in zip(wanted, found, strict=True)}
 
 
@@ -148,7 +150,9 @@ def test_what_the_baseline_leaves_serves_later_arms_of_both_models(planted: Plan
     with open_run(tmp_path / "b", {}) as run:
         bench = Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2])
         found: list[Any] = []
-        whole = first_blocks("base", lambda: Bench(planted.pair, run, planted.battery(), 1024).baseline("base"))
+        whole = first_blocks(
+            "base", lambda: Bench(planted.pair, run, planted.battery(), 1024).baseline("base")
+        )
     with open_run(tmp_path / "c", {}) as run:
         bench = Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2])
         assert first_blocks("base", lambda: found.extend(lists(bench))) == whole
@@ -180,30 +184,29 @@ def test_what_was_measured_before_an_interruption_is_kept(
     from persona_probe.measurement import grid
     from persona_probe.storage.runs import UNFINISHED
 
-    expected = measure_in(planted, tmp_path / "whole", arms(planted))
     real, done = grid.pass_scores, [0]
 
-    def interrupted(*args: Any, **options: Any) -> Any:
-        if done[0] == 12:
+    def counted(*args: Any, **options: Any) -> Any:
+        if done[0] == stop_after:
             raise KeyboardInterrupt
         done[0] += 1
         return real(*args, **options)
 
-    def counted(*args: Any, **options: Any) -> Any:
-        done[0] += 1
-        return real(*args, **options)
+    def measured(folder: str) -> dict[str, Any]:
+        done[0] = 0
+        return measure_in(planted, tmp_path / folder, arms(planted), max_tokens=128)
 
+    stop_after = -1
     monkeypatch.setattr(grid, "pass_scores", counted)
-    measure_in(planted, tmp_path / "count", arms(planted))
-    n_whole, done[0] = done[0], 0
-    monkeypatch.setattr(grid, "pass_scores", interrupted)
+    expected = measured("whole")
+    n_whole = done[0]
+    stop_after = n_whole // 2
     with pytest.raises(KeyboardInterrupt):
-        measure_in(planted, tmp_path / "killed", arms(planted))
+        measured("killed")
     assert (tmp_path / "killed" / UNFINISHED).exists()
-    done[0] = 0
-    monkeypatch.setattr(grid, "pass_scores", counted)
-    found = measure_in(planted, tmp_path / "killed", arms(planted))
-    assert 0 < done[0] <= n_whole - 10
+    stop_after = -1
+    found = measured("killed")
+    assert n_whole // 2 - len(arms(planted)) <= n_whole - done[0] <= n_whole // 2
     assert not (tmp_path / "killed" / UNFINISHED).exists()
     for name, one in expected.items():
         assert flat(found[name]) == pytest.approx(flat(one), rel=1e-6, abs=1e-6)

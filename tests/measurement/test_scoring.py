@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from helpers.families import Family, kept_of, families, interventions, rows_of
+from helpers.families import Family, families, interventions, kept_of, rows_of
 
 if TYPE_CHECKING:
     from persona_probe.streams.activations import Scope

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from helpers import tiny
-from helpers.families import EDITS, Family, kept_of, edited, families, interventions, rows_of
+from helpers.families import EDITS, Family, edited, families, interventions, kept_of, rows_of
 
 if TYPE_CHECKING:
     from persona_probe.measurement.grid import Kept
@@ -33,12 +33,7 @@ def calls(family: Family, run: Callable[[], object]) -> Counter[int]:
 
 
 def scored(
-    family: Family,
-    edit: str,
-    *,
-    kept: "Kept | None" = None,
-    max_tokens: int = 150,
-    keep_prompts: bool = True,
+    family: Family, edit: str, *, kept: "Kept | None" = None, max_tokens: int = 150, keep_prompts: bool = True
 ) -> "RowScores":
     from persona_probe.measurement.scoring import score_arms
 
@@ -73,9 +68,7 @@ def test_a_run_kept_at_lower_layers_serves_higher_edits(family: Family) -> None:
     kept = kept_of(family, 1, 2)
     for edit in ("steer 1", "steer 2", "steer 3"):
         expected = scored(family, edit).logprob
-        assert (
-            expected - scored(family, edit, kept=kept).logprob
-        ).abs().max() <= 1e-5 * expected.abs().max()
+        assert (expected - scored(family, edit, kept=kept).logprob).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @families
@@ -190,7 +183,8 @@ def test_a_grid_runs_the_clean_layers_once_and_every_arm_above_its_edit(family: 
     # Without the untouched model the arm with the highest edit runs the clean layers.
     count = calls(family, lambda: score_arms(family.model, rows_of(family), arms[:-1], **options))
     assert count == {
-        layer: passes * ((layer < 3) + sum(low <= layer for low in lowest[:-1])) for layer in range(tiny.LAYERS)
+        layer: passes * ((layer < 3) + sum(low <= layer for low in lowest[:-1]))
+        for layer in range(tiny.LAYERS)
     }
 
 
