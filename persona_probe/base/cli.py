@@ -175,8 +175,8 @@ class Reporter:
 
     @contextmanager
     def phase(self, title: str, total: int) -> Iterator[Callable[..., None]]:
-        """A phase of `total` units; call the result with a word on the best so far, and with how many units were
-        done since the last call (1 unless it is said)."""
+        """A phase of `total` units; call the result with a word on the best so far, and with how many units
+        were done since the last call (1 unless it is said)."""
         if self.quiet or total == 0:
             yield lambda _="", __=1.0: None
         elif self.console.is_terminal:

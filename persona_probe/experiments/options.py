@@ -108,7 +108,7 @@ MaxTokens = Annotated[
 Memory = Annotated[
     int,
     Option(
-        "Megabytes for what passes of the untouched models leave for the arms; with less, more is computed again.",
+        "Megabytes for what untouched models' passes leave for the arms; with less, more is computed again.",
         "machine",
         low=0,
         decides=False,

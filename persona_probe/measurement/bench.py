@@ -22,8 +22,8 @@ Advance = Callable[[str, float], None]
 
 @dataclass(frozen=True, eq=False)
 class RowSet:
-    """Rows that are scored together: `keep_prompts` where rows share their prompts, `with_kl` where KL from the
-    untouched model is wanted."""
+    """Rows that are scored together: `keep_prompts` where rows share their prompts, `with_kl` where KL from
+    the untouched model is wanted."""
 
     rows: tuple[Row, ...]
     keep_prompts: bool
@@ -34,8 +34,8 @@ class RowSet:
 class Bench:
     """Where arms are measured: a pair of models, a run that keeps results, and the rows to score.
 
-    `max_tokens` is the most that one pass computes; small batches carry several arms. `memory`, in megabytes, is
-    for what passes of the untouched models leave; with less of it more is computed again. `expected`: hook
+    `max_tokens` is the most that one pass computes; small batches carry several arms. `memory`, in megabytes,
+    is for what passes of the untouched models leave; with less of it more is computed again. `expected`: hook
     points that later arms will edit.
     """
 
@@ -49,8 +49,8 @@ class Bench:
     _kept: dict[tuple[Side, int], Kept] = field(default_factory=dict)
 
     def measure(self, arms: Sequence[Arm], *, advance: Advance = lambda _, __: None) -> list[Measurement]:
-        """Measurements in the order of `arms`, which must be of one model. What is measured goes to disk batch
-        by batch; `advance` is told how many arms' worth is done."""
+        """Measurements in the order of `arms`, which must be of one model. What is measured goes to disk
+        batch by batch; `advance` is told how many arms' worth is done."""
         if len({arm.side for arm in arms}) > 1:
             raise BadInput(
                 f"arms of both models in one list: {[arm.name for arm in arms]}; measure base and tuned apart"

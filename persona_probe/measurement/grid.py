@@ -1,9 +1,9 @@
 """Many arms over the same rows: the one path by which replies are scored, with everything shared that can be.
 
-Rows are taken batch by batch, and all arms are measured on a batch before the next one. The first pass, that of
-the untouched model or of the arm with the highest edit, leaves the streams that enter the lowest edited block of
-every other arm; each of these starts there. Small batches carry several arms side by side. A lone arm is a grid
-of one.
+Rows are taken batch by batch, and all arms are measured on a batch before the next one. The first pass, that
+of the untouched model or of the arm with the highest edit, leaves the streams that enter the lowest edited
+block of every other arm; each of these starts there. Small batches carry several arms side by side. A lone
+arm is a grid of one.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,7 +38,8 @@ class Cell:
 
 @dataclass
 class Kept:
-    """What passes of an untouched model leave of the batches of some rows, for later grids over the same rows.
+    """What passes of an untouched model leave of the batches of some rows, for later grids over the same
+    rows.
 
     At most `n_bytes` of it is kept; what does not fit is computed again when it is needed. `layers`: streams
     that are kept even when no arm of the running grid needs them.
@@ -155,7 +156,8 @@ def _cells(
                 untouched = scores.places
             kl = torch.zeros_like(scores.logprob)
             if with_kl and arms[arm]:
-                assert untouched is not None and scores.places is not None, "KL was asked for"
+                assert untouched is not None, "the untouched model comes first"
+                assert scores.places is not None, "KL was asked for"
                 kl = divergence(untouched, scores.places, passes.batch.rows)
             yield Cell(arm, passes.batch.rows, scores.logprob, kl)
     if kept is not None:
@@ -202,7 +204,8 @@ class _Passes:
     def _within_memory(
         self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int], with_places: bool
     ) -> tuple[list[PassScores], dict[int, Prefix]]:
-        """`_pass`; when memory runs out, for half of the arms or of the rows at a time, down to one of one."""
+        """`_pass`; when memory runs out, for half of the arms or of the rows at a time, down to one of
+        one."""
         try:
             return self._pass(edits, prefix, record, with_places)
         except (MemoryError, RuntimeError) as error:

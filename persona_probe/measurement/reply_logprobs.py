@@ -105,7 +105,8 @@ def n_sampled(row: Row) -> int:
 
 
 def sampled(rows: Sequence[Row]) -> list[int]:
-    """Evenly spread reply tokens of every row, the same in every arm, counted over the replies of all rows."""
+    """Evenly spread reply tokens of every row, the same in every arm, counted over the replies of all
+    rows."""
     places, start = [], 0
     for row in rows:
         count = n_sampled(row)

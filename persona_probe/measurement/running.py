@@ -1,4 +1,5 @@
-"""Replies token by token in one batch: beginnings that rows share are run once, rows that have ended leave."""
+"""Replies token by token in one batch: beginnings that rows share are run once, rows that have ended
+leave."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -32,7 +33,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt to continue: its token ids, its own source of draws, and a mark of the arm that it is under."""
+    """A prompt to continue: its token ids, its own source of draws, and a mark of the arm that it is
+    under."""
 
     ids: Sequence[int]
     generator: torch.Generator
@@ -54,9 +56,9 @@ class Step:
 def steps(model: Model, asked: Sequence[Asked], sampling: Sampling, around: Around) -> Iterator[Step]:
     """One forward pass per item, until every row has ended or has its last token.
 
-    Keys and values are kept. `around(rows)` is entered around passes over these rows, in that order: it applies
-    their edits. A row's draws do not depend on its neighbours. The caller holds `torch.inference_mode()`.
-    BadInput for logits that are not finite.
+    Keys and values are kept. `around(rows)` is entered around passes over these rows, in that order: it
+    applies their edits. A row's draws do not depend on its neighbours. The caller holds
+    `torch.inference_mode()`. BadInput for logits that are not finite.
     """
     stop, n_new = set(model.eos_ids), 0
     with flat_head(model.twin):
@@ -117,8 +119,8 @@ class _Batch:
             self._cache, self._step = growing(cache), self._tokens[:, shared:]
 
     def chosen(self, number: int) -> list[int]:
-        """Run the tokens that were not run, and choose the next one of every row; NOT_FINITE where that cannot
-        be done. `number` counts the tokens of a reply from 0."""
+        """Run the tokens that were not run, and choose the next one of every row; NOT_FINITE where that
+        cannot be done. `number` counts the tokens of a reply from 0."""
         engine = self.model.engine
         # Beyond a rotary embedding's window that depends on length, all is computed anew, as Hugging Face
         # does.

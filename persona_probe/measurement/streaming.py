@@ -94,7 +94,8 @@ def _lane(
 
     @contextmanager
     def around(chosen: Sequence[int]) -> Iterator[None]:
-        # Hooks run in the order they are made: the first sees the stream before the edits, the last after them.
+        # Hooks run in the order they are made: the first sees the stream before the edits, the last after
+        # them.
         with (
             watched(model, projection.direction.hook_point) as before,
             applied(model, (), rows=[arms[i].interventions for i in chosen]),

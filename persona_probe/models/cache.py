@@ -1,4 +1,5 @@
-"""Keys and values of generation in memory that grows in steps: a new token is written into it, nothing is copied."""
+"""Keys and values of generation in memory that grows in steps: a new token is written into it, nothing is
+copied."""
 
 from typing import Any
 
@@ -17,9 +18,12 @@ class GrowingLayer(DynamicLayer):
 
     def __init__(self, layer: DynamicLayer) -> None:
         super().__init__()
-        self.lazy_initialization(layer.keys, layer.values)
+        keys, values = layer.keys, layer.values
+        assert keys is not None, "the layer has run"
+        assert values is not None, "the layer has run"
+        self.lazy_initialization(keys, values)
         self._rooms: tuple[Tensor, Tensor] | None = None
-        self.update(layer.keys, layer.values)
+        self.update(keys, values)
 
     def update(
         self,
@@ -32,16 +36,14 @@ class GrowingLayer(DynamicLayer):
         before = self.get_seq_length()
         after = before + key_states.shape[-2]
         if self._rooms is None or self._rooms[0].shape[-2] < after:
-            new = (key_states, value_states)
+            new, old = (key_states, value_states), self._rooms
             rooms = tuple(one.new_empty(*one.shape[:-2], after + GROWTH, one.shape[-1]) for one in new)
-            if before:
-                for room, kept in zip(rooms, (self.keys, self.values), strict=True):
-                    room[..., :before, :] = kept
+            for room, known in zip(rooms, old or (), strict=bool(old)):
+                room[..., :before, :] = known[..., :before, :]
             self._rooms = (rooms[0], rooms[1])
         for room, one in zip(self._rooms, (key_states, value_states), strict=True):
             room[..., before:after, :] = one
-        self._show(after)
-        return self.keys, self.values
+        return self._show(after)
 
     def batch_select_indices(self, indices: Int[Tensor, " row"]) -> None:
         """Keep some rows of the batch, each as often as it is named."""
@@ -50,9 +52,12 @@ class GrowingLayer(DynamicLayer):
         self._rooms = (self._rooms[0][indices], self._rooms[1][indices])
         self._show(length)
 
-    def _show(self, length: int) -> None:
+    def _show(self, length: int) -> tuple[Tensor, Tensor]:
+        """The first `length` tokens, which are the layer's from now on."""
         assert self._rooms is not None, "room was made"
-        self.keys, self.values = (room[..., :length, :] for room in self._rooms)
+        keys, values = (room[..., :length, :] for room in self._rooms)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 def growing(cache: Any) -> Any:

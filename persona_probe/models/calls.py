@@ -1,4 +1,5 @@
-"""Calls of a plain Hugging Face model: the arguments that it takes, and what passes through its unembedding."""
+"""Calls of a plain Hugging Face model: the arguments that it takes, and what passes through its
+unembedding."""
 
 import inspect
 from collections.abc import Iterator

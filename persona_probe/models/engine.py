@@ -162,7 +162,8 @@ class Engine:
         return self._body(batch).last_hidden_state[rows, columns]
 
     def logits(self, states: Float[Tensor, "place d_model"]) -> Float[Tensor, "place d_vocab"]:
-        """Logits of what `states` gives, by the model's own code behind its body: scales and caps included."""
+        """Logits of what `states` gives, by the model's own code behind its body: scales and caps
+        included."""
         body, calls = self.twin.base_model, []
 
         def instead(*_: Any, **__: Any) -> Any:

@@ -156,7 +156,8 @@ def _stepped(engine: Engine, known: Reference, chosen: tuple[int, ...]) -> float
 
 
 def _regrouped(engine: Engine, known: Reference) -> float:
-    """Reply logits of two rows whose first tokens are run once, with padding behind them, of which one leaves."""
+    """Reply logits of two rows whose first tokens are run once, with padding behind them, of which one
+    leaves."""
     one, two = known.rows[0].ids, known.rows[1].ids
     shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b or i == 4)
     prompts = [one[: known.rows[0].n_prompt + 1], two[: known.rows[1].n_prompt]]

@@ -110,8 +110,8 @@ def pad_prompts(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> To
 def pad_left(
     prompts: Sequence[Sequence[int]], *, pad_id: int, n_shared: int = 0
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Prompts as one batch and its attention mask, ready for generation: padding stands on the left, behind the
-    first `n_shared` tokens."""
+    """Prompts as one batch and its attention mask, ready for generation: padding stands on the left, behind
+    the first `n_shared` tokens."""
     width = max(len(ids) for ids in prompts)
     gaps = [width - len(ids) for ids in prompts]
     tokens = [

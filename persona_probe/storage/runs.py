@@ -69,7 +69,8 @@ class Run:
         return self._parts.get(key, {})
 
     def keep_parts(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Append further parts of some values, in one line, so that a run that is killed goes on from there."""
+        """Append further parts of some values, in one line, so that a run that is killed goes on from
+        there."""
         append_record(self.path(UNFINISHED), parts)
         self._add_parts(parts)
 

@@ -121,8 +121,8 @@ def test_little_memory_for_clean_runs_changes_no_number(planted: Planted, tmp_pa
 
 
 def test_what_the_baseline_leaves_serves_later_arms_of_both_models(planted: Planted, tmp_path: Path) -> None:
-    """One pass of all layers a side serves the baseline and every later list of arms at its layer, in whatever
-    order the sides come."""
+    """One pass of all layers a side serves the baseline and every later list of arms at its layer, in
+    whatever order the sides come."""
     from persona_probe.interventions.edits import Steer
     from persona_probe.measurement.arms import Arm
     from persona_probe.measurement.bench import Bench

@@ -169,7 +169,8 @@ def test_prompts_of_different_lengths_in_one_batch_score_as_rows_alone(family: F
 
 @families
 def test_a_grid_runs_the_clean_layers_once_and_every_arm_above_its_edit(family: Family) -> None:
-    """The arithmetic that a grid is for: one pass over everything, then each arm from its first changed block."""
+    """The arithmetic that a grid is for: one pass over everything, then each arm from its first changed
+    block."""
     from persona_probe.measurement.scoring import score_arms
 
     edits = ["steer 0", "steer 2", "mlp 2", "steer 2", "ablate 2-3", "steer 3"]
