@@ -129,6 +129,6 @@ def reading_of(job: LatentJob, means: dict[Side, LatentMeans], fit: dict[Side, Q
         ],
     }
     rankings = {name: ranks(values, diff.alive) for name, values in scores.items()}
-    dropped = diff.dropped and {side: [share] for side, share in diff.dropped.items()}
-    notes = tuple(outlier_note([job.sae.hook_point], dropped))
+    shares = {} if diff.dropped is None else {str(side): [share] for side, share in diff.dropped.items()}
+    notes = tuple(outlier_note([job.sae.hook_point], shares))
     return Reading(diff=diff, fit=fit, scores=scores, rankings=rankings, notes=notes)
