@@ -66,7 +66,7 @@ def conditions(machine: dict[str, Any]) -> str:
     older = {side["transformers"] for side in machine["versions"].values() if "transformers" in side}
     return (
         f"{machine['processor']}, {machine['threads']} threads ({', '.join(machine['has'])}),"
-        f" {machine['created'][:10]}, load before the run {machine['load_before'][0]:.1f};"
+        f" {machine['created'][:10]}, load before the run {machine['load_before']:.1f};"
         f" {', '.join(others)}, transformers {' and '.join(sorted(older))}."
     )
 

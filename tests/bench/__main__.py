@@ -40,8 +40,9 @@ def main() -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     path = HOME / "workload.json"
     plan = _plan(path, max(given.rows), given.repeats, given.budget)
+    load = os.getloadavg()[0]
     for dtype in given.dtypes:
-        _measure(plan, path, dtype, given)
+        _measure(plan, path, dtype, given, load)
 
 
 def _options() -> argparse.Namespace:
@@ -85,7 +86,7 @@ def _plan(path: Path, n: int, repeats: int, budget: float) -> Plan:
     return Plan(work, tokenizer, repeats, budget)
 
 
-def _measure(plan: Plan, path: Path, dtype: str, given: argparse.Namespace) -> None:
+def _measure(plan: Plan, path: Path, dtype: str, given: argparse.Namespace, load: float) -> None:
     workers: dict[str, Worker] = {}
     for name in (OURS, *given.sides):
         side = SIDES[name]
@@ -95,7 +96,9 @@ def _measure(plan: Plan, path: Path, dtype: str, given: argparse.Namespace) -> N
         worker = start(side, dtype, path, threads=given.threads)
         if worker is not None:
             workers[name] = worker
-    facts = machine.facts({name: one.versions or {} for name, one in workers.items()}, threads=given.threads)
+    known = json.loads(MACHINE.read_text())["versions"] if MACHINE.exists() else {}
+    versions = known | {name: one.versions or {} for name, one in workers.items()}
+    facts = machine.facts(versions, threads=given.threads, load=load)
     MACHINE.write_text(json.dumps(facts, indent=1) + "\n")
     try:
         for job in given.jobs:

@@ -1,4 +1,5 @@
-"""`python -m bench.growth`: seconds and peak memory of ours as the work grows, to growth.json and a figure.
+"""`python -m bench.growth`: seconds and peak memory of ours as the work grows, written to growth.json and
+growth.png in experiments/runs/bench.
 
 One axis grows while the rest stays: arms at one block, replies, blocks edited, and the size of the model
 (with `--second`, the folder of another one). The work is the score of replies with a direction ablated, as
@@ -41,7 +42,7 @@ def main() -> None:
         subprocess.run(command, check=True, env=environment, cwd=ROOT)
     from bench.growth_figure import draw
 
-    draw(json.loads(GROWTH.read_text()), ROOT / "figures" / "growth.png")
+    draw(json.loads(GROWTH.read_text()), HOME / "growth.png")
 
 
 def _options() -> argparse.Namespace:

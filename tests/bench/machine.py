@@ -9,8 +9,8 @@ from typing import Any
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
-def facts(versions: dict[str, dict[str, str]], *, threads: int) -> dict[str, Any]:
-    """Processor, cores, memory, load before the run, and the versions of each side."""
+def facts(versions: dict[str, dict[str, str]], *, threads: int, load: float) -> dict[str, Any]:
+    """Processor, cores, memory, `load` of the machine before the run, and the versions of each side."""
     flags = cpuinfo().get("flags", "").split()
     return {
         "processor": processor(),
@@ -20,7 +20,7 @@ def facts(versions: dict[str, dict[str, str]], *, threads: int) -> dict[str, Any
         "memory_bytes": memory_bytes(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "load_before": [round(one, 2) for one in os.getloadavg()],
+        "load_before": round(load, 2),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions,
     }

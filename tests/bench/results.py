@@ -1,7 +1,7 @@
 """From timed repeats to the lines of bench.json. No torch."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,12 +37,12 @@ class Line:
 
 
 def lines(
-    cell: dict[str, Any],
+    cell: Mapping[str, Any],
     tokens: int,
-    seconds: dict[str, Sequence[float]],
-    peaks: dict[str, int],
-    differences: dict[str, float | None],
-    failed: dict[str, str],
+    seconds: Mapping[str, Sequence[float]],
+    peaks: Mapping[str, int],
+    differences: Mapping[str, float | None],
+    failed: Mapping[str, str],
 ) -> list[Line]:
     """The lines of one cell: `cell` has the keys of CELL, `seconds` the repeats of each side."""
     speeds = {side: [tokens / one for one in times] for side, times in seconds.items() if times}

@@ -40,7 +40,7 @@ def ratios(lines: Sequence[dict[str, Any]], dtype: str) -> Table:
                 "shared" if shared else "distinct",
                 *(_ratio(by_side.get(name)) for name in sides),
                 _speed(ours),
-                _gigabytes(ours and ours["peak_bytes"]),
+                _gigabytes(ours["peak_bytes"] if ours else None),
                 _gigabytes(min(peaks, default=None)),
             ]
         )

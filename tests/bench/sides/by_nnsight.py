@@ -32,7 +32,7 @@ class ByNnsight:
                 means = []
                 for layer in self.layers:
                     means.append(by_hand.masked_mean(layer.output, reply))
-                stacked = torch.stack(means, 1).save()
+                stacked = torch.stack(means, 1).save()  # type: ignore  # nnsight adds it
             values.append((batch, stacked[:, :-1]))
         return by_hand.placed(values, len(texts))
 
