@@ -48,14 +48,13 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     sides = [name for name in SIDES if name != OURS]
-    listed = {"type": lambda text: text.split(",")}
-    parser.add_argument("--dtypes", default=["float32", "bfloat16"], **listed)
+    parser.add_argument("--dtypes", default=["float32", "bfloat16"], type=_listed)
     parser.add_argument(
         "--rows", default=[4, 16, 64, 512], type=lambda text: [int(one) for one in text.split(",")]
     )
-    parser.add_argument("--jobs", default=list(JOBS), help=", ".join(JOBS), **listed)
-    parser.add_argument("--sides", default=sides, help=f"beside ours: {', '.join(sides)}", **listed)
-    parser.add_argument("--prompts", default=["shared", "distinct"], help="shared, distinct", **listed)
+    parser.add_argument("--jobs", default=list(JOBS), help=", ".join(JOBS), type=_listed)
+    parser.add_argument("--sides", default=sides, help=f"beside ours: {', '.join(sides)}", type=_listed)
+    parser.add_argument("--prompts", default=["shared", "distinct"], help="shared, distinct", type=_listed)
     parser.add_argument("--repeats", type=int, default=5, help="0 compares values alone")
     parser.add_argument(
         "--budget",
@@ -65,11 +64,16 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    for name, known in (("jobs", JOBS), ("sides", sides), ("prompts", ("shared", "distinct"))):
+    allowed = {"jobs": JOBS, "sides": sides, "prompts": ("shared", "distinct")}
+    for name, known in (allowed | {"dtypes": ("float32", "bfloat16")}).items():
         unknown = [one for one in getattr(given, name) if one not in known]
         if unknown:
             parser.error(f"unknown {name}: {', '.join(unknown)}; allowed are {', '.join(known)}")
     return given
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _plan(path: Path, n: int, repeats: int, budget: float) -> Plan:
