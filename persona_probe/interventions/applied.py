@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -64,6 +64,17 @@ class _Job:
     intervention: Intervention
     rows: tuple[int, ...] | None = None
     part: int | None = None
+    _placed: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
+
+    def chosen(self, device: torch.device) -> slice | Tensor:
+        """What the listed rows are found by: a slice where they stand together, or numbers on the device."""
+        assert self.rows is not None, "the job is for some rows"
+        first, stop = self.rows[0], self.rows[-1] + 1
+        if self.rows == tuple(range(first, stop)):
+            return slice(first, stop)
+        if device not in self._placed:
+            self._placed[device] = torch.tensor(self.rows).to(device, non_blocking=True)
+        return self._placed[device]
 
 
 def _plan(
@@ -127,9 +138,7 @@ def _edit_rows(
     later = clock.later(resid, job.intervention.skip_first)
     if job.rows is None:
         return _edited(resid, job.intervention, later, hook_point)
-    whole, first, last = resid.clone(), job.rows[0], job.rows[-1] + 1
-    # Rows of one arm mostly stand together: a slice needs no list of numbers on the device.
-    chosen = slice(first, last) if job.rows == tuple(range(first, last)) else list(job.rows)
+    whole, chosen = resid.clone(), job.chosen(resid.device)
     whole[chosen] = _edited(
         resid[chosen], job.intervention, None if later is None else later[chosen], hook_point
     )

@@ -1,13 +1,14 @@
 """How far a stream lies along a direction; zero is midway between aligned and misaligned replies."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from persona_probe.directions.direction import Direction
+from persona_probe.interventions.edits import Placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,10 +17,12 @@ class Projection:
 
     direction: Direction
     zero: float
+    _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     def of(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
         """Signed projections, + towards misaligned; computed in float32."""
-        along = resid.float() @ self.direction.unit.to(resid.device, torch.float32)
+        unit = self._placed.at("unit", resid, lambda: self.direction.unit.to(resid.device, torch.float32))
+        along = resid.float() @ unit
         return (along - self.zero) / float(self.direction.vector.norm())
 
 

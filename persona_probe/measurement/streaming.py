@@ -105,7 +105,7 @@ def _lane(
             yield
 
     for step in steps(model, asked, sampling, around):
-        projections = [projection.of(streams[-1][:, -1]).tolist() for streams in seen]
+        projections = torch.stack([projection.of(streams[-1][:, -1]) for streams in seen]).tolist()
         tokens = []
         for row, place, token in zip(step.rows, step.places, step.tokens, strict=True):
             text = writers[row].read()

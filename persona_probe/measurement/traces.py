@@ -201,7 +201,8 @@ def project_replies(
         model, rows, hook_point=hook_point, scope="reply", max_tokens=max_tokens, outliers=outliers
     )
     for part in parts:
-        for row, values, keep in zip(part.rows, projection.of(part.resid), part.keep, strict=True):
+        projected, kept_tokens = projection.of(part.resid).tolist(), part.keep.tolist()
+        for row, values, keep in zip(part.rows, projected, kept_tokens, strict=True):
             reply_part = slice(row.n_prompt, len(row.ids))
             reply = replies[int(row.id)]
             by_row[row.id] = ReadReply(
@@ -209,7 +210,7 @@ def project_replies(
                 prompt_id=reply.prompt_id,
                 tokens=tuple(model.tokenizer.decode([token]) for token in row.ids[reply_part]),
                 readings=tuple(
-                    round(float(value), 4) if kept else None
+                    round(value, 4) if kept else None
                     for value, kept in zip(values[reply_part], keep[reply_part], strict=True)
                 ),
             )

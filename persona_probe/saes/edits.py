@@ -62,15 +62,20 @@ class SetLatents(SaeEdit):
         self, resid: Float[Tensor, "batch pos d_model"], *, hook_point: str
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream with the latents at their new value, computed in float32."""
-        sae, rows = self._placed.at("sae", resid, lambda: self._on(resid.device))
-        acts = sae.encode_some(resid.float(), self.latents)
+        sae, chosen = self._placed.at("sae", resid, lambda: self._on(resid.device))
+        acts = sae.encode(resid.float())
+        acts = acts if chosen is None else acts.index_select(-1, chosen)
+        rows = sae.W_dec if chosen is None else sae.W_dec.index_select(0, chosen)
         change = (self.value - acts) * (acts > 0) * sae.unit(resid)
         added = einsum(change, rows, "batch pos k, k d_model -> batch pos d_model")
         return (resid.float() + added).to(resid.dtype)
 
-    def _on(self, device: torch.device) -> tuple[Sae, Tensor]:
-        """The SAE on a device, and the decoder rows of the latents."""
-        return self.sae.on(device), self.sae.W_dec[list(self.latents)].to(device)
+    def _on(self, device: torch.device) -> tuple[Sae, Tensor | None]:
+        """The part of the SAE that the latents are, on a device; or all of it, and which they are, where all
+        compete."""
+        if self.sae.architecture == "topk":
+            return self.sae.on(device), torch.tensor(self.latents, device=device)
+        return self.sae.part(self.latents).on(device), None
 
     def describe(self) -> dict[str, Any]:
         """JSON for records; equal descriptions are equal interventions."""

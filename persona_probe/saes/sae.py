@@ -79,23 +79,36 @@ class Sae:
             return self
         if device not in self._moved:
             tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-            moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+            # Made outside inference mode, or a later backward pass could not use it.
+            with torch.inference_mode(False):
+                moved = {name: tensor.to(device) for name, tensor in tensors.items()}
             self._moved[device] = replace(self, **moved)
         return self._moved[device]
 
     def encode(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_sae"]:
         """Activations of all latents, in the SAE's own scale."""
-        return self._activate(self._input(x) @ self.W_enc.to(x.device) + self.b_enc.to(x.device), slice(None))
+        sae = self.on(x.device)
+        return sae._activate(sae._input(x) @ sae.W_enc + sae.b_enc)
+
+    def part(self, latents: Sequence[int]) -> "Sae":
+        """The SAE with some of its latents only. Those of a topk SAE compete with all others, so its part is
+        another SAE."""
+        columns = list(latents)
+        return replace(
+            self,
+            W_enc=self.W_enc[:, columns],
+            b_enc=self.b_enc[columns],
+            W_dec=self.W_dec[columns],
+            threshold=None if self.threshold is None else self.threshold[columns],
+        )
 
     def encode_some(
         self, x: Float[Tensor, "*batch d_model"], latents: Sequence[int]
     ) -> Float[Tensor, "*batch k"]:
         """`encode(x)[..., latents]`, computing those columns only unless all latents compete (topk)."""
-        columns = list(latents)
         if self.architecture == "topk":
-            return self.encode(x)[..., columns]
-        W_enc, b_enc = self.W_enc[:, columns].to(x.device), self.b_enc[columns].to(x.device)
-        return self._activate(self._input(x) @ W_enc + b_enc, columns)
+            return self.encode(x)[..., list(latents)]
+        return self.part(latents).encode(x)
 
     def in_stream(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_sae"]:
         """Activations of all latents times `unit`: each times its decoder row is what the latent adds to
@@ -105,7 +118,8 @@ class Sae:
 
     def decode(self, acts: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, "*batch d_model"]:
         """What the latents stand for, at the scale that the SAE reads."""
-        return acts @ self.W_dec.to(acts.device) + self.b_dec.to(acts.device)
+        sae = self.on(acts.device)
+        return acts @ sae.W_dec + sae.b_dec
 
     def unit(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch 1"]:
         """What 1 at the scale of `decode` is in the stream, token by token: 1 unless the SAE scales its
@@ -141,12 +155,12 @@ class Sae:
         elif self.normalisation == "constant_norm_rescale":
             # A token of length 0 stays one; SAELens gives NaN.
             stream = stream / self.unit(x).clamp(min=torch.finfo(torch.float32).tiny)
-        return stream - self.b_dec.to(x.device) if self.apply_b_dec_to_input else stream
+        return stream - self.b_dec if self.apply_b_dec_to_input else stream
 
-    def _activate(self, pre: Tensor, columns: list[int] | slice) -> Tensor:
+    def _activate(self, pre: Tensor) -> Tensor:
         acts = pre.relu()
         if self.threshold is not None:
-            return acts * (pre > self.threshold[columns].to(pre.device))
+            return acts * (pre > self.threshold)
         if self.k is None:
             return acts
         best = acts.topk(self.k, dim=-1)

@@ -172,8 +172,8 @@ def read_resid(
         def read_batch(batch: TokenBatch) -> RowMeans:
             read = readable(batch)
             table = torch.empty(len(batch), len(hook_points), 2 * width + 1, device=model.device)
-            sample = sampled(batch.rows, read).to(model.device)
-            batch_of.update(read=read.to(model.device), sample=sample, table=table)
+            there = [one.to(model.device, non_blocking=True) for one in (read, sampled(batch.rows, read))]
+            batch_of.update(read=there[0], sample=there[1], table=table)
             run(batch)
             table = table.cpu()
             return RowMeans(
