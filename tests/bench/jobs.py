@@ -65,7 +65,7 @@ class Agreement:
         return self.float32 if dtype == "float32" else self.bfloat16
 
 
-VECTORS = Agreement("of the vector's length", float32=1e-3, bfloat16=0.1)
+VECTORS = Agreement("of the vector's length", float32=1e-3, bfloat16=0.05)
 LOGPROBS = Agreement("nats per token", float32=1e-3, bfloat16=0.1)
 AGREEMENTS: dict[Job, Agreement] = {
     "reply_means": VECTORS,
