@@ -14,8 +14,8 @@ RULES = """
 What `make bench` measured beside other tools. All sides get the same texts, of the shipped contrast set,
 token by token, and their values are compared before anything is timed. They agree in float32 within 0.001
 nats per token, a thousandth of a vector's length, 0.0001 nats for losses, and 5% of the characters written;
-in bfloat16, where some sides edit in bfloat16 and ours in float32, within 0.1 nats per token, a twentieth of a
-vector's length, 0.05 nats, and 90% of the characters. Tokens are those of prompts and replies, unpadded,
+in bfloat16, where some sides edit in bfloat16 and ours in float32, within 0.1 nats per token, a twentieth of
+a vector's length, 0.05 nats, and 90% of the characters. Tokens are those of prompts and replies, unpadded,
 each row in full and once for each arm.
 
 - Where prompts are shared, each has four replies; else every row has a prompt of its own.
