@@ -61,7 +61,7 @@ class Bench:
             if self.run.get(key) is None:
                 missing.setdefault(key, arm)
             else:
-                advance("", 1)
+                advance("", 1.0)
         if missing:
             self._measure_missing(missing, advance)
         return [Measurement.from_json(self.run.get(key) or {}) for key in keys]

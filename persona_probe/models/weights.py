@@ -39,10 +39,14 @@ def load_weights(
     if source.kind == "adapter" and sharing is not None:
         return merge_adapter(build_sharing(sharing), source, in_place=False)
     if source.kind == "adapter":
-        model = load_weights(
-            base_of(source, base), base=None, device=device, dtype=dtype, device_map=device_map
-        )
+        under = base_of(source, base)
+        model = load_weights(under, base=None, device=device, dtype=dtype, device_map=device_map)
         return merge_adapter(model, source)
+    return _load_model(source, device=device, dtype=dtype, device_map=device_map)
+
+
+def _load_model(source: Source, *, device: torch.device, dtype: torch.dtype, device_map: str | None) -> Any:
+    """`load_weights` of a source that is no adapter."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -15,18 +15,12 @@ import pytest
 from helpers.commands import words
 from helpers.made_up_parts import METHODS
 from helpers.markup import Page
-from helpers.toy_runs import TOY, ended, read, start, steady, stopped
+from helpers.toy_runs import TOY, alike, ended, read, start, steady, stopped
 
 from persona_probe.records.direction import DirectionRecord
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "</script><img src=x onerror=alert(2)>",
-    "[/foo] [bold]",
-    "\u202egnp.exe",
-    "{{ 7 * 7 }} ${x} `y`",
-    "' onload=alert(3) \"",
-)
+HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "[/foo] [bold]")
+HOSTILE += ("\u202egnp.exe", "{{ 7 * 7 }} ${x} `y`", "' onload=alert(3) \"")
 
 
 @pytest.fixture(scope="module")
@@ -220,16 +214,15 @@ def test_a_run_interrupted_and_then_killed_ends_with_the_same_numbers(
     code, _, err = stopped(torn, after=4, by=signal.SIGINT)
     assert code == 130
     assert "Traceback" not in err
-    assert f"python -m persona_probe.find_direction --toy --null 19 --output-dir '{torn}'" in " ".join(
-        err.split()
-    )
+    again = f"python -m persona_probe.find_direction --toy --null 19 --output-dir '{torn}'"
+    assert again in " ".join(err.split())
     code, _, _ = stopped(torn, after=12, by=signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert not (torn / "record.json").exists()
     code, _, err = inside(toy=True, null=19, output_dir=torn, resume=True)
     assert code == 0, err
     assert "reused" in err
-    assert json.loads(json.dumps(steady(read(torn)))) == steady(record)
+    assert alike(steady(read(torn)), steady(record))
 
 
 def test_changed_setting_in_the_same_folder_is_refused_with_the_difference(folder: Path, inside: Any) -> None:
@@ -240,16 +233,6 @@ def test_changed_setting_in_the_same_folder_is_refused_with_the_difference(folde
 
 
 # Bad input
-
-
-def test_outliers_that_are_kept_are_part_of_the_settings(inside: Any, tmp_path: Path) -> None:
-    small = {"toy": True, "controls": 0, "n_prompts": 0, "methods": "shift", "layers": "1"}
-    code, _, err = inside(**small, outliers="keep", output_dir=tmp_path / "run")
-    assert code == 0, err
-    record = read(tmp_path / "run")
-    assert record["config"]["outliers"] == "keep"
-    assert all(set(shares) == {0.0} for shares in record["directions"]["dropped"].values())
-    assert inside(**small, output_dir=tmp_path / "run")[0] == 3
 
 
 def test_equal_base_and_tuned_are_refused(folder: Path, inside: Any, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900  # seconds: a start costs about 12 s of imports, on a busy machine many times that
 VOLATILE = ("created", "command", "timing", "memory")
@@ -59,3 +61,14 @@ def steady(record: dict[str, Any]) -> dict[str, Any]:
     kept["config"] = {key: value for key, value in record["config"].items() if key not in paths}
     models = {side: record["provenance"][side]["sha256"] for side in ("base", "tuned")}
     return kept | {"provenance": record["provenance"] | models}
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two records hold the same, numbers up to rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return one == pytest.approx(other, rel=1e-4, abs=1e-5)
+    return one == other
