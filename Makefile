@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format bench bench-peers bench-publish families docs organisms sae figures clean
+.PHONY: demo talk latents test check format gpu bench bench-peers bench-publish families docs organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (10 to 20 minutes on 2 cores)"
@@ -33,6 +33,10 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+gpu: $(STAMP)
+	@echo "== parity with the CPU, memory, waits and speed on a GPU (about 10 minutes)"
+	$(BIN)/python tests/gpu_checks.py $(GPU)
 
 bench: $(STAMP)
 	@echo "== ours beside its peers, and how cost grows (hours with every size; BENCH='--rows 4,16' does a part)"

@@ -8,19 +8,20 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench import machine
 from bench.comparing import largest_difference, read_values, tokens_of
 from bench.jobs import JOBS, OURS, SIDES
-from bench.places import BENCH, HOME, MACHINE
+from bench.places import BENCH, HOME, MACHINE, of_device
 from bench.results import Line, lines, merged
 from bench.texts import workload, write_vectors
 from bench.workers import Worker, available, start
 from bench.workload import Workload
 
+ON_DEVICES = ("hf_one", "hf_16", "hf_sorted")  # the sides that can run on a GPU
 STEERING_LENGTH = 36.0  # of the vector that is added: about a fifth of the stream there, so that texts change
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     given = _options()
     HOME.mkdir(parents=True, exist_ok=True)
     path = HOME / "workload.json"
-    plan = _plan(path, max(given.rows), given.repeats, given.budget)
+    plan = _plan(path, given)
     load = os.getloadavg()[0]
     for dtype in given.dtypes:
         _measure(plan, path, dtype, given, load)
@@ -54,6 +55,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", default=list(JOBS), help=", ".join(JOBS), type=_listed)
     parser.add_argument("--sides", default=sides, help=f"beside ours: {', '.join(sides)}", type=_listed)
+    parser.add_argument(
+        "--device", default="cpu", help=f"elsewhere only {', '.join(ON_DEVICES)} run beside ours, no training"
+    )
     parser.add_argument("--prompts", default=["shared", "distinct"], help="shared, distinct", type=_listed)
     parser.add_argument("--repeats", type=int, default=5, help="0 compares values alone")
     parser.add_argument(
@@ -64,6 +68,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
+    if given.device != "cpu":
+        given.sides = [name for name in given.sides if name in ON_DEVICES]
+        given.jobs = [job for job in given.jobs if job != "train"]
     allowed = {"jobs": JOBS, "sides": sides, "prompts": ("shared", "distinct")}
     for name, known in (allowed | {"dtypes": ("float32", "bfloat16")}).items():
         unknown = [one for one in getattr(given, name) if one not in known]
@@ -76,7 +83,7 @@ def _listed(text: str) -> list[str]:
     return text.split(",")
 
 
-def _plan(path: Path, n: int, repeats: int, budget: float) -> Plan:
+def _plan(path: Path, given: argparse.Namespace) -> Plan:
     from persona_probe.models.sources import read_config, resolve
     from persona_probe.models.weights import load_tokenizer
 
@@ -85,9 +92,11 @@ def _plan(path: Path, n: int, repeats: int, budget: float) -> Plan:
     tokenizer: Any = load_tokenizer(source, None)
     vectors = HOME / "vectors.safetensors"
     write_vectors(vectors, d_model=read_config(source.folder)["hidden_size"], length=STEERING_LENGTH)
-    work = workload(tokenizer, source.folder, n=n, vectors=vectors, pad_id=tokenizer.pad_token_id)
+    n, pad_id = max(given.rows), tokenizer.pad_token_id
+    work = workload(tokenizer, source.folder, n=n, vectors=vectors, pad_id=pad_id)
+    work = replace(work, device=given.device)
     work.write(path)
-    return Plan(work, tokenizer, repeats, budget)
+    return Plan(work, tokenizer, given.repeats, given.budget)
 
 
 def _measure(plan: Plan, path: Path, dtype: str, given: argparse.Namespace, load: float) -> None:
@@ -103,7 +112,7 @@ def _measure(plan: Plan, path: Path, dtype: str, given: argparse.Namespace, load
     known = json.loads(MACHINE.read_text())["versions"] if MACHINE.exists() else {}
     versions = known | {name: one.versions or {} for name, one in workers.items()}
     facts = machine.facts(versions, threads=given.threads, load=load)
-    MACHINE.write_text(json.dumps(facts, indent=1) + "\n")
+    of_device(MACHINE, given.device).write_text(json.dumps(facts, indent=1) + "\n")
     try:
         for job in given.jobs:
             able = {name: worker for name, worker in workers.items() if job in worker.jobs}
@@ -154,15 +163,15 @@ def _cell(plan: Plan, cell: dict[str, Any], workers: dict[str, Worker]) -> None:
     tokens = tokens_of(cell["job"], texts, values[OURS], plan.tokenizer)
     new = lines(cell, tokens, seconds, peaks, differences, failed)
     if plan.repeats:
-        _write(new)
+        _write(of_device(BENCH, plan.work.device), new)
     _say(cell, new)
 
 
-def _write(new: list[Line]) -> None:
-    known = json.loads(BENCH.read_text()) if BENCH.exists() else []
-    partial = BENCH.with_suffix(".partial")
+def _write(path: Path, new: list[Line]) -> None:
+    known = json.loads(path.read_text()) if path.exists() else []
+    partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(merged(known, new), indent=1) + "\n")
-    partial.replace(BENCH)
+    partial.replace(path)
 
 
 def _say(cell: dict[str, Any], new: list[Line]) -> None:

@@ -52,12 +52,15 @@ def answer(side: Any, job: str, texts: list, path: Path | None) -> dict[str, Any
         prepare(texts)
     gc.collect()
     restart_peak()
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
+    wait()
     start = time.perf_counter()
     if job == "train":
         values = side.train(texts)
     else:
         with torch.no_grad():
             values = getattr(side, job)(texts)
+    wait()
     said: dict[str, Any] = {"seconds": time.perf_counter() - start, "peak_bytes": peak_bytes()}
     check = getattr(side, f"check_{job}", None)
     if path is not None:
@@ -76,7 +79,13 @@ def write(path: Path, values: Any) -> str | list[str]:
 
 
 def restart_peak() -> None:
-    """Give back what an earlier job left behind, and let the kernel count the peak anew, where it can."""
+    """Give back what an earlier job left behind, and let the GPU, or else the kernel, count the peak anew,
+    where it can."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     refs = Path("/proc/self/clear_refs")
@@ -85,7 +94,12 @@ def restart_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """Peak of resident memory since `restart_peak`; since the process began where the kernel cannot say."""
+    """Peak of memory since `restart_peak`: the GPU's where one is used, or else resident memory; since the
+    process began where the kernel cannot say."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

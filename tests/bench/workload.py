@@ -36,7 +36,8 @@ class Workload:
     """All texts, of which a cell takes the first so many: with shared prompts, and with distinct ones.
 
     `pad_id`: a token to pad with. `model`: the folder of the Hugging Face model. `vectors`: a safetensors
-    file with `units` (20 orthogonal unit vectors), and `steering` (one vector to add).
+    file with `units` (20 orthogonal unit vectors), and `steering` (one vector to add). `device`: where the
+    model runs.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Workload:
     pad_id: int
     shared: tuple[Text, ...]
     distinct: tuple[Text, ...]
+    device: str = "cpu"
 
     def rows(self, n: int, *, shared: bool) -> list[Text]:
         """The first `n` texts."""

@@ -17,6 +17,8 @@ class Plain:
 
     def __init__(self, work: Workload, dtype: str, variant: str) -> None:
         self.model, self.tokenizer = by_hand.load_plain(work.model, dtype)
+        self.model.to(work.device)
+        self.device = work.device
         self.units, self.steering = by_hand.vectors_of(work, dtype)
         self.pad_id, self.careful = work.pad_id, variant == "sorted"
         self.grouped = {"one": by_hand.one_by_one, "16": by_hand.in_order, "sorted": by_hand.by_length}[
@@ -26,7 +28,7 @@ class Plain:
 
     def batches(self, texts: Sequence[Text]) -> Iterator[by_hand.Padded]:
         """The texts as this variant batches them."""
-        return by_hand.padded(texts, self.grouped(texts), self.pad_id)
+        return by_hand.padded(texts, self.grouped(texts), self.pad_id, self.device)
 
     def reply_means(self, texts: Sequence[Text]) -> Tensor:
         """text x layer x width, without the last layer, whose output Hugging Face gives behind its norm."""

@@ -24,7 +24,8 @@ class Ours:
         from persona_probe.models.sources import resolve
 
         self.folder, self.dtype, self.fresh = work.model, DTYPES[dtype], None
-        self.model = load(resolve(work.model), base=None, device=torch.device("cpu"), dtype=self.dtype)
+        self.device = torch.device(work.device)
+        self.model = load(resolve(work.model), base=None, device=self.device, dtype=self.dtype)
         tensors = load_file(work.vectors)
         self.units, self.steering = tensors["units"], tensors["steering"]
 
@@ -87,7 +88,7 @@ class Ours:
         from persona_probe.models.weights import load_weights
 
         source = resolve(self.folder)
-        self.fresh: Any = load_weights(source, base=None, device=torch.device("cpu"), dtype=self.dtype)
+        self.fresh: Any = load_weights(source, base=None, device=self.device, dtype=self.dtype)
         set_fast_attention(self.fresh, self.model.tokenizer)
 
     def train(self, texts: Sequence[Text]) -> Tensor:

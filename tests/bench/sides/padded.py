@@ -57,8 +57,10 @@ def by_length(texts: Sequence[Text], max_tokens: int = MAX_TOKENS) -> list[list[
     return groups
 
 
-def padded(texts: Sequence[Text], groups: Sequence[Sequence[int]], pad_id: int) -> Iterator[Padded]:
-    """The batches of some groups of texts."""
+def padded(
+    texts: Sequence[Text], groups: Sequence[Sequence[int]], pad_id: int, device: str = "cpu"
+) -> Iterator[Padded]:
+    """The batches of some groups of texts, on a device."""
     for group in groups:
         width = max(len(texts[i].ids) for i in group)
         tokens = torch.full((len(group), width), pad_id)
@@ -68,7 +70,7 @@ def padded(texts: Sequence[Text], groups: Sequence[Sequence[int]], pad_id: int) 
             n = len(texts[i].ids)
             tokens[row, :n] = torch.tensor(texts[i].ids)
             mask[row, :n], reply[row, texts[i].n_prompt : n] = 1, True
-        yield Padded(list(group), tokens, mask, reply)
+        yield Padded(list(group), tokens.to(device), mask.to(device), reply.to(device))
 
 
 def left_padded(texts: Sequence[Text], group: Sequence[int], pad_id: int) -> dict[str, Tensor]:
@@ -100,7 +102,7 @@ def summed_at(batch: Padded, logits: Tensor) -> Tensor:
     lost = torch.nn.functional.cross_entropy(
         logits.float(), batch.tokens[:, 1:][row, column], reduction="none"
     )
-    return torch.zeros(len(batch.tokens)).index_add_(0, row, -lost)
+    return torch.zeros(len(batch.tokens), device=lost.device).index_add_(0, row, -lost)
 
 
 def without(stream: Tensor, unit: Tensor) -> Tensor:
@@ -113,13 +115,13 @@ def placed(batches: Sequence[tuple[Padded, Tensor]], n: int) -> Tensor:
     first = batches[0][1]
     values = torch.empty(n, *first.shape[1:])
     for batch, value in batches:
-        values[batch.order] = value.float()
+        values[batch.order] = value.float().cpu()
     return values
 
 
 def vectors_of(work: Workload, dtype: str) -> tuple[Tensor, Tensor]:
-    """The unit vectors, and the vector to add."""
-    tensors = load_file(work.vectors)
+    """The unit vectors, and the vector to add, on the workload's device."""
+    tensors = load_file(work.vectors, device=work.device)
     return tensors["units"].to(DTYPES[dtype]), tensors["steering"].to(DTYPES[dtype])
 
 
@@ -157,7 +159,7 @@ def written(
     order = sorted(range(len(texts)), key=lambda i: texts[i].n_prompt)
     for start in range(0, len(order), size):
         group = order[start : start + size]
-        inputs = left_padded(texts, group, pad_id)
+        inputs = {name: one.to(model.device) for name, one in left_padded(texts, group, pad_id).items()}
         out = model.generate(**inputs, **options)
         width = inputs["input_ids"].shape[1]
         replies |= dict(zip(group, decoded(tokenizer, out, width), strict=True))
