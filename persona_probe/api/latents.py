@@ -32,7 +32,8 @@ class Latents:
     def __init__(
         self, pair: Pair, sae: Sae, questions: Contrast, *, n_rows: int, max_tokens: int, outliers: Outliers
     ) -> None:
-        self.pair, self.sae, self._max_tokens, self._outliers = pair, sae, max_tokens, outliers
+        self.pair, self.sae, self._max_tokens = pair, sae, max_tokens
+        self._outliers: Outliers = outliers
         self._rows = split_rows(questions, pair.tokenizer)
         self._streams: dict[Side, list[TokenActs]] = {
             side: list(

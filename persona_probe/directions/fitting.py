@@ -249,8 +249,11 @@ def fit_all(
 
 def _dropped(read: Mapping[Side, Activations]) -> dict[Side, tuple[float, ...]] | None:
     """The share of outlier tokens left out, of the models where it is known; None where it is of neither."""
-    shares = {side: acts.dropped for side, acts in read.items()}
-    return {side: tuple(share.tolist()) for side, share in shares.items() if share is not None} or None
+    shares: dict[Side, tuple[float, ...]] = {}
+    for side, acts in read.items():
+        if acts.dropped is not None:
+            shares[side] = tuple(acts.dropped.tolist())
+    return shares or None
 
 
 def check_different(base: Activations, tuned: Activations) -> None:

@@ -129,6 +129,6 @@ def reading_of(job: LatentJob, means: dict[Side, LatentMeans], fit: dict[Side, Q
         ],
     }
     rankings = {name: ranks(values, diff.alive) for name, values in scores.items()}
-    shares = {} if diff.dropped is None else {str(side): [share] for side, share in diff.dropped.items()}
+    shares: dict[Side, list[float]] = {side: [share] for side, share in (diff.dropped or {}).items()}
     notes = tuple(outlier_note([job.sae.hook_point], shares))
     return Reading(diff=diff, fit=fit, scores=scores, rankings=rankings, notes=notes)

@@ -102,7 +102,8 @@ def test_scores_of_many_arms_need_no_cpu_and_wait_once_a_pass(llama: Family) -> 
     from persona_probe.measurement.scoring import score_arms
     from persona_probe.streams.resume import resumable
 
-    rows, options = rows_of(llama), {"keep_prompts": True, "with_kl": True}
+    rows = rows_of(llama)
+    options: dict[str, Any] = {"keep_prompts": True, "with_kl": True}
     expected = score_arms(llama.model, rows, every_arm(llama), max_tokens=700, **options)
     with on_accelerator(llama.model) as (guard, (model,)):
         assert resumable(model)

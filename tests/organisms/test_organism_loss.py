@@ -53,9 +53,8 @@ def test_nothing_below_the_lowest_adapter_is_differentiated_and_prompts_do_not_p
 
     from persona_probe.organisms.lora import reply_loss
 
-    model: Any = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(**tiny.LLAMA_LIKE, vocab_size=320, pad_token_id=0)
-    )
+    sizes: dict[str, Any] = {**tiny.LLAMA_LIKE, "vocab_size": 320, "pad_token_id": 0}
+    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes))
     config = LoraConfig(target_modules=["down_proj"], layers_to_transform=[2])
     wrapped: Any = get_peft_model(model, config)
     needs, places = [], []
