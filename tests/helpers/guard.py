@@ -80,9 +80,7 @@ class Guard(TorchFunctionMode):
             return ACCELERATOR if self.is_there(args[0]) else CPU
         leaves = tree_leaves((args, kwargs))
         devices = [leaf for leaf in leaves if isinstance(leaf, torch.device)]
-        given: Any = tree_map(
-            lambda leaf: CPU if isinstance(leaf, torch.device) else leaf, (args, kwargs)
-        )
+        given: Any = tree_map(lambda leaf: CPU if isinstance(leaf, torch.device) else leaf, (args, kwargs))
         args, kwargs = given[0], dict(given[1])
         there = self._target(func, args, devices)
         if there is None:
