@@ -1,10 +1,11 @@
 """Claims about several arms in one batch, and about reading single tokens: the same numbers as one by one."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from helpers.families import Family, families, interventions, kept_of, rows_of
+from helpers.families import Family, families, interventions, kept_of, rows_of, vector
 
 if TYPE_CHECKING:
     from persona_probe.streams.activations import Scope
@@ -29,6 +30,22 @@ def test_arms_scored_together_are_the_arms_scored_alone(
         alone = score_rows(family.model, rows_of(family), arm, **options).logprob
         assert (alone - found).abs().max() <= 1e-5 * alone.abs().max()
     assert all((a - b).abs().max() > 1e-3 for i, a in enumerate(scores) for b in scores[:i])
+
+
+def test_arms_side_by_side_in_one_pass_keep_their_own_rows_and_prompts(llama: Family) -> None:
+    """Two prompts are computed once for each of several arms, which start where the first of them leaves the
+    stream. A hook point may be written as text."""
+    from persona_probe.interventions.edits import Steer
+    from persona_probe.measurement.scoring import score_arms, score_rows
+
+    arms = [interventions(llama, edit) for edit in (*TOGETHER, "steer 2", "steer 1")]
+    given = [*arms[:-1], (Steer(vector(), "blocks.1.hook_out", 0.5),)]
+    options = {"max_tokens": 4096, "keep_prompts": True}
+    fresh = replace(llama.model)  # nothing is known of its hook points
+    together = score_arms(fresh, rows_of(llama), given, **options)
+    for arm, scores in zip(arms, together, strict=True):
+        alone = score_rows(llama.model, rows_of(llama), arm, **options).logprob
+        assert (alone - scores.logprob).abs().max() <= 1e-5 * alone.abs().max()
 
 
 def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest.MonkeyPatch) -> None:
