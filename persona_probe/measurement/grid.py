@@ -105,11 +105,6 @@ def grid(
         yield from _cells(_Passes(model, batch), arms, lowest, _Wish(max_tokens, with_kl), index, kept)
 
 
-def n_cells(model: Model, rows: Sequence[Row], n_arms: int, *, max_tokens: int, keep_prompts: bool) -> int:
-    """How many cells a grid yields."""
-    return n_arms * sum(1 for _ in model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts))
-
-
 def _points(edits: Edits) -> list[str]:
     return [point for intervention in edits for point in intervention.hook_points]
 
@@ -178,9 +173,7 @@ class _Passes:
 
     def side_by_side(self, max_tokens: int) -> int:
         """How many arms of this batch one pass may hold."""
-        batch = self.batch
-        computed = len(batch.firsts) * batch.n_shared + len(batch) * (batch.tokens.shape[1] - batch.n_shared)
-        return max(1, max_tokens // computed)
+        return max(1, max_tokens // self.batch.n_computed)
 
     def run(
         self,

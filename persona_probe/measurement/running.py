@@ -98,7 +98,9 @@ class _Batch:
         self.rows = tuple(range(len(asked)))
         ids = [one.ids for one in asked]
         self._longest = max(map(len, ids))
-        shared = _shared(model, ids, sampling.max_new_tokens)
+        groups: dict[object, int] = {}
+        group = [groups.setdefault(one.arm, len(groups)) for one in asked]
+        shared = _shared(model, ids, sampling.max_new_tokens) if len(groups) < len(asked) else 0
         device = model.device
         tokens, mask = pad_left(ids, pad_id=model.pad_id, n_shared=shared)
         self._tokens, self._mask = tokens.to(device), mask.to(device)
@@ -108,9 +110,7 @@ class _Batch:
             n, kind = sampling.max_new_tokens, torch.float64
             draws = [torch.rand(n, generator=one.generator, dtype=kind) for one in asked]
             self._draws = torch.stack(draws).to(device)
-        groups: dict[object, int] = {}
-        group = [groups.setdefault(one.arm, len(groups)) for one in asked]
-        if shared and len(groups) < len(asked):
+        if shared:
             firsts = [group.index(number) for number in range(len(groups))]
             beginning, seen = self._tokens[firsts, :shared], self._mask[firsts, :shared]
             with around(firsts):

@@ -159,17 +159,22 @@ def _regrouped(engine: Engine, known: Reference) -> float:
     """Reply logits of two rows whose first tokens are run once, with padding behind them, of which one
     leaves."""
     one, two = known.rows[0].ids, known.rows[1].ids
-    shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b or i == 4)
     prompts = [one[: known.rows[0].n_prompt + 1], two[: known.rows[1].n_prompt]]
+    shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b or i == 4)
+    if engine.sliding is not None and len(prompts[0]) + 1 > engine.sliding:
+        shared = 0  # padding in the middle would push tokens out of the window, so it is never put there
     tokens, mask = (tensor.to(engine.device) for tensor in pad_left(prompts, pad_id=0, n_shared=shared))
-    _, cache = engine.next_logits(tokens[:1, :shared], mask[:1, :shared], None)
-    cache.batch_select_indices(torch.tensor([0, 0], device=engine.device))
-    logits, cache = engine.next_logits(tokens[:, shared:], mask, growing(cache))
+    cache = None
+    if shared:
+        _, cache = engine.next_logits(tokens[:1, :shared], mask[:1, :shared], None)
+        cache.batch_select_indices(torch.tensor([0, 0], device=engine.device))
+        cache = growing(cache)
+    logits, cache = engine.next_logits(tokens[:, shared:], mask, cache)
     worst = max(distance(logits[i], known.logits[i][1 - i]) for i in (0, 1))
     cache.batch_select_indices(torch.tensor([1], device=engine.device))
     last = torch.tensor([[two[known.rows[1].n_prompt]]], device=engine.device)
     mask = torch.cat([mask[1:], torch.ones_like(last)], 1)
-    logits, _ = engine.next_logits(last, mask, cache)
+    logits, _ = engine.next_logits(last, mask, growing(cache))
     return max(worst, distance(logits[0], known.logits[1][1]))
 
 
