@@ -132,6 +132,18 @@ def test_beginnings_run_once_an_arm_and_rows_that_have_ended_are_not_run(family:
 
 
 @families
+def test_a_cache_that_has_to_grow_forgets_nothing(
+    family: Family, ends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from persona_probe.models import cache
+
+    arms = arms_of(family)
+    expected = written(family.model, PROMPTS, arms)
+    monkeypatch.setattr(cache, "GROWTH", 2)
+    assert written(family.model, PROMPTS, arms) == expected
+
+
+@families
 def test_prompts_beyond_a_window_share_no_beginning(
     family: Family, ends: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

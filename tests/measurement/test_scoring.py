@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from helpers.families import Family, families, interventions, kept_of, rows_of, vector
+from helpers.present import present
 
 if TYPE_CHECKING:
     from persona_probe.streams.activations import Scope
@@ -65,6 +66,32 @@ def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest
     for left, right in zip(expected, halved, strict=True):
         assert (left.logprob - right.logprob).abs().max() <= 1e-4
         torch.testing.assert_close(left.kl, right.kl, atol=1e-5, rtol=1e-3)
+
+
+@families
+@pytest.mark.parametrize("splits", [True, False])
+def test_logits_in_pieces_are_the_logits_at_once(
+    family: Family, splits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces end in the middle of replies; each finds its targets and the places of KL."""
+    from persona_probe.measurement import reply_logprobs
+    from persona_probe.measurement.scoring import score_arms
+
+    def scored() -> tuple[torch.Tensor, torch.Tensor]:
+        found = score_arms(family.model, rows_of(family), arms, max_tokens=400, with_kl=True)
+        return torch.stack([one.logprob for one in found]), torch.stack([present(one.kl) for one in found])
+
+    arms = [interventions(family, edit) for edit in TOGETHER]
+    assert family.model.engine.splits_head
+    expected = scored()
+    object.__setattr__(family.model.engine, "splits_head", splits)
+    try:
+        monkeypatch.setattr(reply_logprobs, "PIECE", 7)
+        monkeypatch.setitem(reply_logprobs.LOGIT_BYTES, "cpu", 1)
+        for one, other in zip(scored(), expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    finally:
+        object.__setattr__(family.model.engine, "splits_head", True)
 
 
 def test_rows_that_do_not_divide_among_the_arms_are_refused(llama: Family) -> None:
