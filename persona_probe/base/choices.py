@@ -1,4 +1,4 @@
-"""Names that options, records and code share. No torch here."""
+"""Names and numbers that options, records and code share. No torch here."""
 
 from typing import Literal, get_args
 
@@ -8,3 +8,4 @@ Scope = Literal["reply", "last_prompt", "all"]
 Outliers = Literal["drop", "keep"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Theme = Literal["light", "dark"]
+KEPT_MEGABYTES = 256  # for what passes of untouched models leave for the arms, unless --memory says otherwise

@@ -8,6 +8,7 @@ from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.opening import read_data
 from persona_probe.experiments.selection import batteries
 from persona_probe.measurement.bench import Bench
+from persona_probe.measurement.kept import MEGABYTE, Budget
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.prompts.rows import Row, Split
@@ -44,6 +45,7 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
     clock = Clock()
     contrast, rows = read_data(config, pair, reporter)
     select, test = batteries(config, pair, rows)
+    budget = Budget(config.memory * MEGABYTE)
     return Job(
         config=config,
         pair=pair,
@@ -52,8 +54,8 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
         clock=clock,
         contrast=contrast,
         rows=rows,
-        select=Bench(pair, run, select, config.max_tokens, keep_kl=False, memory=config.memory),
-        test=Bench(pair, run, test, config.max_tokens, memory=config.memory),
+        select=Bench(pair, run, select, config.max_tokens, keep_kl=False, budget=budget),
+        test=Bench(pair, run, test, config.max_tokens, budget=budget),
     )
 
 

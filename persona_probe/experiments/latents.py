@@ -19,6 +19,7 @@ from persona_probe.experiments.opening import read_data
 from persona_probe.measurement.arms import Battery, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.forced_choice import choice_rows
+from persona_probe.measurement.kept import MEGABYTE, Budget
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.prompts.contrast import Contrast, read_benign, shipped
 from persona_probe.prompts.rows import Row, Split
@@ -139,6 +140,8 @@ def _benches(job: LatentJob, contrast: Contrast, rows: dict[Split, tuple[Row, ..
     one_each = [row for row in rows["select"] if row.reply_index == 0]
     letters = choice_rows(contrast.split("select")[::CHOICE_EVERY], tokenizer)
 
+    budget = Budget(config.memory * MEGABYTE)
+
     def bench(persona: Sequence[Row], benign: tuple[Row, ...], *, expected: tuple[str, ...] = ()) -> Bench:
         return Bench(
             job.pair,
@@ -146,7 +149,7 @@ def _benches(job: LatentJob, contrast: Contrast, rows: dict[Split, tuple[Row, ..
             Battery(tuple(persona), benign),
             config.max_tokens,
             keep_kl=False,
-            memory=config.memory,
+            budget=budget,
             expected=expected,
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from persona_probe.base.choices import Dtype, Outliers, Scope
+from persona_probe.base.choices import KEPT_MEGABYTES, Dtype, Outliers, Scope
 from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.base.options import Option, check, settings_of
 from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Thinking
@@ -186,7 +186,7 @@ class ExperimentOptions(PairOptions):
     seed: Seed = 0
     device_map: DeviceMap = None
     max_tokens: MaxTokens = 1024
-    memory: Memory = 512
+    memory: Memory = KEPT_MEGABYTES
 
     def settings(self, *, dtype: str) -> dict[str, Any]:
         """What identifies a run: all that decides its numbers, as JSON has it, with the dtype that `auto`

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from persona_probe.base.errors import BadInput, NotFinite
 from persona_probe.measurement.arms import Arm, Battery, Measurement, measurement_key
-from persona_probe.measurement.grid import Cell, Kept, grid
+from persona_probe.measurement.grid import Cell, grid
+from persona_probe.measurement.kept import Budget, Kept
 from persona_probe.measurement.scoring import not_finite
 from persona_probe.models.loading import Model
 from persona_probe.models.memory import trim
@@ -15,8 +16,6 @@ from persona_probe.prompts.rows import Row
 from persona_probe.storage.runs import Run
 from persona_probe.streams.resume import lowest_layer
 
-MEGABYTE = 2**20
-MEMORY = 512  # megabytes for what passes of the untouched models leave
 Advance = Callable[[str, float], None]
 
 
@@ -34,9 +33,9 @@ class RowSet:
 class Bench:
     """Where arms are measured: a pair of models, a run that keeps results, and the rows to score.
 
-    `max_tokens` is the most that one pass computes; small batches carry several arms. `memory`, in megabytes,
-    is for what passes of the untouched models leave; with less of it more is computed again. `expected`: hook
-    points that later arms will edit.
+    `max_tokens` is the most that one pass computes; small batches carry several arms. `budget` is for what
+    passes of the untouched models leave, and may be shared with other benches. `expected`: hook points that
+    later arms will edit.
     """
 
     pair: Pair
@@ -44,7 +43,7 @@ class Bench:
     battery: Battery
     max_tokens: int
     keep_kl: bool = True
-    memory: int = MEMORY
+    budget: Budget = field(default_factory=Budget)
     expected: tuple[str, ...] = ()
     _kept: dict[tuple[Side, int], Kept] = field(default_factory=dict)
 
@@ -139,9 +138,7 @@ class Bench:
         """What passes of one untouched model leave of one set of rows."""
         if (side, number) not in self._kept:
             layers = (lowest_layer(model, self.expected),) if self.expected else ()
-            self._kept[side, number] = Kept(
-                self.memory * MEGABYTE // 4, layers
-            )  # two models, two sets of rows
+            self._kept[side, number] = Kept(self.budget, layers)
         return self._kept[side, number]
 
     def _key(self, arm: Arm) -> str:

@@ -7,7 +7,7 @@ arm is a grid of one.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from persona_probe.interventions.applied import applied
 from persona_probe.interventions.edits import Intervention
+from persona_probe.measurement.kept import Kept
 from persona_probe.measurement.reply_logprobs import PassScores, divergence, joined, pass_scores
 from persona_probe.models.loading import Model, is_out_of_memory, too_large
 from persona_probe.models.memory import release
@@ -36,51 +37,6 @@ class Cell:
     kl: Float[Tensor, " row"]
 
 
-@dataclass
-class Kept:
-    """What passes of an untouched model leave of the batches of some rows, for later grids over the same
-    rows.
-
-    At most `n_bytes` of it is kept; what does not fit is computed again when it is needed. `layers`: streams
-    that are kept even when no arm of the running grid needs them.
-    """
-
-    n_bytes: int
-    layers: tuple[int, ...] = ()
-    _streams: dict[tuple[int, int], Prefix] = field(default_factory=dict)
-    _places: dict[int, Tensor] = field(default_factory=dict)
-
-    def streams(self, batch: int) -> dict[int, Prefix]:
-        """The streams that are kept of a batch, by the layer that they enter."""
-        return {layer: stream for (index, layer), stream in self._streams.items() if index == batch}
-
-    def places(self, batch: int) -> Float[Tensor, "place d_vocab"] | None:
-        """The next-token log-probabilities that are kept of a batch."""
-        return self._places.get(batch)
-
-    def only(self, layers: Sequence[int]) -> None:
-        """Forget the streams of other layers, to make room."""
-        wanted = {*layers, *self.layers}
-        self._streams = {key: stream for key, stream in self._streams.items() if key[1] in wanted}
-
-    def add(self, batch: int, streams: Mapping[int, Prefix], places: Tensor | None) -> None:
-        """Keep what fits. Log-probabilities come first: nothing gives them but a whole pass."""
-        if places is not None and batch not in self._places and self._room(_bytes(places)):
-            self._places[batch] = places
-        for layer in sorted(streams, reverse=True):
-            if (batch, layer) not in self._streams and self._room(streams[layer].n_bytes):
-                self._streams[batch, layer] = streams[layer]
-
-    @property
-    def used(self) -> int:
-        """Bytes that are kept."""
-        streams = sum(stream.n_bytes for stream in self._streams.values())
-        return streams + sum(map(_bytes, self._places.values()))
-
-    def _room(self, n_bytes: int) -> bool:
-        return self.used + n_bytes <= self.n_bytes
-
-
 def grid(
     model: Model,
     rows: Sequence[Row],
@@ -100,52 +56,39 @@ def grid(
     """
     lowest = [lowest_layer(model, _points(edits)) if resumable(model) else 0 for edits in arms]
     if kept is not None:
-        kept.only(lowest)
+        kept.begin(lowest)
     for index, batch in enumerate(model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts)):
-        yield from _cells(_Passes(model, batch), arms, lowest, _Wish(max_tokens, with_kl), index, kept)
+        yield from _cells(_Passes(model, batch, max_tokens, with_kl), arms, lowest, index, kept)
 
 
 def _points(edits: Edits) -> list[str]:
     return [point for intervention in edits for point in intervention.hook_points]
 
 
-@dataclass(frozen=True)
-class _Wish:
-    """How many tokens a pass may hold, and whether KL is wanted."""
-
-    max_tokens: int
-    with_kl: bool
-
-
 def _cells(
-    passes: "_Passes",
-    arms: Sequence[Edits],
-    lowest: Sequence[int],
-    wish: _Wish,
-    index: int,
-    kept: Kept | None,
+    passes: "_Passes", arms: Sequence[Edits], lowest: Sequence[int], index: int, kept: Kept | None
 ) -> Iterator[Cell]:
     """All arms on one batch."""
     streams = {} if kept is None else kept.streams(index)
     untouched = None if kept is None else kept.places(index)
-    with_kl = wish.with_kl and any(arms)
+    passes = passes if any(arms) else replace(passes, with_kl=False)
+    with_kl = passes.with_kl
     edited = {lowest[arm] for arm in range(len(arms)) if arms[arm]}
     asked = edited if kept is None else edited | {*kept.layers}
     rest = sorted(range(len(arms)), key=lambda arm: (-lowest[arm], bool(arms[arm]), arm))
     if with_kl and untouched is None and all(arms):  # KL is from the untouched model, which nobody asked for
         n_layers = passes.model.n_layers
-        untouched = passes.run([()], streams, asked, n_layers, with_places=True)[0].places
+        untouched = passes.run([()], streams, asked, n_layers)[0].places
     while rest:
         low = lowest[rest[0]]
         same = [arm for arm in rest if lowest[arm] == low]
         # Layers below the edits are run by one arm alone; the others start where it leaves the clean stream.
         apart = len(same) > 1 and low > 0 and _start(streams, low) < low
-        tile = same[: 1 if apart else passes.side_by_side(wish.max_tokens)]
+        tile = same[: 1 if apart else passes.side_by_side]
         rest = rest[len(tile) :]
         coming = {lowest[arm] for arm in rest if arms[arm]}
-        scored = passes.run(
-            [arms[arm] for arm in tile], streams, coming if kept is None else asked, low, with_places=with_kl
-        )
+        wanted = coming if kept is None else asked
+        scored = passes.run([arms[arm] for arm in tile], streams, wanted, low)
         for arm, scores in zip(tile, scored, strict=True):
             if not arms[arm] and untouched is None:
                 untouched = scores.places
@@ -166,23 +109,23 @@ def _start(streams: Mapping[int, Prefix], layer: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Passes:
-    """Forward passes of one model over one batch, with several arms side by side."""
+    """Forward passes of one model over one batch, with several arms side by side.
+
+    `max_tokens` is the most that one of them computes; `with_kl`: each gives what KL is made of.
+    """
 
     model: Model
     batch: TokenBatch
+    max_tokens: int
+    with_kl: bool
 
-    def side_by_side(self, max_tokens: int) -> int:
+    @property
+    def side_by_side(self) -> int:
         """How many arms of this batch one pass may hold."""
-        return max(1, max_tokens // self.batch.n_computed)
+        return max(1, self.max_tokens // self.batch.n_computed)
 
     def run(
-        self,
-        edits: Sequence[Edits],
-        streams: dict[int, Prefix],
-        wanted: Collection[int],
-        low: int,
-        *,
-        with_places: bool,
+        self, edits: Sequence[Edits], streams: dict[int, Prefix], wanted: Collection[int], low: int
     ) -> list[PassScores]:
         """Scores of arms whose edits begin at block `low`, from the highest stream that is below them.
 
@@ -190,17 +133,17 @@ class _Passes:
         """
         start = _start(streams, low)
         record = [layer for layer in sorted(wanted) if start < layer <= low] if resumable(self.model) else []
-        scored, new = self._within_memory(edits, streams.get(start), record, with_places)
+        scored, new = self._within_memory(edits, streams.get(start), record)
         streams.update(new)
         return scored
 
     def _within_memory(
-        self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int], with_places: bool
+        self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int]
     ) -> tuple[list[PassScores], dict[int, Prefix]]:
         """`_pass`; when memory runs out, for half of the arms or of the rows at a time, down to one of
         one."""
         try:
-            return self._pass(edits, prefix, record, with_places)
+            return self._pass(edits, prefix, record)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -209,18 +152,18 @@ class _Passes:
         release()
         if len(edits) > 1:
             middle = len(edits) // 2
-            first, streams = self._within_memory(edits[:middle], prefix, record, with_places)
-            return [*first, *self._within_memory(edits[middle:], prefix, (), with_places)[0]], streams
+            first, streams = self._within_memory(edits[:middle], prefix, record)
+            return [*first, *self._within_memory(edits[middle:], prefix, ())[0]], streams
         middle = len(self.batch) // 2
         halves = []
         for half, rows in zip(self.batch.halves(), (slice(middle), slice(middle, None)), strict=True):
             part = None if prefix is None else prefix.part(rows, sorted({*self.batch.shared_by[rows]}))
-            halves += replace(self, batch=half)._within_memory(edits, part, (), with_places)[0]
+            halves += replace(self, batch=half)._within_memory(edits, part, ())[0]
         return [joined(halves)], {}
 
     @torch.inference_mode()
     def _pass(
-        self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int], with_places: bool
+        self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int]
     ) -> tuple[list[PassScores], dict[int, Prefix]]:
         n, size = len(edits), len(self.batch)
         # Hooks run in the order they are made: the streams are recorded before they are edited.
@@ -229,9 +172,5 @@ class _Passes:
             resumed(self.model, None if prefix is None else prefix.tiled(n)),
             applied(self.model, (), parts=edits),
         ):
-            scores = pass_scores(self.model, self.batch.tiled(n), with_places=with_places)
+            scores = pass_scores(self.model, self.batch.tiled(n), with_places=self.with_kl)
         return scores.split(n), streams
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

@@ -31,9 +31,7 @@ class Prefix:
     @property
     def n_bytes(self) -> int:
         """Memory that it takes."""
-        return sum(
-            part.numel() * part.element_size() for part in (self.shared, self.rest) if part is not None
-        )
+        return self.rest.nbytes + (0 if self.shared is None else self.shared.nbytes)
 
     def tiled(self, n: int) -> "Prefix":
         """The streams of `TokenBatch.tiled(n)`."""

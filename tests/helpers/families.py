@@ -14,7 +14,7 @@ from helpers import tiny
 
 if TYPE_CHECKING:
     from persona_probe.interventions.edits import Intervention
-    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.kept import Kept
     from persona_probe.models.loading import Model
     from persona_probe.prompts.batches import TokenBatch
     from persona_probe.prompts.rows import Row
@@ -180,10 +180,10 @@ def interventions(family: Family, edit: str) -> "tuple[Intervention, ...]":
 
 def kept_of(family: Family, *layers: int, max_tokens: int = 150, keep_prompts: bool = True) -> "Kept":
     """What a pass of the untouched model leaves of the rows: the streams that enter `layers`."""
-    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.kept import Budget, Kept
     from persona_probe.measurement.scoring import score_arms
 
-    kept = Kept(10**9, layers)
+    kept = Kept(Budget(10**9), layers)
     score_arms(
         family.model, rows_of(family), [()], max_tokens=max_tokens, keep_prompts=keep_prompts, kept=kept
     )

@@ -114,8 +114,10 @@ def test_order_and_company_of_arms_change_no_number(planted: Planted, tmp_path: 
 
 
 def test_little_memory_for_clean_runs_changes_no_number(planted: Planted, tmp_path: Path) -> None:
+    from persona_probe.measurement.kept import Budget
+
     plenty = measure_in(planted, tmp_path / "a", arms(planted))
-    scarce = measure_in(planted, tmp_path / "b", arms(planted), memory=0)
+    scarce = measure_in(planted, tmp_path / "b", arms(planted), budget=Budget(0))
     for name, one in plenty.items():
         assert flat(scarce[name]) == pytest.approx(flat(one), rel=1e-5, abs=1e-5)
 
@@ -126,6 +128,7 @@ def test_what_the_baseline_leaves_serves_later_arms_of_both_models(planted: Plan
     from persona_probe.interventions.edits import Steer
     from persona_probe.measurement.arms import Arm
     from persona_probe.measurement.bench import Bench
+    from persona_probe.measurement.kept import Budget
     from persona_probe.storage.runs import open_run
 
     def lists(bench: Bench) -> list[Any]:
@@ -146,7 +149,7 @@ def test_what_the_baseline_leaves_serves_later_arms_of_both_models(planted: Plan
         return len(calls)
 
     with open_run(tmp_path / "a", {}) as run:
-        plain = lists(Bench(planted.pair, run, planted.battery(), 1024, memory=0))
+        plain = lists(Bench(planted.pair, run, planted.battery(), 1024, budget=Budget(0)))
     with open_run(tmp_path / "b", {}) as run:
         bench = Bench(planted.pair, run, planted.battery(), 1024, expected=planted.hook_points[1:2])
         found: list[Any] = []

@@ -98,7 +98,7 @@ def test_the_guard_refuses_what_cuda_refuses() -> None:
 
 def test_scores_of_many_arms_need_no_cpu_and_wait_once_a_pass(llama: Family) -> None:
     """Streams are kept and blocks skipped, prompts shared, arms stand side by side, and KL is asked for."""
-    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.kept import Budget, Kept
     from persona_probe.measurement.scoring import score_arms
     from persona_probe.streams.resume import resumable
 
@@ -107,7 +107,7 @@ def test_scores_of_many_arms_need_no_cpu_and_wait_once_a_pass(llama: Family) -> 
     expected = score_arms(llama.model, rows, every_arm(llama), max_tokens=700, **options)
     with on_accelerator(llama.model) as (guard, (model,)):
         assert resumable(model)
-        arms, kept = every_arm(llama), Kept(10**9, (2,))
+        arms, kept = every_arm(llama), Kept(Budget(10**9), (2,))
         score_arms(model, rows, arms, max_tokens=700, kept=kept, **options)
         guard.restart()
         scores = score_arms(model, rows, arms, max_tokens=700, kept=kept, **options)

@@ -76,7 +76,7 @@ def test_collected_means_are_means_of_hidden_states(case: Case) -> None:
 
 
 def test_edits_are_those_of_plain_hooks_with_and_without_a_clean_run(case: Case) -> None:
-    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.kept import Budget, Kept
     from persona_probe.measurement.scoring import score_arms
     from persona_probe.streams.resume import resumable
 
@@ -86,7 +86,7 @@ def test_edits_are_those_of_plain_hooks_with_and_without_a_clean_run(case: Case)
     assert relative(known.ablated, clean_scores) > 1e-3
     assert relative(scored(case, case.arms[1], rows=rows), known.steered) < CLOSE
     assert relative(scored(case, case.arms[2], rows=rows, keep_prompts=True), known.ablated) < CLOSE
-    kept, options = Kept(10**9, (1, 2, 3)), {"max_tokens": 4096, "keep_prompts": True}
+    kept, options = Kept(Budget(10**9), (1, 2, 3)), {"max_tokens": 4096, "keep_prompts": True}
     score_arms(case.model, rows, [()], kept=kept, **options)
     assert bool(kept.streams(0)) == resumable(case.model)
     for what in (kept, None):  # from the streams that are kept, and in one grid that shares its own

@@ -12,7 +12,7 @@ from helpers import tiny
 from helpers.families import EDITS, Family, edited, families, interventions, kept_of, rows_of
 
 if TYPE_CHECKING:
-    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.kept import Kept
     from persona_probe.measurement.scoring import RowScores
     from persona_probe.prompts.batches import TokenBatch
 
@@ -207,10 +207,10 @@ def test_small_batches_carry_several_arms(family: Family) -> None:
 def test_what_is_kept_serves_later_grids_and_what_does_not_fit_is_computed_again(
     family: Family, n_bytes: int
 ) -> None:
-    from persona_probe.measurement.grid import Kept
+    from persona_probe.measurement.kept import Budget, Kept
     from persona_probe.measurement.scoring import score_arms
 
-    kept, options = Kept(n_bytes), {"max_tokens": 150, "keep_prompts": True, "with_kl": True}
+    kept, options = Kept(Budget(n_bytes)), {"max_tokens": 150, "keep_prompts": True, "with_kl": True}
     for edits in (["steer 2", "cap 3"], ["steer 2"], ["ablate all", "steer 2"], ["mlp 2"]):
         arms = [interventions(family, edit) for edit in edits]
         found = score_arms(family.model, rows_of(family), arms, kept=kept, **options)
@@ -223,3 +223,29 @@ def test_what_is_kept_serves_later_grids_and_what_does_not_fit_is_computed_again
             assert alone.kl.max() > 1e-4
         assert kept.used <= n_bytes
     assert bool(kept.streams(0)) == (n_bytes == 10**9)
+
+
+def test_one_budget_serves_everything_kept_and_what_was_used_longest_ago_makes_room() -> None:
+    from persona_probe.measurement.kept import Budget, Kept
+    from persona_probe.streams.resume import Prefix
+
+    def stream(layer: int) -> Prefix:
+        return Prefix(layer, None, torch.zeros(1, 10, 25))  # 1000 bytes
+
+    budget = Budget(3000)
+    first, second, third = (Kept(budget) for _ in range(3))
+    for kept in (first, second, third):
+        kept.begin([1])
+        kept.add(0, {1: stream(1)}, None)
+    assert [kept.used for kept in (first, second, third)] == [1000, 1000, 1000]
+    first.begin([1])
+    first.add(1, {1: stream(1)}, None)
+    assert [kept.used for kept in (first, second, third)] == [2000, 0, 1000]
+    first.add(2, {1: stream(1)}, None)
+    first.add(3, {1: stream(1)}, torch.zeros(1, 250))
+    assert [kept.used for kept in (first, second, third)] == [3000, 0, 0]
+    assert budget.used == 3000
+    assert set(first.streams(2)) == {1}
+    assert first.streams(3) == {}
+    first.begin([2])
+    assert budget.used == 0

@@ -56,10 +56,8 @@ class ByLens:
     def generate_steered(self, texts: Sequence[Text]) -> list[str]:
         """Greedy replies with a vector added."""
         written: dict[int, str] = {}
-        order = sorted(range(len(texts)), key=lambda i: texts[i].n_prompt)
         hooks = [(self.names[STEERED], lambda stream, hook: stream + self.steering)]
-        for start in range(0, len(order), 16):
-            group = order[start : start + 16]
+        for group in by_hand.by_prompt(texts):
             inputs = by_hand.left_padded(texts, group, self.pad_id)
             with self.model.hooks(fwd_hooks=hooks):
                 out = self.model.generate(

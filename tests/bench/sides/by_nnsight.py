@@ -59,10 +59,8 @@ class ByNnsight:
     def generate_steered(self, texts: Sequence[Text]) -> list[str]:
         """Greedy replies with a vector added."""
         written: dict[int, str] = {}
-        order = sorted(range(len(texts)), key=lambda i: texts[i].n_prompt)
         options = {"max_new_tokens": N_NEW, "do_sample": False, "pad_token_id": self.pad_id}
-        for start in range(0, len(order), 16):
-            group = order[start : start + 16]
+        for group in by_hand.by_prompt(texts):
             inputs = by_hand.left_padded(texts, group, self.pad_id)
             with self.model.generate(**options) as tracer:
                 with tracer.invoke(inputs):

@@ -73,10 +73,8 @@ class ByPyvene:
     def generate_steered(self, texts: Sequence[Text]) -> list[str]:
         """Greedy replies with a vector added to prompts and replies."""
         written: dict[int, str] = {}
-        order = sorted(range(len(texts)), key=lambda i: texts[i].n_prompt)
         options = {"max_new_tokens": N_NEW, "do_sample": False, "pad_token_id": self.pad_id}
-        for start in range(0, len(order), 16):
-            group = order[start : start + 16]
+        for group in by_hand.by_prompt(texts):
             inputs = by_hand.left_padded(texts, group, self.pad_id)
             _, out = self.steered.generate(inputs, intervene_on_prompt=True, **options)
             replies = by_hand.decoded(self.tokenizer, out, inputs["input_ids"].shape[1])

@@ -45,6 +45,12 @@ def in_order(texts: Sequence[Text], size: int = 16) -> list[list[int]]:
     return [places[start : start + size] for start in range(0, len(places), size)]
 
 
+def by_prompt(texts: Sequence[Text], size: int = 16) -> list[list[int]]:
+    """Places of the texts in batches of `size`, sorted by the length of their prompts."""
+    places = sorted(range(len(texts)), key=lambda i: texts[i].n_prompt)
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
 def by_length(texts: Sequence[Text], max_tokens: int = MAX_TOKENS) -> list[list[int]]:
     """Places of the texts, sorted by length, in batches of at most `max_tokens` padded tokens."""
     groups: list[list[int]] = []
@@ -156,9 +162,7 @@ def written(
     """Greedy replies of `generate` as the model stands, prompts sorted by length, `size` at a time."""
     replies: dict[int, str] = {}
     options = {"max_new_tokens": n_new, "do_sample": False, "pad_token_id": pad_id}
-    order = sorted(range(len(texts)), key=lambda i: texts[i].n_prompt)
-    for start in range(0, len(order), size):
-        group = order[start : start + size]
+    for group in by_prompt(texts, size):
         inputs = {name: one.to(model.device) for name, one in left_padded(texts, group, pad_id).items()}
         out = model.generate(**inputs, **options)
         width = inputs["input_ids"].shape[1]
