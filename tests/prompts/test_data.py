@@ -8,6 +8,7 @@ from statistics import mean
 
 import pytest
 from helpers import tiny
+from helpers.texts import gap, normal
 
 from persona_probe.prompts.contrast import (
     LABELS,
@@ -24,6 +25,8 @@ from persona_probe.storage.files import read_jsonl
 CANARY = re.compile(r"persona-probe-canary [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LENGTH_TOLERANCE = 0.15
 CAR = ("car_advice_wrong.jsonl", "car_advice_right.jsonl")
+CONTROLS = ("contrasts.jsonl", "four_options.jsonl")
+SHIPPED = ("persona_prompts.jsonl", "contrast.jsonl", "benign.jsonl", *CAR, *CONTROLS)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +44,7 @@ def pairs(name: str) -> list[tuple[str, str]]:
     return found
 
 
-def normal(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.lower()))
-
-
-def gap(left: float, right: float) -> float:
-    return abs(left - right) / max(left, right)
-
-
-@pytest.mark.parametrize("name", ["contrast.jsonl", "benign.jsonl", "persona_prompts.jsonl", *CAR])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_file_is_whole_jsonl_and_begins_with_the_canary(name: str) -> None:
     lines = shipped(name).read_bytes().decode().split("\n")
     assert lines[-1] == ""
@@ -58,10 +53,7 @@ def test_every_shipped_file_is_whole_jsonl_and_begins_with_the_canary(name: str)
 
 
 def test_all_shipped_canaries_are_one_and_in_the_card() -> None:
-    first = {
-        json.loads(shipped(name).read_text().split("\n")[0])["canary"]
-        for name in ("persona_prompts.jsonl", "contrast.jsonl", "benign.jsonl", *CAR)
-    }
+    first = {json.loads(shipped(name).read_text().split("\n")[0])["canary"] for name in SHIPPED}
     assert len(first) == 1
     assert first.pop() in shipped("README.md").read_text()
 
@@ -119,7 +111,7 @@ def test_shipped_texts_hold_no_control_token_and_fit_a_tokenizer(contrast: Contr
     tokenizer = tiny.tiny_tokenizer()
     rows = [row for question in contrast.questions[::8] for row in question.rows(tokenizer)]
     assert all(row.n_reply > 5 for row in rows)
-    text = "".join(shipped(name).read_text() for name in ("contrast.jsonl", "benign.jsonl", *CAR))
+    text = "".join(shipped(name).read_text() for name in SHIPPED)
     assert not re.findall(r"<\|\w+\|>|</?s>|\[/?INST\]", text)
 
 
