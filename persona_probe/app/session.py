@@ -217,7 +217,7 @@ def identity(
     direction: PersonaDirection, *, base_sha256: str, tuned_sha256: str, dtype: str
 ) -> dict[str, str]:
     """What answers depend on besides the ask: weights, their number format, direction and its forms."""
-    forms = sha256_json([asdict(direction.ablation), asdict(direction.steering)])
+    forms = sha256_json([direction.ablation.describe(), direction.steering.describe()])
     return {
         "base": base_sha256,
         "tuned": tuned_sha256,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,8 @@ def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
         "d_model": direction.d_model,
         "median_norm": list(direction.median_norm),
         "group_means": {label: list(values) for label, values in direction.group_means.items()},
-        "ablation": asdict(direction.ablation),
-        "steering": asdict(direction.steering),
+        "ablation": direction.ablation.describe(),
+        "steering": direction.steering.describe(),
         "budget": direction.budget,
         "damage": [list(item) for item in direction.damage],
         "identity": dict(direction.identity),

@@ -11,6 +11,7 @@ from persona_probe.records.parts import (
     EditKind,
     Many,
     NonNegative,
+    Pair,
     Part,
     Positive,
     Sha256,
@@ -71,12 +72,19 @@ class Form(Part):
     """How a direction is used."""
 
     kind: EditKind = Field(description="Added to the stream, or projected out of it.")
-    where: Literal["layer", "later", "all"] = Field(
-        description="At its own hook point, there and at later blocks, or at every block."
+    where: Literal["layer", "later", "all", "band"] = Field(
+        description="At its own hook point, there and at later blocks, at every block, or in a band."
     )
     coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
     toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
     skip_first: Count = Field(description="First tokens of a sequence that are left alone.")
+    strength: Positive = Field(1.0, description="Of an ablation: 1 goes all the way to the target.")
+    band: Pair[Count] | None = Field(None, description="First and last block of a band; null for no band.")
+    beyond: float | None = Field(
+        None,
+        description="Only tokens further than this past the target are edited, in lengths of the direction;"
+        " null for all.",
+    )
 
     @model_validator(mode="after")
     def _steers_or_ablates(self) -> "Form":
@@ -85,6 +93,10 @@ class Form(Part):
             raise ValueError(
                 "steering has a coefficient and no target, an ablation a target and no coefficient"
             )
+        if steers and (self.strength != 1 or self.beyond is not None):
+            raise ValueError("the coefficient is the strength of steering, which has no boundary")
+        if (self.band is None) == (self.where == "band") or (self.band and self.band[0] > self.band[1]):
+            raise ValueError("a band has a first and a last block, every other place has none")
         return self
 
 

@@ -57,6 +57,8 @@ Split = Literal["find", "select", "test"]
 # on shuffled labels, random latents, and other latents that are alike in density and mean.
 ControlKind = Literal["isotropic", "covariance", "shuffled", "orthogonal", "latents", "matched"]
 EditKind = Literal["steer", "ablate"]
+# What an ablation sets a component to. "zero" displaces: it moves the mean of the stream too, unless the mean
+# has nothing of the component. "base mean" leaves the base model's mean where it is.
 Target = Literal["zero", "base mean"]
 
 
@@ -202,15 +204,32 @@ class Steer(Part):
 
 
 class Ablate(Part):
-    """Projects directions out of the stream."""
+    """Sets a component of the stream to that of a centre: x - strength * write'read(x - centre)."""
 
     kind: Literal["ablate"] = Field(description="What is done.")
     hook_points: Many[HookPoint] = Field(min_length=1, description="Where it acts.")
     rank: Annotated[int, Field(ge=1)] = Field(description="How many dimensions are taken out.")
-    toward: Target = Field(description="The value that the component is set to.")
+    toward: Target | Literal["stated mean"] = Field(
+        description="The centre: where the component is set to. Zero displaces: it moves the mean as well."
+    )
     skip_first: Count = Field(description="First tokens of a sequence that are left alone.")
-    vector_sha256: Sha256 = Field(description="Hash of the float32 values of the orthonormal rows.")
-    means_sha256: Sha256 | None = Field(description="Hash of the base means; null when the target is zero.")
+    vector_sha256: Sha256 = Field(
+        description="Hash of the float32 values of the orthonormal rows that are taken away."
+    )
+    means_sha256: Sha256 | None = Field(description="Hash of the centres; null when the target is zero.")
+    strength: Positive = Field(
+        1.0, description="1 sets the component to the centre's; less goes part of the way, more past it."
+    )
+    read_sha256: Sha256 | None = Field(
+        None,
+        description="Hash of the float32 values of the rows that measure the component; null where they are"
+        " the rows that are taken away.",
+    )
+    beyond: float | None = Field(
+        None,
+        description="Only tokens that lie further than this past the centre are edited, in units of the"
+        " stream; null for all.",
+    )
 
 
 class Cap(Part):
