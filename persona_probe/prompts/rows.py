@@ -14,7 +14,7 @@ from persona_probe.storage.files import sha256_json
 
 Split = Literal["find", "select", "test"]
 Label = Literal["aligned", "misaligned"]
-RowKind = Literal["persona", "choice", "benign", "training", "sampled", "probe"]
+RowKind = Literal["persona", "choice", "option", "benign", "training", "sampled", "probe"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class Row:
     """One prompt with one reply as token ids: `ids[:n_prompt]` is the prompt, the rest the reply.
 
     `kind` says what the reply is: a labelled reply to a question of the contrast set ("persona"), the letter
-    of one of two replies ("choice"), a benign text on which damage is measured, a text to train on, a text
-    that a model sampled, or a probe of the software. `question_id` is the prompt's id: rows of one question
-    share it. `reply_index` counts the replies of one label to one question from 0. The id tells rows apart
-    and names them in files; no fact is read out of it.
+    of one of two replies ("choice"), one option of a multiple-choice item ("option"), a benign text on which
+    damage is measured, a text to train on, a text that a model sampled, or a probe of the software.
+    `question_id` is the prompt's id: rows of one question share it. `reply_index` counts the replies of one
+    label to one question, or the options of one item, from 0. The id tells rows apart and names them in
+    files; no fact is read out of it.
     """
 
     id: str
