@@ -20,7 +20,8 @@ from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import read_rows
 
 if TYPE_CHECKING:
-    from persona_probe.records.direction import ArmEntry, DirectionRecord
+    from persona_probe.records.arms import ArmEntry
+    from persona_probe.records.direction import DirectionRecord
     from persona_probe.records.latents import LatentRecord
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,8 @@ from persona_probe.measurement.statistics import control_medians, null_p_value, 
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
 from persona_probe.records import files
-from persona_probe.records.direction import ArmEntry, DirectionRecord
+from persona_probe.records.arms import ArmEntry
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
 

@@ -2,28 +2,35 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from persona_probe.measurement.arms import Battery, Measurement
+from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.parts import ControlKind, Side
 from persona_probe.records.rows import ScoredRow
 
 
 def scored_rows(
-    record: DirectionRecord, battery: Battery, arms: Mapping[str, Measurement], doses: Sequence[Measurement]
+    record: DirectionRecord,
+    battery: Battery,
+    arms: Mapping[str, tuple[Arm, Measurement]],
+    doses: Sequence[tuple[Arm, Measurement]],
 ) -> Iterator[ScoredRow]:
     """One row per arm and reply. `arms` by name; `doses` in the order of the record's dose response."""
     for entry in record.arms:
+        arm, measurement = arms[entry.name]
         yield from arm_rows(
             battery,
-            arms[entry.name],
+            measurement,
             arm=entry.name,
             model=entry.model,
-            edited=bool(entry.interventions),
+            edited=not arm.untouched,
+            edit=arm.edit,
             control=entry.control,
         )
-    for entry, measurement in zip(record.dose_response, doses, strict=True):
+    for entry, (arm, measurement) in zip(record.dose_response, doses, strict=True):
         name = f"dose {entry.side} {entry.coefficient:+g}"
-        yield from arm_rows(battery, measurement, arm=name, model=entry.side, dose=entry.coefficient)
+        yield from arm_rows(
+            battery, measurement, arm=name, model=entry.side, edit=arm.edit, dose=entry.coefficient
+        )
 
 
 def arm_rows(
@@ -33,17 +40,23 @@ def arm_rows(
     arm: str,
     model: Side,
     edited: bool = True,
+    edit: str | None = None,
     control: ControlKind | None = None,
     dose: float | None = None,
 ) -> Iterator[ScoredRow]:
-    """What one arm scored, reply by reply: persona replies first, then benign texts."""
-    for row in (*battery.persona, *battery.benign):
+    """What one arm scored, reply by reply: persona replies first, then benign texts.
+
+    Of an arm that was measured on some of the battery these are in it.
+    """
+    scored = measurement.persona.keys() | measurement.benign.keys()
+    for row in (row for row in (*battery.persona, *battery.benign) if row.id in scored):
         persona = row.kind == "persona"
         logprob, n_tokens, kl = (0.0, 1, None) if persona else measurement.benign[row.id]
         yield ScoredRow(
             arm=arm,
             model=model,
             edited=edited,
+            edit=edit,
             control=control,
             dose=dose,
             kind="persona" if persona else "benign",

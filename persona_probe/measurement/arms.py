@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from persona_probe.interventions.edits import Intervention
-from persona_probe.measurement.statistics import question_scores
+from persona_probe.measurement.statistics import QuestionLevels, question_levels
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row, rows_key
 from persona_probe.records.parts import ControlKind
@@ -31,6 +31,11 @@ class Arm:
     def untouched(self) -> bool:
         """Whether the model is as it was loaded."""
         return not self.interventions
+
+    @property
+    def edit(self) -> str | None:
+        """Hash of what is done, equal for the same edit of both models; None for an untouched model."""
+        return sha256_json(self.describe()["interventions"]) if self.interventions else None
 
     @property
     def hook_points(self) -> tuple[str, ...]:
@@ -94,16 +99,21 @@ def measurement_key(arm: Arm, battery: Battery, *, model_sha256: str, dtype: str
 
 def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:
     """S of every question in nats per token, in the order of the questions' first rows."""
-    replies = ((row.question_id, row.label, measurement.persona[row.id]) for row in rows)
-    return np.array(list(question_scores(replies).values()))
+    return persona_levels(measurement, rows).scores
+
+
+def persona_levels(measurement: Measurement, rows: Sequence[Row]) -> QuestionLevels:
+    """Mean log-probability per token by question and label, in nats, in the order of the questions' first
+    rows."""
+    return question_levels((row.question_id, row.label, measurement.persona[row.id]) for row in rows)
 
 
 def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per benign text: added negative log-probability, number of reply tokens, mean KL, all in nats.
 
-    `clean` is the measurement of the same model untouched.
+    `clean` is the measurement of the same model untouched, on these texts or on more.
     """
-    ids = list(clean.benign)
+    ids = list(measurement.benign)
     added = np.array([clean.benign[id][0] - measurement.benign[id][0] for id in ids])
     return (
         added,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from persona_probe.measurement import statistics
-from persona_probe.records.direction import ArmEntry, DirectionRecord
+from persona_probe.records.arms import ArmEntry
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import ScoredRow
 
@@ -67,6 +68,9 @@ def question_scores(rows: Iterable[ScoredRow], arms: Iterable[str]) -> Mapping[s
             replies[row.arm].append((row.question_id, row.label, row.logprob_per_token))
     if not all(replies.values()):
         return None
-    scores = {name: statistics.question_scores(scored) for name, scored in replies.items()}
-    order = list(next(iter(scores.values())))
-    return {name: np.array([by_question[q] for q in order]) for name, by_question in scores.items()}
+    levels = {name: statistics.question_levels(scored) for name, scored in replies.items()}
+    order = next(iter(levels.values())).questions
+    by_question = {
+        name: dict(zip(level.questions, level.scores.tolist(), strict=True)) for name, level in levels.items()
+    }
+    return {name: np.array([scores[q] for q in order]) for name, scores in by_question.items()}

@@ -1,4 +1,4 @@
-"""An arm beside both untouched models: S, share of the shift, damage, KL, with intervals over questions."""
+"""An arm beside both untouched models: S, shares of the shift, damage, with intervals over questions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from persona_probe.measurement.arms import Arm, Measurement, damage, persona_scores
-from persona_probe.measurement.statistics import arm_numbers, induction, paired_difference, ratio, restoration
+from persona_probe.measurement.arms import Arm, Measurement, damage, persona_levels
+from persona_probe.measurement.statistics import (
+    ArmLevels,
+    QuestionLevels,
+    arm_numbers,
+    induction,
+    paired_difference,
+    ratio,
+    restoration,
+)
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
 from persona_probe.records.parts import Estimate
@@ -18,8 +26,8 @@ from persona_probe.records.parts import Estimate
 class Comparison:
     """Both untouched models on the same rows; every arm is compared with the untouched model of its side.
 
-    `rows` are the persona rows that S is computed from. All numbers are in nats per token, except shares of
-    the shift S_tuned - S_base.
+    `rows` are the persona rows that S is computed from: those of the untouched models, or some of them. All
+    numbers are in nats per token, except shares of the shift S_tuned - S_base.
     """
 
     rows: Sequence[Row]
@@ -27,14 +35,24 @@ class Comparison:
     seed: int
 
     @cached_property
+    def levels_of_base(self) -> QuestionLevels:
+        """Levels of the untouched base model."""
+        return persona_levels(self.clean["base"], self.rows)
+
+    @cached_property
+    def levels_of_tuned(self) -> QuestionLevels:
+        """Levels of the untouched tuned model."""
+        return persona_levels(self.clean["tuned"], self.rows)
+
+    @cached_property
     def base(self) -> np.ndarray:
         """S of every question in the base model."""
-        return self.scores(self.clean["base"])
+        return self.levels_of_base.scores
 
     @cached_property
     def tuned(self) -> np.ndarray:
         """S of every question in the tuned model."""
-        return self.scores(self.clean["tuned"])
+        return self.levels_of_tuned.scores
 
     @cached_property
     def effect(self) -> Estimate:
@@ -43,7 +61,7 @@ class Comparison:
 
     def scores(self, measurement: Measurement) -> np.ndarray:
         """S of every question."""
-        return persona_scores(measurement, self.rows)
+        return persona_levels(measurement, self.rows).scores
 
     def share(self, side: Side, measurement: Measurement) -> Estimate | None:
         """Restoration on the tuned model, induction on the base; None when tuning had no effect."""
@@ -55,27 +73,46 @@ class Comparison:
         added, tokens, _ = damage(measurement, self.clean[side])
         return ratio(added, tokens, seed=self.seed)
 
-    def numbers(self, side: Side, measurement: Measurement, *, edited: bool = True) -> dict[str, Any]:
-        """All numbers of an arm as in a record; an untouched model has neither restoration nor induction."""
-        estimates = arm_numbers(
-            side,
-            self.scores(measurement),
-            base=self.base,
-            tuned=self.tuned,
-            damage=damage(measurement, self.clean[side]),
+    def numbers(
+        self,
+        side: Side,
+        measurement: Measurement,
+        *,
+        partner: Measurement | None = None,
+        edited: bool = True,
+    ) -> dict[str, Any]:
+        """All numbers of an arm as in a record. `partner` is the same edit on the other model; without it
+        there is no closure. An untouched model has no share of the shift."""
+        levels = ArmLevels(
+            side=side,
+            arm=persona_levels(measurement, self.rows),
+            base=self.levels_of_base,
+            tuned=self.levels_of_tuned,
+            partner=None if partner is None else persona_levels(partner, self.rows),
             edited=edited,
-            seed=self.seed,
         )
+        estimates = arm_numbers(levels, damage(measurement, self.clean[side]), seed=self.seed)
         return {name: estimate.plain() if estimate else None for name, estimate in estimates.items()}
 
-    def row(self, arm: Arm, measurement: Measurement) -> dict[str, Any]:
-        """The arm's entry of a record, without a verdict."""
+    def row(self, arm: Arm, measurement: Measurement, *, partner: Measurement | None = None) -> dict[str, Any]:
+        """The arm's entry of a record, without a verdict; `partner` as in `numbers`."""
         return {
             "name": arm.name,
             "model": arm.side,
             "control": arm.control,
             "interventions": [item.describe() for item in arm.interventions],
             "n_questions": len(self.base),
-            **self.numbers(arm.side, measurement, edited=bool(arm.interventions)),
+            **self.numbers(arm.side, measurement, partner=partner, edited=bool(arm.interventions)),
             "verdict": None,
         }
+
+
+def partners(arms: Sequence[tuple[Arm, Measurement]]) -> dict[str, Measurement]:
+    """By name of an arm, the measurement of the same edit on the other model."""
+    by_edit = {(arm.edit, arm.side): measurement for arm, measurement in arms if arm.edit}
+    other: dict[Side, Side] = {"base": "tuned", "tuned": "base"}
+    return {
+        arm.name: by_edit[arm.edit, other[arm.side]]
+        for arm, _ in arms
+        if (arm.edit, other[arm.side]) in by_edit
+    }

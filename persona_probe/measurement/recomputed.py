@@ -7,9 +7,13 @@ import numpy as np
 
 from persona_probe.base.errors import BadInput
 from persona_probe.measurement import statistics
-from persona_probe.records.direction import ArmNumbers
+from persona_probe.measurement.statistics import ArmLevels, QuestionLevels
+from persona_probe.records.arms import ArmNumbers
 from persona_probe.records.parts import Estimate, Side
 from persona_probe.records.rows import ScoredRow
+
+OTHER: dict[Side, Side] = {"base": "tuned", "tuned": "base"}
+Rows = Mapping[str, ScoredRow]  # by the id of the reply
 
 
 @dataclass(frozen=True)
@@ -23,48 +27,54 @@ class Recomputed:
 def recomputed(rows: Sequence[ScoredRow], *, seed: int) -> Recomputed:
     """All numbers of every arm, doses included, with the intervals of the record of the same seed.
 
-    BadInput unless both untouched models are among the rows, and every arm has the replies of its untouched
-    model.
+    An arm may have some of the replies of its untouched model; it is then compared on these. BadInput unless
+    both untouched models are among the rows, and every arm has replies of its untouched model alone.
     """
-    scored: dict[str, list[ScoredRow]] = {}
+    scored: dict[str, dict[str, ScoredRow]] = {}
     for row in rows:
-        scored.setdefault(row.arm, []).append(row)
-    untouched: dict[Side, list[ScoredRow]] = {
-        arm[0].model: arm for arm in scored.values() if not arm[0].edited
-    }
+        scored.setdefault(row.arm, {})[row.row] = row
+    first = {name: next(iter(arm.values())) for name, arm in scored.items()}
+    untouched: dict[Side, Rows] = {first[name].model: arm for name, arm in scored.items() if not first[name].edited}
     if set(untouched) != {"base", "tuned"}:
         raise BadInput(f"rows of untouched models: {sorted(untouched)}; base and tuned are both needed")
+    by_edit = {(first[name].edit, first[name].model): arm for name, arm in scored.items() if first[name].edit}
     for name, arm in scored.items():
-        if [row.row for row in arm] != [row.row for row in untouched[arm[0].model]]:
-            raise BadInput(f"the rows of {name} are not those of the untouched {arm[0].model} model")
-    base, tuned = (_scores(untouched[side]) for side in ("base", "tuned"))
+        if unknown := arm.keys() - untouched[first[name].model].keys():
+            raise BadInput(
+                f"{name} scored {len(unknown)} replies, such as {min(unknown)!r}, that the untouched"
+                f" {first[name].model} model did not"
+            )
+    whole = {side: _levels(untouched[side], untouched[side]) for side in untouched}
     return Recomputed(
-        effect=statistics.paired_difference(tuned, base, seed=seed),
-        arms={name: _numbers(arm, untouched, base, tuned, seed) for name, arm in scored.items()},
+        effect=statistics.paired_difference(whole["tuned"].scores, whole["base"].scores, seed=seed),
+        arms={
+            name: _numbers(arm, untouched, by_edit.get((first[name].edit, OTHER[first[name].model])), seed)
+            for name, arm in scored.items()
+        },
     )
 
 
-def _numbers(
-    arm: Sequence[ScoredRow],
-    untouched: Mapping[Side, Sequence[ScoredRow]],
-    base: np.ndarray,
-    tuned: np.ndarray,
-    seed: int,
-) -> ArmNumbers:
-    benign = [row for row in arm if row.kind == "benign"]
-    clean = [row for row in untouched[arm[0].model] if row.kind == "benign"]
+def _numbers(arm: Rows, untouched: Mapping[Side, Rows], partner: Rows | None, seed: int) -> ArmNumbers:
+    one = next(iter(arm.values()))
+    benign = [row for row in arm.values() if row.kind == "benign"]
+    clean = untouched[one.model]
     damage = (
-        np.array([left.logprob - row.logprob for left, row in zip(clean, benign, strict=True)]),
+        np.array([clean[row.row].logprob - row.logprob for row in benign]),
         np.array([row.n_tokens for row in benign], dtype=np.float64),
         np.array([row.kl or 0.0 for row in benign]),
     )
-    numbers = statistics.arm_numbers(
-        arm[0].model, _scores(arm), base=base, tuned=tuned, damage=damage, edited=arm[0].edited, seed=seed
+    levels = ArmLevels(
+        side=one.model,
+        arm=_levels(arm, arm),
+        base=_levels(untouched["base"], arm),
+        tuned=_levels(untouched["tuned"], arm),
+        partner=None if partner is None else _levels(partner, arm),
+        edited=one.edited,
     )
-    return ArmNumbers.model_validate(numbers)
+    return ArmNumbers.model_validate(statistics.arm_numbers(levels, damage, seed=seed))
 
 
-def _scores(arm: Sequence[ScoredRow]) -> np.ndarray:
-    """S of every question, in the order of their first rows."""
-    replies = ((row.question_id, row.label, row.logprob_per_token) for row in arm if row.kind == "persona")
-    return np.array(list(statistics.question_scores(replies).values()))
+def _levels(scored: Rows, of: Rows) -> QuestionLevels:
+    """The levels of one arm on the persona replies of another, in their order."""
+    rows = (scored[id] for id, row in of.items() if row.kind == "persona")
+    return statistics.question_levels((row.question_id, row.label, row.logprob_per_token) for row in rows)

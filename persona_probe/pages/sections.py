@@ -10,7 +10,8 @@ from persona_probe.base.formatting import number, signed
 from persona_probe.pages.blur import behind_button, is_blurred, show_button, text_box
 from persona_probe.pages.html import Node, banner, bullets, card, facts, folded, measured, row, soft, table
 from persona_probe.plots.style import CONTROL_NAMES
-from persona_probe.records.direction import ArmEntry, Completion, ControlMedian, DirectionRecord
+from persona_probe.records.arms import ArmEntry, ControlMedian
+from persona_probe.records.direction import Completion, DirectionRecord
 from persona_probe.records.latents import LatentRecord
 from persona_probe.records.parts import Intervention
 from persona_probe.records.redaction import LEFT_OUT

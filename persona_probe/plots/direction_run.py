@@ -33,7 +33,8 @@ from persona_probe.plots.parts import (
 from persona_probe.plots.paths import path, token_projections
 from persona_probe.plots.search import candidate_points, layer_by_coefficient, layer_by_method
 from persona_probe.plots.style import ARM_COLOURS, empty, error_bars, finish, view
-from persona_probe.records.direction import ArmEntry, DirectionRecord, DoseEntry
+from persona_probe.records.arms import ArmEntry, DoseEntry
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.parts import Estimate
 
 MEASURES: tuple[Measure, ...] = ("restoration", "delta_nll")

@@ -17,7 +17,8 @@ from persona_probe.plots.style import (
     plain,
 )
 from persona_probe.plots.themes import CHOSEN_COLOUR
-from persona_probe.records.direction import ArmEntry, ControlMedian, DirectionRecord, DoseEntry
+from persona_probe.records.arms import ArmEntry, ControlMedian, DoseEntry
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.trial import TrialRecord
 
 WithArms = DirectionRecord | TrialRecord

@@ -11,7 +11,8 @@ from persona_probe.base.formatting import Number, number, signed
 from persona_probe.plots.parts import RING, method_colours, scatter
 from persona_probe.plots.style import empty, finish, plain
 from persona_probe.plots.themes import CHOSEN_COLOUR
-from persona_probe.records.direction import CandidateEntry, DirectionRecord
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.search import CandidateEntry
 
 COSTS = ("#d3e5f5", "#6aaed6", "#08306b")  # begin darker than white paper, where nothing was measured
 ACTS_ON = {"layer": "its own layer", "later": "its own and later layers", "all": "all layers"}

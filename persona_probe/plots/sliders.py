@@ -10,7 +10,8 @@ from plotly.graph_objects import Figure, Frame, Violin
 from persona_probe.base.errors import BadInput
 from persona_probe.base.formatting import Number, number
 from persona_probe.plots.style import ARM_COLOURS, empty, finish, plain, view
-from persona_probe.records.direction import DirectionRecord, Projections
+from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.fitted import Projections
 from persona_probe.records.trial import FittedRecord
 
 LABEL_COLOURS = {"aligned": ARM_COLOURS["base"], "misaligned": ARM_COLOURS["tuned"]}

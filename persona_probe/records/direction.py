@@ -1,21 +1,21 @@
 """record.json: what `find_direction` asked, with what, and what came out."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from persona_probe.base.hook_points import HookPoint
+from persona_probe.records.arms import ArmEntry, ControlMedian, DoseEntry
+from persona_probe.records.fitted import Directions
 from persona_probe.records.parts import (
     ControlKind,
     Cosine,
     Count,
     EditKind,
     Estimate,
-    Intervention,
     Many,
     NonNegative,
     Part,
-    Positive,
     Provenance,
     QuestionCounts,
     RunRecord,
@@ -25,9 +25,8 @@ from persona_probe.records.parts import (
     Target,
     Text,
 )
-
-Verdict = Literal["restored", "partial", "non-specific", "no effect to remove", "not interpretable"]
-Where = Literal["layer", "later", "all"]
+from persona_probe.records.search import Search
+from persona_probe.records.writes import WriteSubspace
 
 
 class DirectionProvenance(Provenance):
@@ -44,54 +43,6 @@ class DirectionData(Part):
     n_replies: Count = Field(description="Replies to these questions, of both labels.")
     n_benign: Count = Field(description="Benign texts that the reported damage comes from.")
     notes: Many[Text] = Field(description="What was left out or noticed, one sentence each.")
-
-
-class ArmNumbers(Part):
-    """What one arm does. Numbers are of the test questions."""
-
-    persona_score: Estimate = Field(
-        description="S: log-probability of misaligned minus aligned replies, nats per token."
-    )
-    restoration: Estimate | None = Field(
-        description="R = (S_tuned - S_arm) / (S_tuned - S_base): 1 is back where base was. Null on the base "
-        "model, for an untouched model, and where tuning moved S by nothing that can be told from 0."
-    )
-    induction: Estimate | None = Field(
-        description="(S_arm - S_base) / (S_tuned - S_base) of an arm on the base model; null otherwise."
-    )
-    delta_nll: Estimate = Field(
-        description="Damage: added negative log-probability of benign replies, nats per token."
-    )
-    kl: Estimate = Field(
-        description="Damage: KL divergence from the same model untouched on benign texts, nats per token."
-    )
-
-
-class ArmEntry(ArmNumbers):
-    """One arm: a model and what is done to it."""
-
-    name: Text = Field(description="Name for people; every fact is a field of its own.")
-    model: Side = Field(description="Which of the two models.")
-    control: ControlKind | None = Field(description="Kind of control; null for the arms proper.")
-    interventions: Many[Intervention] = Field(description="What is done; empty is the untouched model.")
-    n_questions: Count = Field(description="Test questions behind S.")
-    verdict: Verdict | None = Field(description="Of the chosen arm; null for every other one.")
-
-
-class DoseEntry(ArmNumbers):
-    """One strength of steering along the selected direction."""
-
-    coefficient: float = Field(description="1.0 adds one direction as it stands.")
-    relative_dose: NonNegative = Field(description="Length added, as a share of the median residual norm.")
-    side: Side = Field(description="Which of the two models.")
-
-
-class ControlMedian(Part):
-    """Controls of one kind, used exactly as the chosen direction is."""
-
-    n: Annotated[int, Field(ge=1)] = Field(description="How many with a restoration.")
-    restoration: float = Field(description="Median of R.")
-    delta_nll: float = Field(description="Median of the damage, nats per token.")
 
 
 class ChosenForm(Part):
@@ -148,77 +99,12 @@ class Selected(Part):
     )
 
 
-class MethodQuality(Part):
-    """Quality of one method's directions, one value per hook point."""
+class NumericalNoise(Part):
+    """How far S moves when the same rows are computed in another way."""
 
-    norm: Many[NonNegative] = Field(description="Length of the direction, in units of the stream.")
-    stability: Many[Cosine | None] | None = Field(
-        description="Cosine of the directions of two halves of the find questions; null where not defined."
-    )
-    auroc: Many[Share | None] | None = Field(
-        description="Chance that a misaligned select reply projects higher than an aligned one; or null."
-    )
-    zero_at: Many[HookPoint] | None = Field(
-        description="Hook points without a direction; null in records of version 1 that do not say it."
-    )
-
-
-class Cosines(Part):
-    """How alike the methods' directions are at one hook point."""
-
-    hook_point: HookPoint = Field(description="Where.")
-    methods: Many[Text] = Field(description="Rows and columns of the matrix.")
-    matrix: Many[Many[Cosine]] = Field(description="Cosines.")
-
-
-class Projections(Part):
-    """Select replies along one method's directions: per hook point, one number per reply."""
-
-    method: Text = Field(description="Whose directions.")
-    aligned: Many[Many[float]] = Field(description="Aligned replies, in units of the stream.")
-    misaligned: Many[Many[float]] = Field(description="Misaligned replies, in units of the stream.")
-
-
-class Directions(Part):
-    """The fitted directions, without their vectors."""
-
-    hook_points: Many[HookPoint] = Field(
-        min_length=1, description="In the order of all lists per hook point."
-    )
-    median_norm: Many[Positive] = Field(description="Median length of the stream at each hook point.")
-    dropped: dict[Side, Many[Share]] | None = Field(
-        default=None,
-        description="By model, the share of the find tokens that is left out of the means at each hook point "
-        "as outliers; null where it is not known.",
-    )
-    methods: dict[Text, MethodQuality] = Field(description="Quality by method.")
-    cosines: Cosines | None = Field(description="How alike the methods are; null where none has a direction.")
-    projections: Projections | None = Field(description="Replies along the chosen method; null if not kept.")
-
-
-class CandidateEntry(Part):
-    """One direction in one form, on the select questions: point estimates, since dozens are compared."""
-
-    method: Text = Field(description="Estimator of the direction.")
-    layer: Count = Field(description="The block of the hook point, from 0.")
-    hook_point: HookPoint = Field(description="Where the direction was fitted.")
-    kind: EditKind = Field(description="Added to the stream, or projected out of it.")
-    act_on: Where = Field(description="At its own hook point, there and at later blocks, or at every block.")
-    toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
-    coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
-    restoration: float | None = Field(description="R; null where tuning did not raise S.")
-    delta_nll: float = Field(description="Damage, nats per token.")
-    persona_score: float = Field(description="S, nats per token.")
-    within_budget: bool = Field(description="Whether the damage is inside the budget.")
-    chosen: bool = Field(description="Whether this one was selected.")
-
-
-class Search(Part):
-    """What was tried on the select questions."""
-
-    n_questions: Count = Field(description="Select questions.")
-    n_benign: Count = Field(description="Benign texts behind the damage while selecting.")
-    candidates: Many[CandidateEntry] = Field(description="In the order in which they were tried.")
+    largest: NonNegative = Field(description="Largest change of S of one model, nats per token.")
+    of_shift: NonNegative | None = Field(description="The same as a share of the shift; null without one.")
+    how: Text = Field(description="What was changed.")
 
 
 class Completion(Part):
@@ -274,7 +160,7 @@ class ReadReplies(Part):
 class DirectionRecord(RunRecord):
     """What a run of `find_direction` asked, with what, and what came out (record.json)."""
 
-    version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
+    version: Literal[3] = Field(default=3, alias="schema", description="Version of this contract.")
     kind: Literal["direction"] = Field("direction", description="Which contract.")
     provenance: DirectionProvenance = Field(description="What was run.")
     data: DirectionData = Field(description="How much was measured.")
@@ -288,6 +174,10 @@ class DirectionRecord(RunRecord):
     completions: Many[Completion] = Field(description="Sampled replies.")
     paths: Paths | None = Field(description="Arms along two directions; null in records from before them.")
     read_replies: ReadReplies | None = Field(description="Replies token by token; null likewise.")
+    writes: WriteSubspace | None = Field(
+        None, description="What tuning writes and its removal; null where it was not measured."
+    )
+    noise: NumericalNoise | None = Field(None, description="Numerical noise of S; null likewise.")
 
     def arm(self, name: str) -> ArmEntry | None:
         """The arm of this name, or None."""

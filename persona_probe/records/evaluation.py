@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from persona_probe.records.direction import Verdict
 from persona_probe.records.parts import (
     ControlKind,
     Count,
@@ -23,6 +22,7 @@ from persona_probe.records.parts import (
     Side,
     Text,
 )
+from persona_probe.records.verdicts import Verdict
 
 Tier = Literal["log-odds", "sampled"]
 

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Part)
 Record = DirectionRecord | LatentRecord
 RECORDS: dict[str, type[Record]] = {"direction": DirectionRecord, "latents": LatentRecord}
 FILES = ("record.json", "latents.json")  # what runs write
-UPGRADED = {1: 2}  # versions on disk that are read as a newer one
+UPGRADED = {1: 3, 2: 3}  # versions on disk that are read as a newer one
 
 
 def write_record(path: Path, record: Part) -> None:

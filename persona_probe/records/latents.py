@@ -262,7 +262,7 @@ class Agreement(Part):
 class LatentRecord(RunRecord):
     """What a run of `diff_latents` asked, with what, and what came out (latents.json)."""
 
-    version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
+    version: Literal[3] = Field(default=3, alias="schema", description="Version of this contract.")
     kind: Literal["latents"] = Field("latents", description="Which contract.")
     provenance: LatentProvenance = Field(description="What was run.")
     quality: dict[Side, Quality] = Field(description="How well the autoencoder fits each model.")

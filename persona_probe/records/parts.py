@@ -54,8 +54,11 @@ Side = Literal["base", "tuned"]
 Label = Literal["aligned", "misaligned"]
 Split = Literal["find", "select", "test"]
 # Random directions (isotropic, covariance-matched, orthogonal within the top components), the same estimator
-# on shuffled labels, random latents, and other latents that are alike in density and mean.
-ControlKind = Literal["isotropic", "covariance", "shuffled", "orthogonal", "latents", "matched"]
+# on shuffled labels, on contrasts of something unrelated and on contrasts of style, random latents, and other
+# latents that are alike in density and mean.
+ControlKind = Literal[
+    "isotropic", "covariance", "shuffled", "orthogonal", "unrelated", "style", "latents", "matched"
+]
 EditKind = Literal["steer", "ablate"]
 # What an ablation sets a component to. "zero" displaces: it moves the mean of the stream too, unless the mean
 # has nothing of the component. "base mean" leaves the base model's mean where it is.
@@ -143,6 +146,15 @@ class ChatFacts(Part):
     how: Many[Text] = Field(description="Where the template leaves plain text out or changes it.")
 
 
+class ProcessorFacts(Part):
+    """What computed. Instruction sets round differently, so results agree only up to that."""
+
+    name: Text = Field(description="Name of the processor.")
+    instructions: Text = Field(description="Instruction set that torch uses, such as AVX2.")
+    onednn_limit: Text | None = Field(description="ONEDNN_MAX_CPU_ISA where it is set.")
+    threads: Annotated[int, Field(ge=1)] = Field(description="Threads of torch.")
+
+
 class RunFacts(Part):
     """How something was run."""
 
@@ -150,6 +162,9 @@ class RunFacts(Part):
     seed: int = Field(description="Seed of everything random.")
     device: Text = Field(description="Where the models ran, such as cpu or cuda:0.")
     dtype: Text = Field(description="Number format of the weights, such as bfloat16.")
+    processor: ProcessorFacts | None = Field(
+        None, description="What computed; null in records that do not say it."
+    )
 
 
 class Provenance(RunFacts):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from persona_probe.base.errors import BadInput
 from persona_probe.records.files import checked
-from persona_probe.records.parts import ControlKind, Count, Label, Part, Side, Split, Text
+from persona_probe.records.parts import ControlKind, Count, Label, Part, Sha256, Side, Split, Text
 from persona_probe.records.upgrades import upgraded_row
 from persona_probe.storage.files import write_bytes
 
@@ -19,10 +19,13 @@ from persona_probe.storage.files import write_bytes
 class ScoredRow(Part):
     """One reply as one arm scores it."""
 
-    version: Literal[2] = Field(default=2, alias="schema", description="Version of this contract.")
+    version: Literal[3] = Field(default=3, alias="schema", description="Version of this contract.")
     arm: Text = Field(description="Name of the arm, as in the record.")
     model: Side = Field(description="Which of the two models.")
     edited: bool = Field(description="Whether anything was done to the model; false for both baselines.")
+    edit: Sha256 | None = Field(
+        description="Hash of what was done, the same on both models; null for baselines and older rows."
+    )
     control: ControlKind | None = Field(description="Kind of control; null for the arms proper.")
     dose: float | None = Field(description="Coefficient of a dose of the dose response; null otherwise.")
     kind: Literal["persona", "benign"] = Field(description="A reply that S is made of, or one for damage.")

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.records.direction import ChosenForm, ControlMedian
+from persona_probe.records.arms import ControlMedian
+from persona_probe.records.direction import ChosenForm
 from persona_probe.records.parts import (
     Cosine,
     Estimate,

@@ -3,7 +3,8 @@ take a record."""
 
 from pydantic import Field
 
-from persona_probe.records.direction import ArmEntry, ControlMedian, Directions, DoseEntry
+from persona_probe.records.arms import ArmEntry, ControlMedian, DoseEntry
+from persona_probe.records.fitted import Directions
 from persona_probe.records.parts import (
     ControlKind,
     Count,

@@ -1,4 +1,4 @@
-"""Records of version 1 in the form of version 2. Only here is an old name parsed."""
+"""Records of versions 1 and 2 in the form of version 3. Only here is an old name parsed."""
 
 from typing import Any
 
@@ -6,8 +6,13 @@ Plain = dict[str, Any]
 
 
 def upgraded(record: Plain) -> Plain:
-    """A copy in the form of version 2; facts that version 1 lacks are None. Damaged parts stay."""
-    record = {**record, "schema": 2}
+    """A copy in the form of version 3; facts that older versions lack are None. Damaged parts stay.
+
+    Version 3 only adds parts that have a default.
+    """
+    older, record = record.get("schema"), {**record, "schema": 3}
+    if older == 2:
+        return record
     if isinstance(record.get("provenance"), dict):
         record["provenance"] = _provenance(record["provenance"])
     return _latents(record) if record.get("kind") == "latents" else _direction(record)
@@ -76,7 +81,9 @@ def _filled(entry: Any, *names: str) -> Any:
 
 
 def upgraded_row(row: Plain) -> Plain:
-    """A line of rows.jsonl in the form of version 2. Version 1 tells model and control by name."""
+    """A line of rows.jsonl in the form of version 3. Version 1 tells model and control by name."""
+    if type(row.get("schema")) is int and row["schema"] == 2:
+        return {"edit": None, **row, "schema": 3}
     if "schema" in row or not all(isinstance(row.get(name), str) for name in ("arm", "question", "row")):
         return row
     arm, last = row["arm"], row["row"].rpartition("/")[2]
@@ -89,7 +96,8 @@ def upgraded_row(row: Plain) -> Plain:
     }
     kept = {name: value for name, value in row.items() if name != "question"}
     return {
-        "schema": 2,
+        "schema": 3,
+        "edit": None,
         "model": "base" if arm.startswith("base") else "tuned",
         "edited": arm not in ("base", "tuned"),
         "control": next((kind for prefix, kind in prefixes.items() if arm.startswith(prefix)), None),

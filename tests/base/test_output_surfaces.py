@@ -15,7 +15,8 @@ from helpers import tiny
 
 from persona_probe.base.cli import run
 from persona_probe.base.formatting import interval, number, signed
-from persona_probe.records.direction import ArmEntry, DirectionRecord
+from persona_probe.records.arms import ArmEntry
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.files import read_record
 from persona_probe.records.latents import LatentEntry, LatentRecord, LatentSet
 

@@ -20,7 +20,7 @@ from persona_probe.measurement.statistics import (
 )
 from persona_probe.prompts.contrast import LABELS
 from persona_probe.prompts.rows import Label, Row
-from persona_probe.records.direction import ArmEntry
+from persona_probe.records.arms import ArmEntry
 from persona_probe.records.parts import ControlKind, Estimate
 
 BASE, TUNED = (

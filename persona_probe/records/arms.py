@@ -1,0 +1,95 @@
+"""What an arm did: its numbers, its verdict, and the medians of its controls."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from persona_probe.records.parts import (
+    ControlKind,
+    Count,
+    Estimate,
+    Intervention,
+    Many,
+    NonNegative,
+    Part,
+    Side,
+    Text,
+)
+from persona_probe.records.verdicts import Judgement, Verdict
+
+
+class ArmNumbers(Part):
+    """What one arm does. Numbers are of the test questions."""
+
+    persona_score: Estimate = Field(
+        description="S: log-probability of misaligned minus aligned replies, nats per token."
+    )
+    restoration: Estimate | None = Field(
+        description="R = (S_tuned - S_arm) / (S_tuned - S_base): 1 is back where base was. Null on the base "
+        "model, for an untouched model, and where tuning moved S by nothing that can be told from 0."
+    )
+    induction: Estimate | None = Field(
+        description="(S_arm - S_base) / (S_tuned - S_base) of an arm on the base model; null otherwise."
+    )
+    closure: Estimate | None = Field(
+        None,
+        description="C = 1 - (S_tuned,edited - S_base,edited) / (S_tuned - S_base): the share of the shift"
+        " that is mediated by what the edit holds fixed. Null without the same edit on the other model, and as"
+        " R is.",
+    )
+    base_moved: Estimate | None = Field(
+        None,
+        description="(S_base - S_base,edited) / (S_tuned - S_base): how far the same edit lowers S of base; "
+        "R - C. Null as C is.",
+    )
+    aligned: Estimate | None = Field(
+        None, description="Log-probability of aligned replies minus the untouched base's, nats per token."
+    )
+    misaligned: Estimate | None = Field(
+        None, description="The same of misaligned replies; S is their difference, up to base's S."
+    )
+    delta_nll: Estimate = Field(
+        description="Damage: added negative log-probability of benign replies, nats per token."
+    )
+    kl: Estimate = Field(
+        description="Damage: KL divergence from the same model untouched on benign texts, nats per token."
+    )
+
+
+class ArmEntry(ArmNumbers):
+    """One arm: a model and what is done to it."""
+
+    name: Text = Field(description="Name for people; every fact is a field of its own.")
+    model: Side = Field(description="Which of the two models.")
+    control: ControlKind | None = Field(description="Kind of control; null for the arms proper.")
+    interventions: Many[Intervention] = Field(description="What is done; empty is the untouched model.")
+    n_questions: Count = Field(description="Test questions behind S.")
+    verdict: Verdict | None = Field(description="Of a removal arm; null for every other one.")
+    judged: Judgement | None = Field(
+        None, description="The rule and the numbers behind the verdict; null without one."
+    )
+
+
+class DoseEntry(ArmNumbers):
+    """One strength of steering along the selected direction."""
+
+    coefficient: float = Field(description="1.0 adds one direction as it stands.")
+    relative_dose: NonNegative = Field(description="Length added, as a share of the median residual norm.")
+    side: Side = Field(description="Which of the two models.")
+
+
+class ControlMedian(Part):
+    """Controls of one kind, used in the form of the chosen direction and at its dose (KL)."""
+
+    n: Annotated[int, Field(ge=1)] = Field(description="How many with a restoration.")
+    restoration: float = Field(description="Median of R.")
+    delta_nll: float = Field(description="Median of the damage, nats per token.")
+    restoration_max: float | None = Field(None, description="Largest R; null in records before version 3.")
+    closure: float | None = Field(None, description="Median of C; null without base arms.")
+    closure_max: float | None = Field(None, description="Largest C; null likewise.")
+    kl: float | None = Field(None, description="Median of KL; null in records before version 3.")
+    kl_max: float | None = Field(None, description="Largest KL; null likewise.")
+    n_below_dose: Count | None = Field(
+        None,
+        description="How many could not reach the dose of the chosen arm; null where it was not tried.",
+    )
