@@ -1,5 +1,6 @@
-"""Random directions to compare a direction with: of its length and at its hook point, each drawn as its name
-says."""
+"""Directions to compare a direction with: of its length, at its hook point, drawn as their name says."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from persona_probe.streams.activations import Activations
 
 def isotropic(direction: Direction, generator: torch.Generator) -> Direction:
     """A uniformly random direction of the same length."""
-    return _of_length(direction, torch.randn(len(direction.vector), generator=generator), "random-isotropic")
+    return of_length(direction, torch.randn(len(direction.vector), generator=generator), "random-isotropic")
 
 
 def covariance_matched(
@@ -24,31 +25,23 @@ def covariance_matched(
     Drawn as a random sum of centred tokens: that has exactly their covariance and needs no d_model x d_model
     matrix.
     """
-    weights = torch.randn(len(tokens), generator=generator)
-    return _of_length(direction, weights @ (tokens - tokens.mean(0)), "random-covariance")
+    return of_length(direction, _random_sum(tokens, generator), "random-covariance")
 
 
 def orthogonal(
-    direction: Direction,
-    tokens: Float[Tensor, "token d_model"],
-    generator: torch.Generator,
-    *,
-    n_components: int = 20,
+    direction: Direction, tokens: Float[Tensor, "token d_model"], generator: torch.Generator
 ) -> Direction:
-    """A random direction within the top principal components of `tokens`, orthogonal to `direction`, of the
-    same length."""
-    centred = tokens - tokens.mean(0)
-    components = torch.linalg.svd(centred, full_matrices=False).Vh[:n_components]
-    weights = torch.randn(len(components), generator=generator)
-    # Made orthogonal among the components: subtracting the direction itself would lead out of their span.
-    inside = torch.nn.functional.normalize(components @ direction.unit, dim=0)
-    return _of_length(direction, (weights - (weights @ inside) * inside) @ components, "orthogonal")
+    """A random direction with the covariance of `tokens`, then made orthogonal to `direction`, of the same
+    length."""
+    drawn = _random_sum(tokens, generator)
+    return of_length(direction, drawn - (drawn @ direction.unit) * direction.unit, "orthogonal")
 
 
 def shuffled_labels(
     find: Activations, method: str, hook_point: HookPoint, generator: torch.Generator, *, length: float
 ) -> Direction:
-    """The same estimator on labels permuted within every question, at the length of the true direction."""
+    """An estimator between labels, on labels permuted within every question, at the length of the true
+    direction."""
     hook = find.hook_points.index(hook_point)
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(find.rows):
@@ -65,6 +58,30 @@ def shuffled_labels(
     return Direction(hook_point=hook_point, vector=vector * (length / vector.norm()), method="shuffled")
 
 
-def _of_length(direction: Direction, vector: Tensor, method: str) -> Direction:
+def shuffled_signs(
+    direction: Direction,
+    after: Float[Tensor, "row d_model"],
+    before: Float[Tensor, "row d_model"],
+    questions: Sequence[str],
+    generator: torch.Generator,
+) -> Direction:
+    """The mean change from `before` to `after` of the same rows, with both swapped for a random half of the
+    questions: what a difference of pairs gives where the pairs say nothing. Of the length of `direction`."""
+    names = sorted(set(questions))
+    order = torch.randperm(len(names), generator=generator).tolist()
+    swapped = {names[i] for i in order[: len(names) // 2]}
+    signs = torch.tensor([-1.0 if question in swapped else 1.0 for question in questions])
+    return of_length(direction, signs @ (after - before).float(), "shuffled")
+
+
+def of_length(direction: Direction, vector: Float[Tensor, " d_model"], method: str) -> Direction:
+    """`vector` at the hook point and the length of `direction`."""
     scaled = vector * (direction.vector.norm() / vector.norm())
     return Direction(hook_point=direction.hook_point, vector=scaled, method=method)
+
+
+def _random_sum(
+    tokens: Float[Tensor, "token d_model"], generator: torch.Generator
+) -> Float[Tensor, " d_model"]:
+    weights = torch.randn(len(tokens), generator=generator)
+    return weights @ (tokens - tokens.mean(0))

@@ -18,14 +18,15 @@ from persona_probe.storage.files import sha256_json
 class Arm:
     """A name, which of the two models, and the interventions applied to it; none is the untouched model.
 
-    `control` says which kind of control the arm is, None for the arms under test. The name is for people
-    only.
+    `control` says which kind of control the arm is, None for the arms under test, and `control_of` which arm
+    it is set beside. The name is for people only.
     """
 
     name: str
     side: Side
     interventions: tuple[Intervention, ...] = ()
     control: ControlKind | None = None
+    control_of: str | None = None
 
     @property
     def untouched(self) -> bool:

@@ -74,12 +74,7 @@ class Comparison:
         return ratio(added, tokens, seed=self.seed)
 
     def numbers(
-        self,
-        side: Side,
-        measurement: Measurement,
-        *,
-        partner: Measurement | None = None,
-        edited: bool = True,
+        self, side: Side, measurement: Measurement, *, partner: Measurement | None = None, edited: bool = True
     ) -> dict[str, Any]:
         """All numbers of an arm as in a record. `partner` is the same edit on the other model; without it
         there is no closure. An untouched model has no share of the shift."""
@@ -94,12 +89,15 @@ class Comparison:
         estimates = arm_numbers(levels, damage(measurement, self.clean[side]), seed=self.seed)
         return {name: estimate.plain() if estimate else None for name, estimate in estimates.items()}
 
-    def row(self, arm: Arm, measurement: Measurement, *, partner: Measurement | None = None) -> dict[str, Any]:
+    def row(
+        self, arm: Arm, measurement: Measurement, *, partner: Measurement | None = None
+    ) -> dict[str, Any]:
         """The arm's entry of a record, without a verdict; `partner` as in `numbers`."""
         return {
             "name": arm.name,
             "model": arm.side,
             "control": arm.control,
+            "control_of": arm.control_of,
             "interventions": [item.describe() for item in arm.interventions],
             "n_questions": len(self.base),
             **self.numbers(arm.side, measurement, partner=partner, edited=bool(arm.interventions)),

@@ -1,6 +1,6 @@
 """The controls beside every result: directions that are not the one that was found, used in the same form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,55 +9,73 @@ from torch import Tensor
 
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import Direction, DirectionSet
-from persona_probe.directions.random_directions import (
-    covariance_matched,
-    isotropic,
-    orthogonal,
-    shuffled_labels,
-)
+from persona_probe.directions.random_directions import covariance_matched, isotropic, orthogonal
 from persona_probe.interventions.forms import Form
 from persona_probe.measurement.arms import Arm
+from persona_probe.models.pairs import Side
 from persona_probe.records.parts import ControlKind
 from persona_probe.streams.activations import Activations
+
+SEEDS = {"isotropic": 1, "covariance": 2, "shuffled": 3, "orthogonal": 4}
+Draw = Callable[[Direction, torch.Generator], Direction]
 
 
 @dataclass(frozen=True, eq=False)
 class ControlDirection:
-    """A control direction with its kind and the name of its arm."""
+    """Control directions of one kind at some hook points, with the name of their arm."""
 
     kind: ControlKind
     name: str
-    direction: Direction
+    directions: DirectionSet
 
 
-def control_directions(
-    direction: Direction, find: Activations, *, n_each: int, n_null: int, seed: int
+def drawn_controls(
+    real: DirectionSet,
+    find: Activations,
+    hook_points: Sequence[HookPoint],
+    counts: dict[str, int],
+    *,
+    seed: int,
 ) -> list[ControlDirection]:
-    """Control directions of the same hook point and length, each with a generator of its own.
+    """Random controls of a method at some of its hook points, of the length of its directions there.
 
-    `n_each` isotropic, covariance-matched and shuffled-label ones (`n_null` covariance-matched when that is
-    more) and one orthogonal. Covariances are of single tokens of the tuned model's find replies, so that
-    ablating a covariance-matched direction takes away as much energy as the stream has on average.
+    `counts`: how many isotropic, covariance-matched and orthogonal ones. Covariances are of single tokens of
+    the tuned model's find replies, so that ablating a covariance-matched direction takes away as much energy
+    as the stream has on average. One control weighs the same tokens alike at every hook point.
     """
-    tokens = find.tokens[:, find.hook_points.index(direction.hook_point)]
-    length = float(direction.vector.norm())
-    made = [
-        ControlDirection(
-            "isotropic", f"random-isotropic-{k + 1}", isotropic(direction, control_generator(seed, 1, k))
-        )
-        for k in range(n_each)
+
+    def tokens(hook_point: HookPoint) -> Float[Tensor, "token d_model"]:
+        return find.tokens[:, find.hook_points.index(hook_point)]
+
+    draws: dict[ControlKind, tuple[str, Draw]] = {
+        "isotropic": ("random-isotropic", isotropic),
+        "covariance": ("random-covariance", lambda d, g: covariance_matched(d, tokens(d.hook_point), g)),
+        "orthogonal": ("orthogonal", lambda d, g: orthogonal(d, tokens(d.hook_point), g)),
+    }
+    return [
+        control_at(real, hook_points, draw, kind=kind, name=f"{name}-{k + 1}", seed=seed, index=k)
+        for kind, (name, draw) in draws.items()
+        for k in range(counts.get(kind, 0))
     ]
-    for k in range(max(n_each, n_null)):
-        drawn = covariance_matched(direction, tokens, control_generator(seed, 2, k))
-        made.append(ControlDirection("covariance", f"random-covariance-{k + 1}", drawn))
-    for k in range(n_each):
-        generator = control_generator(seed, 3, k)
-        refitted = shuffled_labels(find, direction.method, direction.hook_point, generator, length=length)
-        made.append(ControlDirection("shuffled", f"shuffled-{k + 1}", refitted))
-    if n_each:
-        drawn = orthogonal(direction, tokens, control_generator(seed, 4, 0))
-        made.append(ControlDirection("orthogonal", "orthogonal", drawn))
-    return made
+
+
+def control_at(
+    real: DirectionSet,
+    hook_points: Sequence[HookPoint],
+    draw: Draw,
+    *,
+    kind: ControlKind,
+    name: str,
+    seed: int,
+    index: int,
+) -> ControlDirection:
+    """One control: what `draw` gives for the real direction of every hook point, from equal generators."""
+    drawn = [
+        draw(real.at(point), control_generator(seed, SEEDS.get(kind, 0), index)) for point in hook_points
+    ]
+    vectors = torch.stack([direction.vector for direction in drawn])
+    made = DirectionSet(method=drawn[0].method, hook_points=tuple(hook_points), vectors=vectors)
+    return ControlDirection(kind, name, made)
 
 
 def covariance_controls(
@@ -65,34 +83,52 @@ def covariance_controls(
 ) -> Float[Tensor, "hook d_model"]:
     """A covariance-matched direction at every hook point, zero where there is no direction to match.
 
-    At the selected hook point it is the first covariance control of `control_directions`.
+    It is the first covariance control of `drawn_controls`.
     """
     vectors = directions.vectors.clone()
     for hook, hook_point in enumerate(directions.hook_points):
         if directions.vectors[hook].any():
-            generator = control_generator(seed, 2, 0)
+            generator = control_generator(seed, SEEDS["covariance"], 0)
             drawn = covariance_matched(directions.at(hook_point), find.tokens[:, hook], generator)
             vectors[hook] = drawn.vector
     return vectors
 
 
-def control_arms(
-    controls: Sequence[ControlDirection],
-    form: Form,
-    *,
-    hook_points: Sequence[HookPoint],
-    means: Float[Tensor, "hook d_model"],
-) -> list[Arm]:
-    """Every control direction used exactly as the selected one is, on the tuned model."""
-    return [
-        Arm(
-            name=control.name,
-            side="tuned",
-            interventions=form.interventions(control.direction, hook_points=hook_points, means=means),
-            control=control.kind,
-        )
-        for control in controls
-    ]
+@dataclass(frozen=True, eq=False)
+class Used:
+    """How a direction is used in a model: a form, where the direction was fitted, and what forms need.
+
+    `means` are the base model's, one row per hook point of the model.
+    """
+
+    form: Form
+    hook_point: HookPoint
+    hook_points: tuple[HookPoint, ...]
+    means: Float[Tensor, "hook d_model"]
+
+    @property
+    def needed(self) -> tuple[HookPoint, ...]:
+        """The hook points at which a direction is needed."""
+        return self.form.reads(self.hook_point, self.hook_points)
+
+    def arm(
+        self,
+        name: str,
+        side: Side,
+        directions: DirectionSet,
+        *,
+        control: ControlKind | None = None,
+        control_of: str | None = None,
+    ) -> Arm:
+        """The arm that uses these directions so."""
+        edits = self.form.edits(directions, self.hook_point, hook_points=self.hook_points, means=self.means)
+        return Arm(name, side, edits, control=control, control_of=control_of)
+
+
+def control_arm(control: ControlDirection, used: Used, side: Side, *, control_of: str | None = None) -> Arm:
+    """A control direction used as another one is, on one model."""
+    name = control.name if side == "tuned" else f"base+{control.name}"
+    return used.arm(name, side, control.directions, control=control.kind, control_of=control_of)
 
 
 def control_generator(seed: int, kind: int, index: int) -> torch.Generator:

@@ -34,7 +34,9 @@ def recomputed(rows: Sequence[ScoredRow], *, seed: int) -> Recomputed:
     for row in rows:
         scored.setdefault(row.arm, {})[row.row] = row
     first = {name: next(iter(arm.values())) for name, arm in scored.items()}
-    untouched: dict[Side, Rows] = {first[name].model: arm for name, arm in scored.items() if not first[name].edited}
+    untouched: dict[Side, Rows] = {
+        first[name].model: arm for name, arm in scored.items() if not first[name].edited
+    }
     if set(untouched) != {"base", "tuned"}:
         raise BadInput(f"rows of untouched models: {sorted(untouched)}; base and tuned are both needed")
     by_edit = {(first[name].edit, first[name].model): arm for name, arm in scored.items() if first[name].edit}

@@ -276,7 +276,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "no effect to remove",
-        "the lower end of S tuned − S base is not above 0; all of it below 0: tuned is more aligned than base",
+        "the lower end of S tuned − S base is not above 0; all of it below 0: tuned is more aligned",
         _no_effect,
     ),
     Rule(

@@ -34,8 +34,8 @@ class ArmNumbers(Part):
     closure: Estimate | None = Field(
         None,
         description="C = 1 - (S_tuned,edited - S_base,edited) / (S_tuned - S_base): the share of the shift"
-        " that is mediated by what the edit holds fixed. Null without the same edit on the other model, and as"
-        " R is.",
+        " that is mediated by what the edit holds fixed. Null without the same edit on the other"
+        " model, and as R is.",
     )
     base_moved: Estimate | None = Field(
         None,
@@ -62,6 +62,9 @@ class ArmEntry(ArmNumbers):
     name: Text = Field(description="Name for people; every fact is a field of its own.")
     model: Side = Field(description="Which of the two models.")
     control: ControlKind | None = Field(description="Kind of control; null for the arms proper.")
+    control_of: Text | None = Field(
+        None, description="Name of the arm that a control is set beside; null for others."
+    )
     interventions: Many[Intervention] = Field(description="What is done; empty is the untouched model.")
     n_questions: Count = Field(description="Test questions behind S.")
     verdict: Verdict | None = Field(description="Of a removal arm; null for every other one.")
@@ -90,6 +93,5 @@ class ControlMedian(Part):
     kl: float | None = Field(None, description="Median of KL; null in records before version 3.")
     kl_max: float | None = Field(None, description="Largest KL; null likewise.")
     n_below_dose: Count | None = Field(
-        None,
-        description="How many could not reach the dose of the chosen arm; null where it was not tried.",
+        None, description="How many could not reach the dose of the chosen arm; null where it was not tried."
     )

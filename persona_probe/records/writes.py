@@ -22,9 +22,7 @@ class CurvePoint(Part):
 class WriteSubspace(Part):
     """What tuning writes into the stream on base's own streams, block by block, and what its removal does."""
 
-    hook_points: Many[HookPoint] = Field(
-        description="Live blocks: where tuning changes what is written."
-    )
+    hook_points: Many[HookPoint] = Field(description="Live blocks: where tuning changes what is written.")
     energy: Many[Share] = Field(description="Per live block: its share of all that tuning writes.")
     top_share: Many[Share] = Field(description="Per live block: the share of its first direction.")
     inside: dict[Text, Share | None] = Field(

@@ -1,0 +1,145 @@
+"""The rule that chooses among what was tried on the select questions, made so that noise cannot flip it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from persona_probe.base.errors import BadInput
+
+N_DRAWS = 200
+ALIKE = 0.10  # KLs that differ by less than this share, or by less than the next, are equal
+ALIKE_NATS = 0.002
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Option:
+    """What one candidate did on the select questions.
+
+    `tuned` and `base`: S of every question with the edit, in nats per token; `base` is None where it was not
+    measured. Damage of the tuned model in nats per token. `ablates`: an ablation, else steering. `parts`: how
+    many hook points and directions it takes; `strength`: how hard it pushes.
+    """
+
+    tuned: Float[np.ndarray, " question"]
+    base: Float[np.ndarray, " question"] | None
+    delta_nll: float
+    kl: float
+    ablates: bool
+    parts: int = 1
+    strength: float = 1.0
+
+    def within(self, budget: float) -> bool:
+        """Whether the damage is inside the budget, to either side."""
+        return abs(self.delta_nll) <= budget and self.kl <= budget
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Choice:
+    """The chosen option, and who wins on questions drawn again.
+
+    `gain`: by option 1 - |1 - x|, where x is C of an ablation and R of steering; not a number for options
+    that did not compete. `error`: bootstrap standard error of the best gain; options within it are tied.
+    `wins`: by option, the share of draws that it wins, most often first.
+    """
+
+    chosen: int
+    gain: Float[np.ndarray, " option"]
+    error: float
+    wins: dict[int, float]
+
+
+def chosen(
+    options: Sequence[Option],
+    *,
+    tuned: Float[np.ndarray, " question"],
+    base: Float[np.ndarray, " question"],
+    budget: float,
+    seed: int,
+    n_draws: int = N_DRAWS,
+) -> Choice:
+    """The option that comes closest to 1 within the damage budget; ties go to lower KL, then to what is
+    simpler.
+
+    Options within one bootstrap standard error of the best are tied. An ablation is chosen where the best of
+    them closes anything (the lower end of its C is above 0): only ablations can show that a direction carries
+    the shift. Otherwise steering competes by R, and ablations by C as well. Without an option inside the
+    budget the least damaging one is taken. BadInput without any option.
+    """
+    if not options:
+        raise BadInput("nothing was measured on the select questions: no candidate left finite numbers")
+    draws = np.random.default_rng(seed).integers(0, len(tuned), (n_draws, len(tuned)))
+    draws = np.concatenate([np.arange(len(tuned))[None], draws])  # the first is the questions as they are
+    gain = np.stack([_gain(option, tuned, base, draws) for option in options])
+    competing = _competing(options, tuned, base, draws, budget, gain)
+    best = max(competing, key=lambda i: gain[i, 0])
+    error = float(np.std(gain[best, 1:], ddof=1)) if n_draws > 1 else 0.0
+    winners = [_winner(options, competing, gain[:, draw], error) for draw in range(len(draws))]
+    counted = Counter(winners[1:])
+    known = np.full(len(options), np.nan)
+    known[competing] = gain[competing, 0]
+    wins = {option: n / max(1, n_draws) for option, n in counted.most_common()}
+    return Choice(chosen=winners[0], gain=known, error=error, wins=wins)
+
+
+def _gain(
+    option: Option,
+    tuned: Float[np.ndarray, " question"],
+    base: Float[np.ndarray, " question"],
+    draws: Int[np.ndarray, "draw question"],
+) -> Float[np.ndarray, " draw"]:
+    """1 - |1 - x| on every draw; where a draw has no shift to restore, how far S falls, in nats."""
+    value, shift = _value(option, tuned, base, draws)
+    fallen = (tuned - option.tuned)[draws].mean(1)
+    return np.where(shift > 0, 1 - np.abs(1 - value), fallen)
+
+
+def _value(
+    option: Option,
+    tuned: Float[np.ndarray, " question"],
+    base: Float[np.ndarray, " question"],
+    draws: Int[np.ndarray, "draw question"],
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
+    """C of an ablation of both models, else R, on every draw; and the shift there."""
+    shift = (tuned - base)[draws].mean(1)
+    safe = np.where(shift > 0, shift, 1.0)
+    if option.ablates and option.base is not None:
+        return 1 - (option.tuned - option.base)[draws].mean(1) / safe, shift
+    return (tuned - option.tuned)[draws].mean(1) / safe, shift
+
+
+def _competing(
+    options: Sequence[Option],
+    tuned: Float[np.ndarray, " question"],
+    base: Float[np.ndarray, " question"],
+    draws: Int[np.ndarray, "draw question"],
+    budget: float,
+    gain: Float[np.ndarray, "option draw"],
+) -> list[int]:
+    """Who competes: ablations that were measured on both models, where the best of them closes anything."""
+    able = [i for i, option in enumerate(options) if not option.ablates or option.base is not None]
+    able = able or list(range(len(options)))
+    inside = [i for i in able if options[i].within(budget)]
+    if not inside:
+        return [min(able, key=lambda i: (max(abs(options[i].delta_nll), options[i].kl), i))]
+    ablations = [i for i in inside if options[i].ablates]
+    if ablations:
+        best = max(ablations, key=lambda i: gain[i, 0])
+        value, shift = _value(options[best], tuned, base, draws)
+        if shift[0] > 0 and float(np.percentile(value[1:], 2.5)) > 0:
+            return ablations
+    return inside
+
+
+def _winner(
+    options: Sequence[Option], competing: Sequence[int], gain: Float[np.ndarray, " option"], error: float
+) -> int:
+    """The best on one draw of questions: of those tied with it, the one with the lowest KL, then the
+    simplest."""
+    best = max(gain[i] for i in competing)
+    tied = [i for i in competing if gain[i] >= best - error]
+    lowest = min(options[i].kl for i in tied)
+    alike = [i for i in tied if options[i].kl <= max(lowest * (1 + ALIKE), lowest + ALIKE_NATS)]
+    return min(alike, key=lambda i: (not options[i].ablates, options[i].parts, options[i].strength, i))

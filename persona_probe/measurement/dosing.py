@@ -1,0 +1,84 @@
+"""Controls at the dose of the arm that they are set beside: the same KL on benign texts."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from persona_probe.interventions.forms import Form
+from persona_probe.measurement.arms import Arm, Measurement
+from persona_probe.measurement.controls import ControlDirection, Used, control_arm
+
+ROUNDS = 3  # KL grows about as the square of the strength, so few steps are enough
+LARGEST_STEP = 4.0
+LARGEST = 4.0  # times the strength of the chosen arm: beyond it an edit is another one
+CLOSE = 0.25  # a KL within this share of the wanted one is reached
+
+
+@dataclass(frozen=True, eq=False)
+class Dosed:
+    """A control with the form that gives it the wanted KL, the KL that it has there, and whether that is
+    close."""
+
+    control: ControlDirection
+    form: Form
+    kl: float
+    reached: bool
+
+
+def mean_kl(measurement: Measurement) -> float:
+    """KL from the untouched model over benign texts, nats per token; not a number for an arm that failed."""
+    if measurement.failed or not measurement.benign:
+        return math.nan
+    return fmean(kl for _, _, kl in measurement.benign.values())
+
+
+def dosed(
+    controls: Sequence[ControlDirection],
+    used: Used,
+    target: float,
+    measure: Callable[[Sequence[Arm]], Sequence[Measurement]],
+) -> list[Dosed]:
+    """Every control in the given use, at the strength whose KL on the tuned model comes closest to `target`.
+
+    `measure` scores benign texts that no result is reported on. Strengths stay within 4 times the given one.
+    """
+    tried: list[list[tuple[float, float]]] = [[] for _ in controls]  # by control: factor, KL
+    factors = [1.0] * len(controls)
+    for _ in range(ROUNDS):
+        arms = [
+            control_arm(control, replace(used, form=at_dose(used.form, factor)), "tuned")
+            for control, factor in zip(controls, factors, strict=True)
+        ]
+        for i, measurement in enumerate(measure(arms)):
+            tried[i].append((factors[i], mean_kl(measurement)))
+        factors = [_next(one, target) for one in tried]
+    return [_closest(control, used.form, one, target) for control, one in zip(controls, tried, strict=True)]
+
+
+def at_dose(form: Form, factor: float) -> Form:
+    """The form at `factor` times its strength: of an ablation, or the coefficient of steering."""
+    if form.coefficient is not None:
+        return replace(form, coefficient=form.coefficient * factor)
+    return replace(form, strength=form.strength * factor)
+
+
+def _next(tried: Sequence[tuple[float, float]], target: float) -> float:
+    """The factor to try next, as if KL grew with its square."""
+    factor, kl = tried[-1]
+    if not math.isfinite(kl):
+        return factor / LARGEST_STEP
+    step = math.sqrt(target / kl) if kl > 0 else LARGEST_STEP
+    return min(LARGEST, factor * min(max(step, 1 / LARGEST_STEP), LARGEST_STEP))
+
+
+def _closest(
+    control: ControlDirection, form: Form, tried: Sequence[tuple[float, float]], target: float
+) -> Dosed:
+    def off(one: tuple[float, float]) -> float:
+        kl = one[1]
+        return abs(math.log(kl / target)) if math.isfinite(kl) and kl > 0 and target > 0 else math.inf
+
+    factor, kl = min(tried, key=off)
+    reached = off((factor, kl)) <= math.log1p(CLOSE)
+    return Dosed(control, at_dose(form, factor), kl, reached)
