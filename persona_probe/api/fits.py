@@ -14,7 +14,7 @@ from persona_probe.directions.fitting import Readings, fit_all, split_rows
 from persona_probe.experiments.quick import directions_record, ready_to_use
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
-from persona_probe.measurement.controls import control_arms, control_directions
+from persona_probe.measurement.controls import Used, control_arm, drawn_controls
 from persona_probe.models.pairs import Pair
 from persona_probe.plots.directions import layer_quality
 from persona_probe.plots.sliders import projection_slider
@@ -65,17 +65,12 @@ class Fit:
         return cosines([sets[one], sets[other]], layer)[0][1]
 
     def controls(self, direction: PersonaDirection, *, n_each: int = 1, n_covariance: int = 3) -> list[Arm]:
-        """Control arms of a fitted direction, each used exactly as its ablation is."""
-        made = control_directions(
-            direction.at(direction.hook_point),
-            self.readings.tuned,
-            n_each=n_each,
-            n_null=n_covariance,
-            seed=self.seed,
-        )
-        return control_arms(
-            made, direction.ablation, hook_points=direction.hook_points, means=direction.base_mean
-        )
+        """Random control arms of a fitted direction, each used exactly as its ablation is: `n_each` isotropic
+        and orthogonal ones, `n_covariance` with the covariance of the activations."""
+        used = Used(direction.ablation, direction.hook_point, direction.hook_points, direction.base_mean)
+        counts = {"isotropic": n_each, "covariance": n_covariance, "orthogonal": n_each}
+        made = drawn_controls(direction.directions, self.readings.tuned, used.needed, counts, seed=self.seed)
+        return [control_arm(control, used, "tuned") for control in made]
 
     def quality(self, *, layer: int = 0) -> Figure:
         """Stability and separation of every method at every layer; `layer` is marked."""

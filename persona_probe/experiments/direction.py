@@ -6,14 +6,15 @@ from persona_probe.base.cli import Reporter
 from persona_probe.directions.direction_file import save_directions
 from persona_probe.directions.fitting import Fitted, fit_all, read
 from persona_probe.experiments.checkup import examine
-from persona_probe.experiments.direction_arms import planned
+from persona_probe.experiments.control_sets import dosed_controls
+from persona_probe.experiments.direction_arms import Removal, planned, removal
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_job import Job, origin, prepared
 from persona_probe.experiments.direction_sides import Dose, measured_side, with_damage
 from persona_probe.experiments.selection import Selection, latent_arms, selected
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
-from persona_probe.measurement.controls import ControlDirection, control_directions, covariance_controls
+from persona_probe.measurement.controls import covariance_controls
 from persona_probe.measurement.traces import Plane
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
@@ -27,15 +28,23 @@ from persona_probe.storage.runs import Run
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Everything that the record is written from. `chosen` is the arm that carries the selected form."""
+    """Everything that the record is written from.
+
+    `chosen` is the arm that carries the selected form, `winners` are those of all candidates that win often.
+    `control_battery`: the rows that controls were scored on. `below_dose`: controls that do not reach the
+    dose.
+    """
 
     contrast: Contrast
     fitted: Fitted
     direction: PersonaDirection
     selection: Selection
     chosen: Arm
+    winners: tuple[Arm, ...]
+    below_dose: frozenset[str]
     plane: Plane
     battery: Battery
+    control_battery: Battery
     n_select_benign: int
     arms: dict[str, tuple[Arm, Measurement]]
     doses: list[Dose]
@@ -58,13 +67,15 @@ def run_experiment(
     examined, fitted = fitted_directions(job)
     selection = selected(config, fitted, job.select, reporter)
     job.clock.lap("select")
-    direction, controls = persona_direction(job, fitted, selection)
+    direction = persona_direction(job, fitted, selection)
+    ablation, steering = removals(job, fitted, selection, direction)
+    job.clock.lap("controls")
     latents: list[Arm] = []
     if sae is not None:
         reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
         latents = latent_arms(config, fitted, sae, job.select)
         job.clock.lap("latents")
-    plan = planned(direction, selection.chosen.candidate.form, controls, latents)
+    plan = planned(direction, selection, ablation, steering, latents)
     plane = Plane.of(fitted, direction.method, direction.hook_point)
     tuned, base = (measured_side(job, side, direction, plane) for side in plan.sides)
     arms, doses = tuned.arms | base.arms, [*tuned.doses, *base.doses]
@@ -74,6 +85,9 @@ def run_experiment(
         direction=with_damage(direction, arms, doses),
         selection=selection,
         chosen=plan.chosen,
+        winners=plan.winners,
+        below_dose=plan.below_dose,
+        control_battery=job.controls.battery,
         plane=plane,
         battery=job.test.battery,
         n_select_benign=len(job.select.battery.benign),
@@ -114,10 +128,8 @@ def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted]:
     return examined, fitted
 
 
-def persona_direction(
-    job: Job, fitted: Fitted, selection: Selection
-) -> tuple[PersonaDirection, list[ControlDirection]]:
-    """The selected direction, ready to be used, and the control directions beside it."""
+def persona_direction(job: Job, fitted: Fitted, selection: Selection) -> PersonaDirection:
+    """The selected direction, ready to be used."""
     config, chosen = job.config, selection.chosen.candidate
     find = read(job.pair, job.run, "tuned", job.rows["find"], job.reading)
     direction = from_fitted(
@@ -132,7 +144,19 @@ def persona_direction(
     sources = {"base": job.pair.base_source.id, "tuned": job.pair.tuned_source.id}
     sharing = Shared(config.output_dir, known=tuple(sources.values()))
     names = {side: sharing.path(id) for side, id in sources.items()}
-    controls = control_directions(
-        chosen.direction, find, n_each=config.controls, n_null=config.null, seed=config.seed
-    )
-    return replace(direction, identity=names | origin(job)), controls
+    return replace(direction, identity=names | origin(job))
+
+
+def removals(
+    job: Job, fitted: Fitted, selection: Selection, direction: PersonaDirection
+) -> tuple[Removal, Removal]:
+    """Ablation and steering along the selected direction, each with its controls: all kinds beside the one
+    that was chosen, random ones with the covariance of the activations beside the other."""
+    real = fitted.of(direction.method)
+    made: list[Removal] = []
+    for kind, own in (("ablate", selection.ablation), ("steer", selection.steering)):
+        bare = removal(selection, direction, kind, ())
+        everything = own is selection.chosen
+        controls = dosed_controls(job, real, bare.used, bare.arm, all_kinds=everything)
+        made.append(removal(selection, direction, kind, controls))
+    return made[0], made[1]

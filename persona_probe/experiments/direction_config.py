@@ -28,15 +28,23 @@ class Config(ExperimentOptions):
     layers: Annotated[
         tuple[int, ...] | None, Option("Search these layers only.", "search", also=("layer",))
     ] = None
-    controls: Annotated[int, Option("Random directions of each kind.", "controls", low=0)] = 5
-    null: Annotated[
+    controls: Annotated[
         int,
         Option(
-            "Covariance-matched random directions for a p-value; 19 make p <= 0.05 possible.",
+            "Isotropic, orthogonal and shuffled directions of each kind; 0 leaves out other contrasts, too.",
             "controls",
             low=0,
         ),
-    ] = 0
+    ] = 3
+    null: Annotated[
+        int,
+        Option(
+            "Covariance-matched random directions for the p-value; a verdict needs 19, with which p <= 0.05"
+            " can be reached.",
+            "controls",
+            low=0,
+        ),
+    ] = 19
     layers_screened: Annotated[int, Option("Layers of the first round of the search.", "search", low=1)] = 5
     n_prompts: Annotated[int, Option("Test questions to sample replies to.", "data", low=0)] = 4
     max_new_tokens: Annotated[int, Option("Most tokens of a sampled reply.", "data", low=1)] = 48

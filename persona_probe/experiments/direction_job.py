@@ -7,6 +7,7 @@ from persona_probe.base.cli import Clock, Reporter
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.opening import read_data
 from persona_probe.experiments.selection import batteries
+from persona_probe.measurement.arms import Battery
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.kept import MEGABYTE, Budget
 from persona_probe.models.pairs import Pair
@@ -15,13 +16,15 @@ from persona_probe.prompts.rows import Row, Split
 from persona_probe.storage.runs import Run
 from persona_probe.streams.activations import ReadOptions
 
+CONTROL_REPLIES = 2  # replies of each label per test question that controls are scored on
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """What every stage needs: the settings, the models, where results are kept, and the data.
 
     `select` measures while choosing, `test` measures what is reported; they share no question and no benign
-    text.
+    text. `controls` measures on some of the rows of `test`, `doses` on the benign texts of `select`.
     """
 
     config: Config
@@ -33,6 +36,8 @@ class Job:
     rows: dict[Split, tuple[Row, ...]]
     select: Bench
     test: Bench
+    controls: Bench
+    doses: Bench
 
     @property
     def reading(self) -> ReadOptions:
@@ -46,6 +51,15 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
     contrast, rows = read_data(config, pair, reporter)
     select, test = batteries(config, pair, rows)
     budget = Budget(config.memory * MEGABYTE)
+    some = Battery(
+        persona=tuple(row for row in test.persona if row.reply_index < CONTROL_REPLIES),
+        benign=test.benign[: max(2, len(test.benign) // 2)],
+    )
+    texts = Battery(persona=(), benign=select.benign)
+
+    def bench(battery: Battery) -> Bench:
+        return Bench(pair, run, battery, config.max_tokens, budget=budget)
+
     return Job(
         config=config,
         pair=pair,
@@ -54,8 +68,10 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
         clock=clock,
         contrast=contrast,
         rows=rows,
-        select=Bench(pair, run, select, config.max_tokens, keep_kl=False, budget=budget),
-        test=Bench(pair, run, test, config.max_tokens, budget=budget),
+        select=bench(select),
+        test=bench(test),
+        controls=bench(some),
+        doses=bench(texts),
     )
 
 

@@ -1,5 +1,6 @@
 """The record of a run: what was asked, with what, and what came out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +14,21 @@ from persona_probe.directions.direction import cosines
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_sides import Dose, untouched
+from persona_probe.experiments.judging import Judge, costs
 from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.scored_rows import scored_rows
-from persona_probe.measurement.arms import Arm, Measurement
-from persona_probe.measurement.comparison import Comparison
-from persona_probe.measurement.statistics import control_medians, null_p_value, verdict
+from persona_probe.measurement.choice import N_DRAWS
+from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
 from persona_probe.records import files
 from persona_probe.records.arms import ArmEntry
 from persona_probe.records.direction import DirectionRecord
+from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
+
+STABLE = 0.8  # share of the draws of select questions that must reach a verdict
 
 
 def build_record(config: Config, pair: Pair, result: Result, *, command: str) -> DirectionRecord:
@@ -38,17 +42,19 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
             f"({'; '.join(result.failed)}): try --dtype float32"
         )
     table = _Table(result, config)
-    arms = [table.row(arm, measurement) for arm, measurement in result.arms.values()]
+    arms = [table.judge.entry(name) for name in result.arms]
     chosen = next(entry for entry in arms if entry.name == result.chosen.name)
     record = {
         **record_head(config, pair, command=command),
         "kind": "direction",
         "provenance": _provenance(config, pair, result),
         "data": _data(result),
-        "effect": table.comparison.effect.plain(),
+        "effect": table.judge.comparison.effect.plain(),
         "selected": table.selected(chosen),
         "summary": "",
-        "controls": control_medians(arms),
+        "controls": control_medians(
+            [arm for arm in arms if arm.control_of in (None, chosen.name)], below_dose=result.below_dose
+        ),
         "arms": arms,
         "directions": table.directions,
         "search": {
@@ -58,6 +64,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
                 outcome.json(budget=config.budget, chosen=outcome is result.selection.chosen)
                 for outcome in result.selection.outcomes
             ],
+            "again": table.again(arms),
         },
         "dose_response": [table.dose(dose) for dose in result.doses],
         "completions": result.completions,
@@ -76,73 +83,96 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
 
 
 def summary(record: DirectionRecord, arm: ArmEntry) -> str:
-    """The result in one or two sentences, with control and damage in them; `arm` is the chosen one."""
-    if arm.restoration is None:
+    """The result in a few sentences, with controls, damage and the rule that decided; `arm` is the chosen
+    one."""
+    judged = arm.judged
+    if judged is None or arm.restoration is None:
         effect = interval(record.effect, digits=3, sign=True)
-        return (
-            f"Tuning moved the persona score by {effect} nats per token, which covers 0: there is no effect "
-            "to remove."
-        )
+        why = f"Verdict: {judged.verdict}: {judged.because}." if judged else ""
+        return f"Tuning moved the persona score by {effect} nats per token. {why}".strip()
     selected, restored, form = record.selected, arm.restoration, record.selected.form
     what = "Ablating" if form.kind == "ablate" else f"Steering by {form.coefficient:+g} times"
     text = (
         f"{what} the {selected.method} direction of {selected.hook_point} takes back "
-        f"{percent(restored.estimate)} [{percent(restored.low)}, {percent(restored.high)}] of the persona "
-        f"shift at {signed(arm.delta_nll.estimate)} nats per token of damage"
+        f"{_share(restored)} of the persona shift at {signed(arm.delta_nll.estimate)} nats per token of"
+        " damage"
     )
+    if arm.closure is not None:
+        text += f", and closes {_share(arm.closure)} of the gap between both models"
     if control := record.controls.get("covariance"):
+        closes = "" if control.closure is None else f" and closes {percent(control.closure)}"
         text += (
-            f"; the median covariance-matched random direction takes back {percent(control.restoration)} "
-            f"at {signed(control.delta_nll)}"
+            f"; the median covariance-matched random direction at its dose takes back "
+            f"{percent(control.restoration)}{closes} at {signed(control.delta_nll)}"
         )
-    return f"{text}. Verdict: {arm.verdict}."
+    again = record.search.again
+    unstable = "" if again is None or again.stable else " (unstable: other questions would choose otherwise)"
+    return f"{text}. Verdict: {judged.verdict}{unstable}: {judged.because}."
+
+
+def _share(value: Estimate) -> str:
+    return f"{percent(value.estimate)} [{percent(value.low)}, {percent(value.high)}]"
 
 
 def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
     """Write `rows.jsonl` (arm x row, doses included) and `record.json`, each in one step, the record last."""
-    arms = {name: measurement for name, (_, measurement) in result.arms.items()}
-    doses = [dose.measurement for dose in result.doses]
-    write_rows(folder / "rows.jsonl", scored_rows(record, result.battery, arms, doses))
+    doses = [(dose.arm, dose.measurement) for dose in result.doses]
+    write_rows(folder / "rows.jsonl", scored_rows(record, result.battery, result.arms, doses))
     files.write_record(folder / "record.json", record)
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """The arms of a result beside both untouched models, with the verdict of the chosen one."""
+    """The arms of a result beside both untouched models, with what the record says of the chosen one."""
 
     result: Result
     config: Config
 
     @cached_property
-    def comparison(self) -> Comparison:
-        return Comparison(self.result.battery.persona, untouched(self.result.arms), self.config.seed)
-
-    @cached_property
-    def null(self) -> list[float]:
-        """Restoration by every covariance-matched random direction."""
-        controls = [m for arm, m in self.result.arms.values() if arm.control == "covariance"]
-        shares = [self.comparison.share("tuned", measurement) for measurement in controls]
-        return [share.estimate for share in shares if share]
+    def judge(self) -> Judge:
+        result = self.result
+        ablation, steering = "tuned+ablate", "tuned-steer"
+        null_of = {ablation: ablation, steering: steering}
+        for arm in result.winners:
+            edits = {item["kind"] for item in arm.describe()["interventions"]}
+            null_of.setdefault(arm.name, ablation if edits == {"ablate"} else steering)
+        return Judge(
+            arms=result.arms,
+            rows=result.battery.persona,
+            control_rows=result.control_battery.persona,
+            clean=untouched(result.arms),
+            budget=self.config.budget,
+            limited=self.config.limit is not None,
+            n_tried=result.selection.n_directions,
+            null_of={name: of for name, of in null_of.items() if name in result.arms},
+            seed=self.config.seed,
+        )
 
     @cached_property
     def directions(self) -> dict[str, Any]:
         direction = self.result.direction
         return self.result.fitted.json(shown=direction.method, hook_point=direction.hook_point)
 
-    def row(self, arm: Arm, measurement: Measurement) -> ArmEntry:
-        """An arm's entry. Controls are in the chosen form, so only the chosen arm is judged by them."""
-        row = self.comparison.row(arm, measurement)
-        entry = files.checked(ArmEntry, row, at=f"arm {arm.name} of this run")
-        if arm is not self.result.chosen:
-            return entry
-        judged = verdict(
-            effect=self.comparison.effect,
-            restored=self.comparison.share("tuned", measurement),
-            delta_nll=self.comparison.delta_nll("tuned", measurement),
-            budget=self.config.budget,
-            null=self.null,
-        )
-        return entry.model_copy(update={"verdict": judged})
+    def again(self, arms: Sequence[ArmEntry]) -> dict[str, Any]:
+        """The choice made again: who wins, with which verdict, and how often each verdict is reached."""
+        selection = self.result.selection
+        by_name = {arm.name: arm for arm in arms}
+        carried = dict(zip(map(id, selection.winners), self.result.winners, strict=True))
+        winners, reached = [], dict[str, float]()
+        for i, share in selection.choice.wins.items():
+            arm = carried.get(id(selection.outcomes[i]))
+            entry = by_name.get(arm.name) if arm else None
+            verdict = entry.verdict if entry else None
+            winners.append({"candidate": i, "share": share, "arm": entry and entry.name, "verdict": verdict})
+            if verdict:
+                reached[verdict] = reached.get(verdict, 0.0) + share
+        own = by_name[self.result.chosen.name].verdict
+        return {
+            "n_draws": N_DRAWS,
+            "winners": winners,
+            "verdicts": {verdict: min(1.0, share) for verdict, share in reached.items()},
+            "stable": own is not None and reached.get(own, 0.0) >= STABLE,
+        }
 
     def dose(self, dose: Dose) -> dict[str, Any]:
         steering = self.result.selection.steering.candidate
@@ -150,7 +180,7 @@ class _Table:
             "coefficient": dose.coefficient,
             "relative_dose": self.relative_dose(dose.coefficient, steering.direction.vector, steering.layer),
             "side": dose.side,
-            **self.comparison.numbers(dose.side, dose.measurement),
+            **self.judge.comparison.numbers(dose.side, dose.measurement),
         }
 
     def relative_dose(self, coefficient: float, vector: Tensor, hook: int) -> float:
@@ -159,12 +189,12 @@ class _Table:
 
     def selected(self, arm: ArmEntry) -> dict[str, Any]:
         """What was selected, with what made it so; `arm` is the arm that carries it."""
-        selection, null = self.result.selection, self.null
+        selection = self.result.selection
+        null = arm.judged and arm.judged.null
         chosen, steering = selection.chosen.candidate, selection.steering.candidate
         form, hook_point = chosen.form, chosen.direction.hook_point
         hook = self.result.fitted.hook_points.index(hook_point)
         quality = self.directions["methods"][chosen.method]
-        restored = arm.restoration
         return {
             "method": chosen.method,
             "hook_point": hook_point,
@@ -179,13 +209,13 @@ class _Table:
                 "skip_first": form.skip_first,
             },
             "budget": self.config.budget,
-            "within_budget": arm.delta_nll.estimate <= self.config.budget,
+            "within_budget": all(cost.within for cost in costs(arm, self.config.budget)),
             "select": {
                 "restoration": selection.chosen.score.restoration,
                 "delta_nll": selection.chosen.score.delta_nll,
             },
-            "p_value": None if restored is None else null_p_value(restored.estimate, null),
-            "p_floor": 1 / (len(null) + 1) if null else None,
+            "p_value": null and null.restoration_p,
+            "p_floor": 1 / (null.n + 1) if null else None,
             "relative_dose": self.relative_dose(form.coefficient or 1.0, chosen.direction.vector, hook),
             "steering": {
                 "method": steering.method,

@@ -20,9 +20,14 @@ from persona_probe.storage.files import sha256_json
 class Dose:
     """One steering coefficient on one model, measured."""
 
-    side: Side
+    arm: Arm
     coefficient: float
     measurement: Measurement
+
+    @property
+    def side(self) -> Side:
+        """Which of the two models."""
+        return self.arm.side
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,10 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
     with job.reporter.phase(f"arms on the {plan.side} model", len(arms)) as advance:
         measured = job.test.measure(arms, advance=advance)
     table, dosed = measured[: len(plan.arms)], measured[len(plan.arms) :]
-    kept = {arm.name: (arm, m) for arm, m in zip(plan.arms, table, strict=True) if not m.failed}
+    with job.reporter.phase(f"controls on the {plan.side} model", len(plan.controls)) as advance:
+        table += job.controls.measure(plan.controls, advance=advance)
+    everything = [*plan.arms, *plan.controls]
+    kept = {arm.name: (arm, m) for arm, m in zip(everything, table, strict=True) if not m.failed}
     job.clock.lap(f"{plan.side} arms")
     completions = replies(job, plan.side, [arm for arm in plan.sampled if arm.name in kept])
     job.clock.lap(f"{plan.side} replies")
@@ -70,11 +78,15 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
     return SideResult(
         arms=kept,
         doses=[
-            Dose(side=plan.side, coefficient=coefficient, measurement=measurement)
-            for (_, coefficient), measurement in zip(plan.doses, dosed, strict=True)
+            Dose(arm=arm, coefficient=coefficient, measurement=measurement)
+            for (arm, coefficient), measurement in zip(plan.doses, dosed, strict=True)
             if not measurement.failed
         ],
-        failed=[f"{arm.name}: {m.failed}" for arm, m in zip(arms, measured, strict=True) if m.failed],
+        failed=[
+            f"{arm.name}: {m.failed}"
+            for arm, m in zip([*everything, *(arm for arm, _ in plan.doses)], [*table, *dosed], strict=True)
+            if m.failed
+        ],
         completions=completions,
         paths=paths,
         projected=projected,

@@ -136,11 +136,12 @@ def open_trial(
 def best_arm(record: TrialRecord) -> TrialArm:
     """The arm on the tuned model that the search would take (`SelectScore.merit`)."""
 
-    def merit(arm: TrialArm) -> tuple[bool, float, float, float]:
+    def merit(arm: TrialArm) -> tuple[bool, float, float]:
         score = SelectScore(
             restoration=arm.restoration and arm.restoration.estimate,
             delta_nll=arm.delta_nll.estimate,
             persona_score=arm.persona_score.estimate,
+            kl=arm.kl.estimate,
         )
         return score.merit(record.selected.budget)
 

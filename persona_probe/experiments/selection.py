@@ -1,35 +1,68 @@
 """What the select questions decide: which direction, at which layer, used how, and which SAE latents."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from persona_probe.base.cli import Reporter
-from persona_probe.base.formatting import interval
+from persona_probe.base.errors import BadInput
+from persona_probe.base.formatting import interval, number, percent
 from persona_probe.directions.fitting import Fitted
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.options import check_layers
-from persona_probe.measurement.arms import Arm, Battery, persona_scores
+from persona_probe.measurement.arms import Arm, Battery, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
+from persona_probe.measurement.choice import Choice, chosen
+from persona_probe.measurement.controls import Used
 from persona_probe.measurement.ranking import select_score
-from persona_probe.measurement.search import Candidate, Outcome, along, ranked, screened_layers, search
+from persona_probe.measurement.search import (
+    Candidate,
+    Outcome,
+    of_kind,
+    other_forms,
+    ranked,
+    screened_layers,
+    search,
+)
 from persona_probe.measurement.statistics import paired_difference
-from persona_probe.models.pairs import Pair
+from persona_probe.models.pairs import Pair, Side
 from persona_probe.prompts.contrast import read_benign, shipped
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.direction_arms import chosen_latent_arms
 from persona_probe.saes.sae import Sae
 
 SELECT_REPLIES = 2  # replies of each label per select question while dozens of candidates are compared
+CLOSING = 8  # ablations with the best R whose closure is measured, beside all further forms of the best
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Everything that was tried, the best of it, and the best ablation and steering along its direction."""
+    """Everything that was tried, the choice among it, and the best ablation and steering along its direction.
+
+    `choice` counts options in the order of `outcomes`.
+    """
 
     outcomes: list[Outcome]
-    chosen: Outcome
+    choice: Choice
     ablation: Outcome
     steering: Outcome
+
+    @property
+    def chosen(self) -> Outcome:
+        """The candidate that was chosen."""
+        return self.outcomes[self.choice.chosen]
+
+    @property
+    def winners(self) -> list[Outcome]:
+        """Candidates that win a tenth or more of the draws of select questions, the chosen one first."""
+        often = [self.outcomes[i] for i, share in self.choice.wins.items() if share >= 0.1]
+        return [self.chosen, *(outcome for outcome in often if outcome is not self.chosen)]
+
+    @property
+    def n_directions(self) -> int:
+        """How many directions were tried, whatever was done with them."""
+        return len({outcome.candidate.place for outcome in self.outcomes})
 
 
 def batteries(config: Config, pair: Pair, rows: Mapping[Split, tuple[Row, ...]]) -> tuple[Battery, Battery]:
@@ -45,27 +78,87 @@ def batteries(config: Config, pair: Pair, rows: Mapping[Split, tuple[Row, ...]])
     )
 
 
-def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -> Selection:
-    """Measure candidates on the select questions until method, layer, form and strength are known."""
-    base, tuned, rows = bench.baseline("base"), bench.baseline("tuned"), bench.battery.persona
-    effect = paired_difference(persona_scores(tuned, rows), persona_scores(base, rows), seed=config.seed)
-    shift = interval(effect, digits=3, sign=True)
-    reporter.note(f"on the select questions tuning moved S by {shift} nats per token")
+@dataclass(frozen=True, eq=False)
+class SelectBench:
+    """Candidates measured on the select questions, on either model."""
 
-    def attempt(candidates: Sequence[Candidate]) -> list[Outcome]:
-        used = {"hook_points": fitted.hook_points, "means": fitted.base_mean}
+    bench: Bench
+    fitted: Fitted
+    reporter: Reporter
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that S is computed from."""
+        return self.bench.battery.persona
+
+    def scores(self, side: Side) -> np.ndarray:
+        """S of every question of an untouched model."""
+        return persona_scores(self.bench.baseline(side), self.rows)
+
+    def measured(self, candidates: Sequence[Candidate], side: Side) -> list[Measurement]:
+        """Every candidate on one model."""
         arms = [
-            Arm(f"candidate-{i}", "tuned", candidate.form.interventions(candidate.direction, **used))
+            self.used(candidate).arm(f"candidate-{i}", side, candidate.directions)
             for i, candidate in enumerate(candidates)
         ]
-        with reporter.phase("candidates on the select questions", len(arms)) as advance:
-            measured = bench.measure(arms, advance=advance)
+        with self.reporter.phase(f"candidates on the {side} model, select questions", len(arms)) as advance:
+            return self.bench.measure(arms, advance=advance)
+
+    def used(self, candidate: Candidate) -> Used:
+        """How a candidate is used."""
+        point = candidate.directions.hook_points[candidate.layer]
+        return Used(candidate.form, point, self.fitted.hook_points, self.fitted.base_mean)
+
+    def attempt(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        """Candidates on the tuned model; those that left no finite numbers are left out."""
+        clean = self.bench.baseline("tuned")
+        effect = float((self.scores("tuned") - self.scores("base")).mean())
+        measured = self.measured(candidates, "tuned")
         return [
-            Outcome(candidate, select_score(measurement, tuned, rows, effect=effect.estimate))
+            Outcome(
+                candidate,
+                select_score(measurement, clean, self.rows, effect=effect),
+                tuned=persona_scores(measurement, self.rows),
+            )
             for candidate, measurement in zip(candidates, measured, strict=True)
             if not measurement.failed
         ]
 
+    def closed(self, outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+        """The same, with closure where an ablation may be chosen: those with the best R, and all that act at
+        more than one block or not toward the base mean."""
+        ablations = ranked(of_kind(outcomes, "ablate"), budget)
+        plain = [one for one in ablations if (one.candidate.form.where, one.candidate.form.toward) == PLAIN]
+        leading = [one for one in ablations if one in plain[:CLOSING] or one not in plain]
+        measured = self.measured([one.candidate for one in leading], "base")
+        shift = float((self.scores("tuned") - self.scores("base")).mean())
+        by_outcome = {
+            id(one): persona_scores(measurement, self.rows)
+            for one, measurement in zip(leading, measured, strict=True)
+            if not measurement.failed
+        }
+
+        def with_base(one: Outcome) -> Outcome:
+            if id(one) not in by_outcome:
+                return one
+            base = by_outcome[id(one)]
+            gap = float((one.tuned - base).mean())
+            return replace(one, base=base, closure=1 - gap / shift if shift > 0 else None)
+
+        return [with_base(one) for one in outcomes]
+
+
+PLAIN = ("layer", "base mean")
+
+
+def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -> Selection:
+    """Measure candidates on the select questions until method, layer, form and strength are known."""
+    here = SelectBench(bench, fitted, reporter)
+    bench.baseline("base")
+    base, tuned = here.scores("base"), here.scores("tuned")
+    effect = paired_difference(tuned, base, seed=config.seed)
+    shift = interval(effect, digits=3, sign=True)
+    reporter.note(f"on the select questions tuning moved S by {shift} nats per token")
     n_layers = len(fitted.hook_points)
     check_layers(config.layers, n_layers)
     outcomes = search(
@@ -75,15 +168,50 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
         median_norm=fitted.median_norm,
         budget=config.budget,
         skip_first=config.skip_first,
-        attempt=attempt,
+        attempt=here.attempt,
     )
-    chosen = ranked(outcomes, config.budget)[0]
+    outcomes = here.closed(outcomes, config.budget)
+    options = [outcome.option for outcome in outcomes]
+    choice = chosen(options, tuned=tuned, base=base, budget=config.budget, seed=config.seed)
+    outcomes, also = _other_kind(here, outcomes, choice, config.budget)
+    best = outcomes[choice.chosen]
+    wins = choice.wins.get(choice.chosen, 0.0)
+    reporter.note(
+        f"chosen: {best.candidate.form.kind} {best.candidate.method} at"
+        f" {best.candidate.direction.hook_point};"
+        f" it wins {percent(wins)} of the draws of select questions, standard error of its gain"
+        f" {number(choice.error)}"
+    )
+    ablates = best.candidate.form.kind == "ablate"
     return Selection(
         outcomes=outcomes,
-        chosen=chosen,
-        ablation=along(outcomes, chosen, "ablate", config.budget),
-        steering=along(outcomes, chosen, "steer", config.budget),
+        choice=choice,
+        ablation=best if ablates else also,
+        steering=also if ablates else best,
     )
+
+
+def _other_kind(
+    here: SelectBench, outcomes: list[Outcome], choice: Choice, budget: float
+) -> tuple[list[Outcome], Outcome]:
+    """All outcomes, and the best steering along the direction of a chosen ablation, or the other way round;
+    tried now where it was not."""
+    best = outcomes[choice.chosen].candidate
+    kind = "steer" if best.form.kind == "ablate" else "ablate"
+
+    def along(tried: Sequence[Outcome]) -> list[Outcome]:
+        return ranked([one for one in of_kind(tried, kind) if one.candidate.place == best.place], budget)
+
+    if not along(outcomes):
+        forms = other_forms(kind, best.form.skip_first)
+        outcomes = [*outcomes, *here.attempt([replace(best, form=form) for form in forms])]
+    usable = along(outcomes)
+    if not usable:
+        raise BadInput(
+            f"no {kind} along the {best.method} direction of {best.direction.hook_point} gave finite numbers:"
+            " try --dtype float32"
+        )
+    return outcomes, usable[0]
 
 
 def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[Arm]:
@@ -91,7 +219,7 @@ def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[
     rows, clean = bench.battery.persona, bench.baseline("tuned")
     effect = float((persona_scores(clean, rows) - persona_scores(bench.baseline("base"), rows)).mean())
 
-    def merit(arms: list[Arm]) -> list[tuple[bool, float, float, float]]:
+    def merit(arms: list[Arm]) -> list[tuple[bool, float, float]]:
         measured = bench.measure(arms)
         return [select_score(m, clean, rows, effect=effect).merit(config.budget) for m in measured]
 

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.directions.direction import Direction
+from persona_probe.directions.direction import Direction, DirectionSet
 from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
 
-Where = Literal["layer", "later", "all", "band"]
+Where = Literal["layer", "later", "all", "band", "own"]
+
+BANDED: tuple[Where, ...] = ("band", "own")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Form:
     """How a direction of one layer is applied. Steering has a `coefficient`, ablation a target.
 
     where: "layer" acts at the direction's own hook point, "later" there and at every later block, "all" at
-    every block, "band" from the first to the last block of `band`, both included. toward: "base mean" keeps
+    every block, "band" from the first to the last block of `band`, both included, "own" in such a band with
+    each block's own direction in place of one. toward: "base mean" keeps
     the base model's mean where it is; "zero" displaces, since it takes the mean's own component away as well
     (`displacement` says how far). strength: of an ablation; 1.0 sets the component to the target's, less goes
     part of the way. beyond: an ablation edits only tokens that lie further than this past the target, towards
@@ -53,10 +56,10 @@ class Form:
             raise BadInput(f"{self.kind} with strength {self.strength}: a finite number above 0 is needed")
         if self.beyond is not None and not math.isfinite(self.beyond):
             raise BadInput(f"{self.kind} beyond {self.beyond}: a finite number is needed")
-        if (self.where == "band") != (self.band is not None):
+        if (self.where in BANDED) != (self.band is not None):
             raise BadInput(
                 f"{self.kind} where {self.where!r} with band {self.band}: "
-                "'band' has a first and a last block, every other place has none"
+                f"{' and '.join(map(repr, BANDED))} have a first and a last block, every other place has none"
             )
         if self.band is not None and not 0 <= self.band[0] <= self.band[1]:
             raise BadInput(
@@ -84,6 +87,37 @@ class Form:
             beyond = self.beyond * float(direction.vector.norm())
         edit = Ablate(rows, points, target, self.skip_first, strength=self.strength, beyond=beyond)
         return (edit,)
+
+    def edits(
+        self,
+        directions: DirectionSet,
+        hook_point: HookPoint,
+        *,
+        hook_points: Sequence[HookPoint],
+        means: Float[Tensor, "hook d_model"],
+    ) -> tuple[Intervention, ...]:
+        """This form of a method's directions, selected at one hook point; `means` as in `interventions`.
+
+        Blocks of a band without a direction of their own are left as they are; BadInput where none has one.
+        """
+        if self.where != "own":
+            return self.interventions(directions.at(hook_point), hook_points=hook_points, means=means)
+        here = replace(self, where="layer", band=None)
+        points = self.acts_on(hook_point, hook_points)
+        with_direction = [
+            point for point in points if directions.vectors[directions.hook_points.index(point)].any()
+        ]
+        if not with_direction:
+            raise BadInput(f"no {directions.method} direction at any of {points[0]} to {points[-1]}")
+        return tuple(
+            edit
+            for point in with_direction
+            for edit in here.interventions(directions.at(point), hook_points=hook_points, means=means)
+        )
+
+    def reads(self, hook_point: HookPoint, hook_points: Sequence[HookPoint]) -> tuple[HookPoint, ...]:
+        """The hook points whose directions this form uses."""
+        return self.acts_on(hook_point, hook_points) if self.where == "own" else (hook_point,)
 
     def acts_on(self, hook_point: HookPoint, hook_points: Sequence[HookPoint]) -> tuple[HookPoint, ...]:
         """The hook points that this form edits for a direction of `hook_point`; BadInput for a band with

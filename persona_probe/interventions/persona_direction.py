@@ -62,11 +62,14 @@ class PersonaDirection:
         """Hash of everything that decides what an arm does with it."""
         return sha256_tensors([self.vectors, self.control, self.base_mean])
 
+    @property
+    def directions(self) -> DirectionSet:
+        """The directions of all hook points."""
+        return DirectionSet(method=self.method, hook_points=self.hook_points, vectors=self.vectors)
+
     def at(self, hook_point: str) -> Direction:
         """The direction of one hook point."""
-        return DirectionSet(method=self.method, hook_points=self.hook_points, vectors=self.vectors).at(
-            hook_point
-        )
+        return self.directions.at(hook_point)
 
     def as_control(self) -> "PersonaDirection":
         """The same forms, strengths and scale along the covariance-matched random direction."""
@@ -113,15 +116,15 @@ class PersonaDirection:
             end = 0.0
             doses = [(c, cost) for dosed, c, cost in self.damage if dosed == side and c * sign > 0]
             for coefficient, cost in sorted(doses, key=lambda dose: abs(dose[0])):
-                if cost > self.budget:
+                if abs(cost) > self.budget:
                     break
                 end = coefficient
             ends.append(end)
         return ends[0], ends[1]
 
     def _used(self, form: Form, hook_point: str | None) -> tuple[Intervention, ...]:
-        at = self.at(hook_point or self.hook_point)
-        return form.interventions(at, hook_points=self.hook_points, means=self.base_mean)
+        at = self.hook_points[self._index(hook_point or self.hook_point)]
+        return form.edits(self.directions, at, hook_points=self.hook_points, means=self.base_mean)
 
     def _index(self, hook_point: str) -> int:
         if hook_point not in self.hook_points:

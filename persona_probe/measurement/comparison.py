@@ -107,10 +107,9 @@ class Comparison:
 
 def partners(arms: Sequence[tuple[Arm, Measurement]]) -> dict[str, Measurement]:
     """By name of an arm, the measurement of the same edit on the other model."""
-    by_edit = {(arm.edit, arm.side): measurement for arm, measurement in arms if arm.edit}
-    other: dict[Side, Side] = {"base": "tuned", "tuned": "base"}
-    return {
-        arm.name: by_edit[arm.edit, other[arm.side]]
-        for arm, _ in arms
-        if (arm.edit, other[arm.side]) in by_edit
+    by_edit: dict[tuple[str | None, Side], Measurement] = {
+        (arm.edit, arm.side): measurement for arm, measurement in arms if arm.edit
     }
+    other: dict[Side, Side] = {"base": "tuned", "tuned": "base"}
+    found = {arm.name: by_edit.get((arm.edit, other[arm.side])) for arm, _ in arms}
+    return {name: measurement for name, measurement in found.items() if measurement is not None}

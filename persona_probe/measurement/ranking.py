@@ -1,7 +1,8 @@
-"""The one rule that ranks what was tried on the select questions: candidates, sets of latents, doses."""
+"""How well an arm does on the select questions: point estimates that rank candidates, latents, doses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -13,28 +14,26 @@ from persona_probe.prompts.rows import Row
 class SelectScore:
     """Point estimates of one arm on the tuned model. Dozens are compared, and none is reported as a result.
 
-    `restoration` is None where tuning had no positive effect on S. The other two are in nats per token.
+    `restoration` is None where tuning had no positive effect on S. The others are in nats per token; `kl` is
+    None where it was not measured.
     """
 
     restoration: float | None
     delta_nll: float
     persona_score: float
+    kl: float | None = None
 
     def within(self, budget: float) -> bool:
-        """Whether the damage is inside the budget."""
-        return self.delta_nll <= budget
+        """Whether the damage is inside the budget: a benign loss that falls is damage, too."""
+        return abs(self.delta_nll) <= budget and (self.kl is None or self.kl <= budget)
 
-    def merit(self, budget: float) -> tuple[bool, float, float, float]:
-        """Sort key, higher is better: inside the budget, most restored, least damage, closest to R = 1.
+    def merit(self, budget: float) -> tuple[bool, float, float]:
+        """Sort key, higher is better: inside the budget, closest to R = 1, least damage.
 
-        Restoration is rounded to two digits and counts up to 1. Without an effect to restore, a lower S is
-        better.
+        The distance from 1 is rounded to two digits. Without an effect to restore, a lower S is better.
         """
-        restored = None if self.restoration is None else round(self.restoration, 2)
-        gain = -self.persona_score if restored is None else min(restored, 1.0)
-        overshoot = 0.0 if restored is None else max(0.0, restored - 1.0)
-        # A benign loss below the untouched model's is no damage, and no reason to push further.
-        return self.within(budget), gain, -max(0.0, self.delta_nll), -overshoot
+        gain = -self.persona_score if self.restoration is None else 1 - round(abs(1 - self.restoration), 2)
+        return self.within(budget), gain, -abs(self.delta_nll)
 
 
 FAILED = SelectScore(restoration=-np.inf, delta_nll=np.inf, persona_score=np.inf)
@@ -50,8 +49,10 @@ def select_score(
     if measurement.failed:
         return FAILED
     scores, tuned = persona_scores(measurement, rows), persona_scores(clean, rows)
+    kl = [nats for _, _, nats in measurement.benign.values()]
     return SelectScore(
         restoration=float((tuned - scores).mean()) / effect if effect > 0 else None,
         delta_nll=delta_nll(measurement, clean),
         persona_score=float(scores.mean()),
+        kl=fmean(kl) if kl else None,
     )

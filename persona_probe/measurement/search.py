@@ -1,9 +1,10 @@
-"""Which direction, at which layer, used how: measured on the select questions, within a damage budget."""
+"""Which direction, at which layer, used how: what is tried on the select questions, round by round."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,31 +12,66 @@ from persona_probe.base.errors import BadInput
 from persona_probe.directions.direction import Direction, DirectionSet
 from persona_probe.directions.estimators import MIN_RELATIVE_NORM
 from persona_probe.interventions.forms import Form
+from persona_probe.measurement.choice import Option
 from persona_probe.measurement.ranking import SelectScore
 
 FINALISTS = 2
+FIRST_DOSE = -2.0  # of steering in the first round
+DOSES = (-1.0, -1.5, -2.0, -3.0)
+BANDS = ((0.25, 0.8), (0.45, 0.75))  # first and last block of a band, as shares of the depth
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One direction and one way to use it."""
+    """One method's directions, the layer they are used at, and one way to use them."""
 
-    direction: Direction
+    directions: DirectionSet
     layer: int
     form: Form
 
     @property
     def method(self) -> str:
-        """Estimator of the direction."""
-        return self.direction.method
+        """Estimator of the directions."""
+        return self.directions.method
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of the layer."""
+        return self.directions.at(self.directions.hook_points[self.layer])
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Method and layer: the direction, whatever is done with it."""
+        return self.method, self.layer
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A candidate and what it did on the select questions."""
+    """A candidate and what it did on the select questions.
+
+    `tuned` and `base`: S of every question with the edit; `base` is None where it was not measured, and then
+    there is no `closure`.
+    """
 
     candidate: Candidate
     score: SelectScore
+    tuned: Float[np.ndarray, " question"]
+    base: Float[np.ndarray, " question"] | None = None
+    closure: float | None = None
+
+    @property
+    def option(self) -> Option:
+        """What the rule of choice looks at."""
+        form, hook_points = self.candidate.form, self.candidate.directions.hook_points
+        return Option(
+            tuned=self.tuned,
+            base=self.base,
+            delta_nll=self.score.delta_nll,
+            kl=self.score.kl or 0.0,
+            ablates=form.kind == "ablate",
+            parts=len(form.acts_on(hook_points[self.candidate.layer], hook_points)),
+            strength=abs(form.coefficient or form.strength),
+        )
 
     def json(self, *, budget: float, chosen: bool) -> dict[str, Any]:
         """One entry of the record's search."""
@@ -46,9 +82,11 @@ class Outcome:
             "hook_point": self.candidate.direction.hook_point,
             "kind": form.kind,
             "act_on": form.where,
+            "band": form.band,
             "toward": form.toward,
             "coefficient": form.coefficient,
             **asdict(self.score),
+            "closure": self.closure,
             "within_budget": self.score.within(budget),
             "chosen": chosen,
         }
@@ -70,8 +108,7 @@ def grid(
         norms = directions.vectors.norm(dim=-1)
         for layer in layers:
             if norms[layer] > MIN_RELATIVE_NORM * median_norm[layer]:
-                direction = directions.at(directions.hook_points[layer])
-                candidates += [Candidate(direction, layer, form) for form in forms]
+                candidates += [Candidate(directions, layer, form) for form in forms]
     return candidates
 
 
@@ -92,46 +129,28 @@ def search(
     skip_first: int,
     attempt: Try,
 ) -> list[Outcome]:
-    """Three rounds: all methods at the layers `screened`, layers around the best, other forms and doses of
-    the best.
+    """Three rounds: all methods ablated and steered at the layers `screened`; layers around the best; other
+    forms and doses of the best.
 
-    `layers` are those that may be tried at all.
-    Each round is a longer list for the same measuring loop. Nothing here sees a test question.
+    `layers` are those that may be tried at all. Each round is a longer list for the same measuring loop. The
+    rounds are led by R on the tuned model; what is chosen in the end is up to `choice.chosen`. Nothing here
+    sees a test question.
     """
-    first = Form("ablate", "layer", None, "base mean", skip_first)
-    outcomes = attempt(grid(sets, screened, [first], median_norm=median_norm))
+    first = (
+        Form("ablate", "layer", None, "base mean", skip_first),
+        Form("steer", "layer", FIRST_DOSE, None, skip_first),
+    )
+    outcomes = attempt(grid(sets, screened, first, median_norm=median_norm))
     if not outcomes:
         raise BadInput(
             "no direction is longer than rounding: base and tuned give the same activations, "
             "or both labels do"
         )
-    best = ranked(outcomes, budget)[0].candidate
-    near = [
-        layer
-        for layer in range(best.layer - 2, best.layer + 3)
-        if layer in layers and layer not in {o.candidate.layer for o in outcomes}
-    ]
-    same = [
-        directions
-        for directions in sets
-        if directions.method in {outcome.candidate.method for outcome in ranked(outcomes, budget)[:2]}
-    ]
-    outcomes += attempt(grid(same, near, [first], median_norm=median_norm))
-    finalists = _distinct([outcome.candidate for outcome in ranked(outcomes, budget)])[:FINALISTS]
-    others = [
-        Form("ablate", "later", None, "base mean", skip_first),
-        Form("ablate", "all", None, "base mean", skip_first),
-        Form("ablate", "layer", None, "zero", skip_first),
-    ]
-    outcomes += attempt([Candidate(c.direction, c.layer, form) for c in finalists[:1] for form in others])
-    doses = (-1.0, -1.5, -2.0, -3.0)
-    outcomes += attempt(
-        [
-            Candidate(c.direction, c.layer, Form("steer", "layer", dose, None, skip_first))
-            for c in finalists
-            for dose in doses
-        ]
-    )
+    near = [candidate for form in first for candidate in _near(outcomes, form, sets, layers, budget)]
+    norms = {directions.method: directions.vectors.norm(dim=-1) for directions in sets}
+    long = [one for one in near if norms[one.method][one.layer] > MIN_RELATIVE_NORM * median_norm[one.layer]]
+    outcomes += attempt(long)
+    outcomes += attempt(_other_forms(outcomes, budget, layers))
     return outcomes
 
 
@@ -140,28 +159,80 @@ def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
     return sorted(outcomes, key=lambda outcome: outcome.score.merit(budget), reverse=True)
 
 
-def along(
-    outcomes: Sequence[Outcome], chosen: Outcome, kind: Literal["ablate", "steer"], budget: float
-) -> Outcome:
-    """The best ablation or steering along the direction of the chosen outcome."""
-    place = (chosen.candidate.method, chosen.candidate.layer)
-    usable = [
-        outcome
-        for outcome in outcomes
-        if (outcome.candidate.method, outcome.candidate.layer) == place
-        and outcome.candidate.form.kind == kind
+def of_kind(outcomes: Sequence[Outcome], kind: str) -> list[Outcome]:
+    """The ablations, or the steerings."""
+    return [outcome for outcome in outcomes if outcome.candidate.form.kind == kind]
+
+
+def other_forms(kind: str, skip_first: int) -> list[Form]:
+    """The forms of one kind that any direction can be tried in: ablation at its block, or several doses."""
+    if kind == "ablate":
+        return [Form("ablate", "layer", None, "base mean", skip_first)]
+    return [Form("steer", "layer", dose, None, skip_first) for dose in DOSES]
+
+
+def _near(
+    outcomes: Sequence[Outcome],
+    form: Form,
+    sets: Sequence[DirectionSet],
+    layers: Sequence[int],
+    budget: float,
+) -> list[Candidate]:
+    """The two best methods of one form, at the layers around the best layer that were not tried."""
+    alike = ranked([outcome for outcome in outcomes if outcome.candidate.form == form], budget)
+    if not alike:
+        return []
+    middle, best = alike[0].candidate.layer, {outcome.candidate.method for outcome in alike[:2]}
+    tried = {outcome.candidate.layer for outcome in alike}
+    around = [layer for layer in range(middle - 2, middle + 3) if layer in layers and layer not in tried]
+    return [
+        Candidate(directions, layer, form)
+        for directions in sets
+        if directions.method in best
+        for layer in around
     ]
-    if not usable:
-        hook_point = chosen.candidate.direction.hook_point
-        raise BadInput(
-            f"no {kind} along the {place[0]} direction of {hook_point} gave finite numbers: "
-            "try --dtype float32"
-        )
-    return ranked(usable, budget)[0]
 
 
-def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    seen: dict[tuple[str, int], Candidate] = {}
-    for candidate in candidates:
-        seen.setdefault((candidate.method, candidate.layer), candidate)
-    return list(seen.values())
+def _other_forms(outcomes: Sequence[Outcome], budget: float, layers: Sequence[int]) -> list[Candidate]:
+    """The best ablations at more blocks and toward zero, bands of each block's own direction, and more doses
+    of the best directions."""
+    ablations, steerings = (ranked(of_kind(outcomes, kind), budget) for kind in ("ablate", "steer"))
+    candidates: list[Candidate] = []
+    if ablations:
+        best = ablations[0].candidate
+        wider = [replace(best.form, where=where) for where in ("later", "all")]
+        candidates += [replace(best, form=form) for form in (*wider, replace(best.form, toward="zero"))]
+        candidates += _bands(_distinct(ablations, lambda one: one.method), layers)
+    finalists = _distinct(
+        [one for both in zip(steerings, ablations, strict=False) for one in both], lambda one: one.place
+    )
+    done = {(*one.candidate.place, one.candidate.form.coefficient) for one in steerings}
+    for finalist in finalists:
+        steer = Form("steer", "layer", FIRST_DOSE, None, finalist.form.skip_first)
+        candidates += [
+            replace(finalist, form=replace(steer, coefficient=dose))
+            for dose in DOSES
+            if (*finalist.place, dose) not in done
+        ]
+    return candidates
+
+
+def _bands(best: Sequence[Candidate], layers: Sequence[int]) -> list[Candidate]:
+    """Each block's own direction, ablated in a band of the blocks that may be tried."""
+    bands: list[Candidate] = []
+    for one in best:
+        depth = len(one.directions.hook_points)
+        for share in BANDS:
+            low, high = (round(end * (depth - 1)) for end in share)
+            if high > low and all(layer in layers for layer in range(low, high + 1)):
+                form = replace(one.form, where="own", band=(low, high))
+                bands.append(replace(one, form=form))
+    return bands
+
+
+def _distinct(outcomes: Sequence[Outcome], key: Callable[[Candidate], Any]) -> list[Candidate]:
+    """The first finalists that differ in `key`."""
+    seen: dict[Any, Candidate] = {}
+    for outcome in outcomes:
+        seen.setdefault(key(outcome.candidate), outcome.candidate)
+    return list(seen.values())[:FINALISTS]

@@ -183,8 +183,8 @@ def control_medians(
     for arm in arms:
         if arm.control and arm.restoration:
             kinds.setdefault(arm.control, []).append(arm)
-    order = [kind for kind in get_args(ControlKind) if kind in kinds]
-    return {kind: _median(kinds[kind], below_dose) for kind in order}
+    order: Sequence[ControlKind] = get_args(ControlKind)
+    return {kind: _median(kinds[kind], below_dose) for kind in order if kind in kinds}
 
 
 def _median(arms: Sequence[ArmEntry], below_dose: Collection[str] | None) -> ControlMedian:

@@ -72,8 +72,9 @@ class Form(Part):
     """How a direction is used."""
 
     kind: EditKind = Field(description="Added to the stream, or projected out of it.")
-    where: Literal["layer", "later", "all", "band"] = Field(
-        description="At its own hook point, there and at later blocks, at every block, or in a band."
+    where: Literal["layer", "later", "all", "band", "own"] = Field(
+        description="At its own hook point, there and at later blocks, at every block, in a band, or in one"
+        " with each block's own."
     )
     coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
     toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
@@ -95,7 +96,8 @@ class Form(Part):
             )
         if steers and (self.strength != 1 or self.beyond is not None):
             raise ValueError("the coefficient is the strength of steering, which has no boundary")
-        if (self.band is None) == (self.where == "band") or (self.band and self.band[0] > self.band[1]):
+        banded = self.where in ("band", "own")
+        if (self.band is None) == banded or (self.band and self.band[0] > self.band[1]):
             raise ValueError("a band has a first and a last block, every other place has none")
         return self
 

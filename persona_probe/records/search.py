@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from persona_probe.base.hook_points import HookPoint
-from persona_probe.records.parts import Count, EditKind, Many, Part, Share, Target, Text
+from persona_probe.records.parts import Count, EditKind, Many, Pair, Part, Share, Target, Text
 from persona_probe.records.verdicts import Verdict
 
 Where = Literal["layer", "later", "all", "band", "own"]
@@ -18,7 +18,11 @@ class CandidateEntry(Part):
     layer: Count = Field(description="The block of the hook point, from 0.")
     hook_point: HookPoint = Field(description="Where the direction was fitted.")
     kind: EditKind = Field(description="Added to the stream, or projected out of it.")
-    act_on: Where = Field(description="At its own hook point, there and at later blocks, or at every block.")
+    act_on: Where = Field(
+        description="At its own hook point, there and at later blocks, at every block, in a band, or in one"
+        " with each block's own direction."
+    )
+    band: Pair[Count] | None = Field(None, description="First and last block of a band; null for no band.")
     toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
     coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
     restoration: float | None = Field(description="R; null where tuning did not raise S.")

@@ -48,7 +48,7 @@ def chosen_latent_arms(
     *,
     median_norm: float,
     skip_first: int,
-    merit: Callable[[list[Arm]], list[tuple[bool, float, float, float]]],
+    merit: Callable[[list[Arm]], list[tuple[bool, float, float]]],
     seed: int,
 ) -> list[Arm]:
     """The best ablated and the best steered set on the select questions, and a random set used like each of

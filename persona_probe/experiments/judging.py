@@ -1,0 +1,146 @@
+"""The arms of a result beside both untouched models: their numbers, and a verdict for every removal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from persona_probe.measurement.arms import Arm, Measurement, persona_levels
+from persona_probe.measurement.comparison import Comparison, partners
+from persona_probe.measurement.statistics import shares
+from persona_probe.measurement.verdicts import Evidence, compared_with_null, judged
+from persona_probe.models.pairs import Side
+from persona_probe.prompts.rows import Row
+from persona_probe.records import files
+from persona_probe.records.arms import ArmEntry
+from persona_probe.records.parts import Estimate
+from persona_probe.records.verdicts import Cost, Judgement, NullComparison, Use
+
+NOT_ABOUT_IT = ("unrelated", "style")  # controls that a removal must do better than, one by one
+Measured = tuple[Arm, Measurement]
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Arms by name, on the test questions.
+
+    `rows` are the persona rows of the arms proper, `control_rows` those that controls were scored on.
+    `null_of` says by name of a removal arm whose controls it is compared with: its own, or those of an arm in
+    the same form.
+    """
+
+    arms: Mapping[str, Measured]
+    rows: Sequence[Row]
+    control_rows: Sequence[Row]
+    clean: Mapping[Side, Measurement]
+    budget: float
+    limited: bool
+    n_tried: int
+    null_of: Mapping[str, str]
+    seed: int
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Everything is compared with these untouched models."""
+        return Comparison(self.rows, self.clean, self.seed)
+
+    @cached_property
+    def partners(self) -> Mapping[str, Measurement]:
+        """By name, the same edit on the other model."""
+        return partners(list(self.arms.values()))
+
+    def entry(self, name: str) -> ArmEntry:
+        """One arm's entry of a record, with its verdict if it is a removal that is judged."""
+        arm, measurement = self.arms[name]
+        some = Comparison(self.control_rows, self.clean, self.seed)
+        comparison = some if arm.control and not self._whole(measurement) else self.comparison
+        row = comparison.row(arm, measurement, partner=self.partners.get(name))
+        entry = files.checked(ArmEntry, row, at=f"arm {name} of this run")
+        if name not in self.null_of:
+            return entry
+        judgement = self._judgement(entry)
+        return entry.model_copy(update={"verdict": judgement.verdict, "judged": judgement})
+
+    def _whole(self, measurement: Measurement) -> bool:
+        return all(row.id in measurement.persona for row in self.rows)
+
+    def _judgement(self, entry: ArmEntry) -> Judgement:
+        return judged(
+            Evidence(
+                use=use_of(entry),
+                n_questions=entry.n_questions,
+                limited=self.limited,
+                effect=self.comparison.effect,
+                restoration=entry.restoration,
+                closure=entry.closure,
+                base_moved=entry.base_moved,
+                costs=costs(entry, self.budget),
+                null=self._null(entry),
+            )
+        )
+
+    def _null(self, entry: ArmEntry) -> NullComparison | None:
+        """The arm among controls in the same form, all on the rows of the controls."""
+        name, closes = self.null_of[entry.name], use_of(entry) != "steering"
+        beside = [(arm, m) for arm, m in self.arms.values() if arm.control_of == name and arm.side == "tuned"]
+        own = self._shares(self.arms[entry.name])
+        if own is None or (closes and own[1] is None):
+            return None
+        measured = [(arm, self._shares((arm, m))) for arm, m in beside]
+        random = [values for arm, values in measured if arm.control == "covariance" and values]
+        closures = [closure for _, closure in random if closure is not None]
+        if closes and len(closures) < len(random):
+            return None
+        decides = 1 if closes else 0
+        other = [
+            arm.name
+            for arm, values in measured
+            if arm.control in NOT_ABOUT_IT and values and _as_much(values[decides], own[decides])
+        ]
+        return compared_with_null(
+            restoration=own[0],
+            closure=own[1] if closes else None,
+            null_restoration=[restored for restored, _ in random],
+            null_closure=closures,
+            n_tried=self.n_tried,
+            matched_by=other,
+        )
+
+    def _shares(self, measured: Measured) -> tuple[float, float | None] | None:
+        """R and C of an arm of the tuned model on the rows of the controls; None without an effect."""
+        arm, measurement = measured
+        base, tuned, own = (
+            persona_levels(one, self.control_rows).scores
+            for one in (self.clean["base"], self.clean["tuned"], measurement)
+        )
+        partner = self.partners.get(arm.name)
+        parts = {"R": tuned - own}
+        if partner is not None:
+            gap: np.ndarray = own - persona_levels(partner, self.control_rows).scores
+            parts["C"] = (tuned - base) - gap
+        found = shares(tuned, base, parts, seed=self.seed)
+        restored, closed = found["R"], found.get("C")
+        return None if restored is None else (restored.estimate, closed.estimate if closed else None)
+
+
+def _as_much(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and one >= other
+
+
+def use_of(entry: ArmEntry) -> Use:
+    """What kind of removal an arm is."""
+    kinds = {item.kind for item in entry.interventions}
+    if kinds != {"ablate"}:
+        return "steering"
+    toward = {item.toward for item in entry.interventions if item.kind == "ablate"}
+    return "displacement" if "zero" in toward else "ablation"
+
+
+def costs(entry: ArmEntry, budget: float) -> tuple[Cost, ...]:
+    """The damage of an arm at the end of its interval that is further from 0, beside the budget."""
+
+    def cost(name: str, value: Estimate) -> Cost:
+        return Cost(name=name, largest=max(abs(value.low), abs(value.high)), budget=budget)
+
+    return cost("ΔNLL on benign texts", entry.delta_nll), cost("KL on benign texts", entry.kl)
