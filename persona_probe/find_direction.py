@@ -68,8 +68,10 @@ def experiment(
 
 
 def show(sheet: "Sheet", record: "DirectionRecord") -> None:
-    """The arms in a table, and the medians of their controls."""
+    """The arms in a table, the medians of their controls, and the verdicts with the rule behind each."""
+    from persona_probe.base.cli import shown
     from persona_probe.base.printing import LEFT, RIGHT
+    from persona_probe.plots.style import CONTROL_NAMES
 
     rows = []
     for arm in record.arms:
@@ -77,18 +79,32 @@ def show(sheet: "Sheet", record: "DirectionRecord") -> None:
             mark = " of shift" if arm.induction and not arm.restoration else ""
             share = interval(arm.restoration or arm.induction, sign=True, missing="undefined") + mark
             score, cost = interval(arm.persona_score, sign=True), interval(arm.delta_nll, digits=3, sign=True)
-            rows.append((arm.name, score, share, cost, number(arm.kl.estimate, digits=3), arm.verdict or ""))
+            closed = interval(arm.closure, sign=True, missing="")
+            kl = number(arm.kl.estimate, digits=3)
+            rows.append((arm.name, score, share, closed, cost, kl, arm.verdict or ""))
     n_arms = len(rows)
     for kind, median in record.controls.items():
-        name = f"{kind} random (median of {median.n})" if kind != "orthogonal" else "orthogonal"
-        cost = signed(median.delta_nll)
-        rows.append((name, "", number(median.restoration), cost, "", "control"))
+        name = f"{CONTROL_NAMES[kind]} (median of {median.n})"
+        closed = "" if median.closure is None else number(median.closure)
+        kl = "" if median.kl is None else number(median.kl, digits=3)
+        rows.append((name, "", number(median.restoration), closed, signed(median.delta_nll), kl, "control"))
     sheet.table(
         "Persona score S (nats per token) and what each arm gives back, 95% intervals over test questions",
-        (("arm", LEFT), ("S", RIGHT), ("R", RIGHT), ("ΔNLL", RIGHT), ("KL", RIGHT), ("verdict", LEFT)),
+        (
+            ("arm", LEFT),
+            ("S", RIGHT),
+            ("R", RIGHT),
+            ("C", RIGHT),
+            ("ΔNLL", RIGHT),
+            ("KL", RIGHT),
+            ("verdict", LEFT),
+        ),
         rows,
         dim=range(n_arms, len(rows)),
     )
+    for arm in record.arms:
+        if arm.judged:
+            sheet.text(shown(f"{arm.name}: {arm.judged.verdict}. {arm.judged.because}."))
 
 
 COMMAND = Command(find_direction)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from persona_probe.directions.direction import Direction
 from persona_probe.experiments.latent_trials import Trials
 from persona_probe.measurement.arms import Arm, Measurement
+from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import SelectScore
 from persona_probe.models.pairs import Side
 from persona_probe.saes.diff import LatentDiff
@@ -43,16 +44,17 @@ def measured_sets(trials: Trials, labelled: Sequence[Screened], matched: dict[in
     def arm(item: LatentSet, name: str = "") -> Arm:
         return item.arm(trials.sae, length=trials.length, skip_first=trials.config.skip_first, name=name)
 
+    limits = Limits.of(trials.config.budget)
     possible = possible_sets(labelled)
     scores = trials.tried([arm(item) for item in possible], what="sets of latents")
     best: dict[tuple[Use, int], tuple[LatentSet, SelectScore]] = {}
     for item, score in zip(possible, scores, strict=True):
         known = best.get((item.kind, item.k))
-        if known is None or score.merit(trials.config.budget) > known[1].merit(trials.config.budget):
+        if known is None or score.merit(limits) > known[1].merit(limits):
             best[item.kind, item.k] = item, score
     if not best:
         return []
-    top = max(best.values(), key=lambda pair: pair[1].merit(trials.config.budget))[0]
+    top = max(best.values(), key=lambda pair: pair[1].merit(limits))[0]
     chosen = [item for item, _ in best.values()]
     controls = {item: item.replaced(matched) for item in chosen}
     arms = {item: arm(item) for item in chosen}
@@ -73,11 +75,12 @@ def measured_sets(trials: Trials, labelled: Sequence[Screened], matched: dict[in
 def measured_directions(trials: Trials, diff: LatentDiff) -> list[DirectionResult]:
     """Mean difference and shift at the SAE's hook point, in each use at the dose that does best on select."""
     length, skip_first = trials.length, trials.config.skip_first
+    limits = Limits.of(trials.config.budget)
     chosen: list[DirectionUse] = []
     for method, vector in (("mean_diff", diff.mean_diff), ("shift", diff.stream_shift)):
         uses = direction_uses(Direction(hook_point=trials.sae.hook_point, vector=vector, method=method))
         scores = trials.tried([use.arm(length=length, skip_first=skip_first) for use in uses], what=method)
-        merits = {use: score.merit(trials.config.budget) for use, score in zip(uses, scores, strict=True)}
+        merits = {use: score.merit(limits) for use, score in zip(uses, scores, strict=True)}
         chosen += [
             max((use for use in uses if use.kind == kind), key=lambda use: merits[use]) for kind in USES
         ]

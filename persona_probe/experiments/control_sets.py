@@ -9,7 +9,7 @@ from torch import Tensor
 
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import Direction, DirectionSet
-from persona_probe.directions.estimators import FITS, mean_diff
+from persona_probe.directions.estimators import FITS, MIN_RELATIVE_NORM, mean_diff
 from persona_probe.directions.fitting import prompted_rows, read
 from persona_probe.directions.random_directions import of_length, shuffled_labels, shuffled_signs
 from persona_probe.experiments.direction_job import Job
@@ -113,7 +113,13 @@ class ControlSource:
             mine = acts.without_tokens().where([row.id in ids for row in acts.rows])
             name = f"{one.kind}-{one.name}"
             fit = self._fit(mine)
-            made.append(control_at(self.real, needed, fit, kind=one.kind, name=name, seed=0, index=0))
+            if all(self._poles(mine, point) is not None for point in needed):
+                made.append(control_at(self.real, needed, fit, kind=one.kind, name=name, seed=0, index=0))
+        if len(made) < len(contrasts):
+            self.job.reporter.note(
+                f"note: {len(contrasts) - len(made)} of {len(contrasts)} other contrasts give the same "
+                "activations at both poles: they are left out of the controls"
+            )
         return made
 
     def _rows(self, contrast: ControlContrast, *, prompted: bool) -> tuple[Row, ...]:
@@ -125,16 +131,21 @@ class ControlSource:
         return contrast.prompted(find[::step][:PROMPTED_QUESTIONS], tokenizer)
 
     def _fit(self, acts: Activations) -> Draw:
-        estimator = FITS.get(self.real.method, mean_diff)
-
         def draw(direction: Direction, _: torch.Generator) -> Direction:
-            hook = acts.hook_points.index(direction.hook_point)
-            poles: list[Float[Tensor, "row hook d_model"]] = [
-                acts.labelled(label)[:, hook : hook + 1] for label in ("misaligned", "aligned")
-            ]
-            return of_length(direction, estimator(*poles)[0], "contrast")
+            vector = self._poles(acts, direction.hook_point)
+            assert vector is not None, "contrasts without a direction are left out before"
+            return of_length(direction, vector, "contrast")
 
         return draw
+
+    def _poles(self, acts: Activations, hook_point: HookPoint) -> Float[Tensor, " d_model"] | None:
+        """The estimator between both poles at one hook point; None where they are the same up to rounding."""
+        hook = acts.hook_points.index(hook_point)
+        positive, negative = (acts.labelled(label)[:, hook : hook + 1] for label in ("misaligned", "aligned"))
+        difference = mean_diff(positive, negative)[0]
+        if float(difference.norm()) <= MIN_RELATIVE_NORM * float(positive.norm(dim=-1).median()):
+            return None
+        return FITS.get(self.real.method, mean_diff)(positive, negative)[0]
 
 
 def dosed_controls(

@@ -1,10 +1,12 @@
 """The causal experiment, start to end: activations, directions, selection, arms, replies, paths."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from persona_probe.base.cli import Reporter
 from persona_probe.directions.direction_file import save_directions
 from persona_probe.directions.fitting import Fitted, fit_all, read
+from persona_probe.experiments.apart import Apart
 from persona_probe.experiments.checkup import examine
 from persona_probe.experiments.control_sets import dosed_controls
 from persona_probe.experiments.direction_arms import Removal, planned, removal
@@ -15,6 +17,7 @@ from persona_probe.experiments.selection import Selection, latent_arms, selected
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.controls import covariance_controls
+from persona_probe.measurement.limits import Between, Limits
 from persona_probe.measurement.traces import Plane
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
@@ -32,7 +35,8 @@ class Result:
 
     `chosen` is the arm that carries the selected form, `winners` are those of all candidates that win often.
     `control_battery`: the rows that controls were scored on. `below_dose`: controls that do not reach the
-    dose.
+    dose. `between`: what tuning changes on the benign texts of test. `limits`: damage that is allowed on
+    select and on test.
     """
 
     contrast: Contrast
@@ -42,6 +46,8 @@ class Result:
     chosen: Arm
     winners: tuple[Arm, ...]
     below_dose: frozenset[str]
+    between: Between
+    limits: Mapping[str, Limits]
     plane: Plane
     battery: Battery
     control_battery: Battery
@@ -64,8 +70,9 @@ def run_experiment(
     One model at a time: base, tuned, base again.
     """
     job = prepared(config, pair, run, reporter)
-    examined, fitted = fitted_directions(job)
-    selection = selected(config, fitted, job.select, reporter)
+    examined, fitted, between = fitted_directions(job)
+    limits = {name: Limits.of(config.budget, between=one) for name, one in between.items()}
+    selection = selected(config, fitted, job.select, reporter, limits=limits["select"])
     job.clock.lap("select")
     direction = persona_direction(job, fitted, selection)
     ablation, steering = removals(job, fitted, selection, direction)
@@ -87,6 +94,8 @@ def run_experiment(
         chosen=plan.chosen,
         winners=plan.winners,
         below_dose=plan.below_dose,
+        between=between["test"],
+        limits=limits,
         control_battery=job.controls.battery,
         plane=plane,
         battery=job.test.battery,
@@ -102,12 +111,14 @@ def run_experiment(
     )
 
 
-def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted]:
-    """What holds for both loaded models, and every method's directions, which are also written to a file."""
+def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted, dict[str, Between]]:
+    """What holds for both loaded models, every method's directions, which are also written to a file, and
+    what lies between both models on the benign texts of select and of test."""
     config, pair, run, reporter = job.config, job.pair, job.run, job.reporter
     examined: dict[Side, EngineFacts] = {"base": examine(pair, run, "base", reporter.note)}
     reporter.note("reading the base model")
-    job.select.baseline("base")
+    apart = Apart(job)
+    apart.read_base()
     job.clock.lap("base")
     reporter.note("reading activations at every layer")
     # The activations go, their files stay: the arms get the memory.
@@ -125,7 +136,7 @@ def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted]:
     }
     save_directions(run.path("directions.safetensors"), fitted.sets, metadata=facts)
     job.clock.lap("directions")
-    return examined, fitted
+    return examined, fitted, apart.between()
 
 
 def persona_direction(job: Job, fitted: Fitted, selection: Selection) -> PersonaDirection:

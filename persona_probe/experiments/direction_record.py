@@ -61,7 +61,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
             "n_questions": len(result.contrast.split("select")),
             "n_benign": result.n_select_benign,
             "candidates": [
-                outcome.json(budget=config.budget, chosen=outcome is result.selection.chosen)
+                outcome.json(limits=result.limits["select"], chosen=outcome is result.selection.chosen)
                 for outcome in result.selection.outcomes
             ],
             "again": table.again(arms),
@@ -141,7 +141,7 @@ class _Table:
             rows=result.battery.persona,
             control_rows=result.control_battery.persona,
             clean=untouched(result.arms),
-            budget=self.config.budget,
+            limits=result.limits["test"],
             limited=self.config.limit is not None,
             n_tried=result.selection.n_directions,
             null_of={name: of for name, of in null_of.items() if name in result.arms},
@@ -209,7 +209,7 @@ class _Table:
                 "skip_first": form.skip_first,
             },
             "budget": self.config.budget,
-            "within_budget": all(cost.within for cost in costs(arm, self.config.budget)),
+            "within_budget": all(cost.within for cost in costs(arm, self.result.limits["test"])),
             "select": {
                 "restoration": selection.chosen.score.restoration,
                 "delta_nll": selection.chosen.score.delta_nll,

@@ -8,6 +8,7 @@ import numpy as np
 
 from persona_probe.measurement.arms import Arm, Measurement, persona_levels
 from persona_probe.measurement.comparison import Comparison, partners
+from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.statistics import shares
 from persona_probe.measurement.verdicts import Evidence, compared_with_null, judged
 from persona_probe.models.pairs import Side
@@ -34,7 +35,7 @@ class Judge:
     rows: Sequence[Row]
     control_rows: Sequence[Row]
     clean: Mapping[Side, Measurement]
-    budget: float
+    limits: Limits
     limited: bool
     n_tried: int
     null_of: Mapping[str, str]
@@ -75,7 +76,7 @@ class Judge:
                 restoration=entry.restoration,
                 closure=entry.closure,
                 base_moved=entry.base_moved,
-                costs=costs(entry, self.budget),
+                costs=costs(entry, self.limits),
                 null=self._null(entry),
             )
         )
@@ -137,10 +138,13 @@ def use_of(entry: ArmEntry) -> Use:
     return "displacement" if "zero" in toward else "ablation"
 
 
-def costs(entry: ArmEntry, budget: float) -> tuple[Cost, ...]:
-    """The damage of an arm at the end of its interval that is further from 0, beside the budget."""
+def costs(entry: ArmEntry, limits: Limits) -> tuple[Cost, ...]:
+    """The damage of an arm at the end of its interval that is further from 0, beside what is allowed."""
 
-    def cost(name: str, value: Estimate) -> Cost:
-        return Cost(name=name, largest=max(abs(value.low), abs(value.high)), budget=budget)
+    def cost(name: str, value: Estimate, allowed: float) -> Cost:
+        return Cost(name=name, largest=max(abs(value.low), abs(value.high)), budget=allowed)
 
-    return cost("ΔNLL on benign texts", entry.delta_nll), cost("KL on benign texts", entry.kl)
+    return (
+        cost("ΔNLL on benign texts", entry.delta_nll, limits.delta_nll),
+        cost("KL on benign texts", entry.kl, limits.kl),
+    )

@@ -15,6 +15,7 @@ from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.controls import covariance_controls
+from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import SelectScore
 from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import SIDES, Pair, Side
@@ -143,7 +144,7 @@ def best_arm(record: TrialRecord) -> TrialArm:
             persona_score=arm.persona_score.estimate,
             kl=arm.kl.estimate,
         )
-        return score.merit(record.selected.budget)
+        return score.merit(Limits.of(record.selected.budget))
 
     arms = [arm for arm in record.arms if arm.model == "tuned" and arm.interventions and not arm.control]
     if not arms:

@@ -15,6 +15,7 @@ from persona_probe.measurement.arms import Arm, Battery, Measurement, persona_sc
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.choice import Choice, chosen
 from persona_probe.measurement.controls import Used
+from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import select_score
 from persona_probe.measurement.search import (
     Candidate,
@@ -124,10 +125,10 @@ class SelectBench:
             if not measurement.failed
         ]
 
-    def closed(self, outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+    def closed(self, outcomes: Sequence[Outcome], limits: Limits) -> list[Outcome]:
         """The same, with closure where an ablation may be chosen: those with the best R, and all that act at
         more than one block or not toward the base mean."""
-        ablations = ranked(of_kind(outcomes, "ablate"), budget)
+        ablations = ranked(of_kind(outcomes, "ablate"), limits)
         plain = [one for one in ablations if (one.candidate.form.where, one.candidate.form.toward) == PLAIN]
         leading = [one for one in ablations if one in plain[:CLOSING] or one not in plain]
         measured = self.measured([one.candidate for one in leading], "base")
@@ -151,7 +152,9 @@ class SelectBench:
 PLAIN = ("layer", "base mean")
 
 
-def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -> Selection:
+def selected(
+    config: Config, fitted: Fitted, bench: Bench, reporter: Reporter, *, limits: Limits
+) -> Selection:
     """Measure candidates on the select questions until method, layer, form and strength are known."""
     here = SelectBench(bench, fitted, reporter)
     bench.baseline("base")
@@ -166,14 +169,14 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
         layers=config.layers or range(n_layers),
         screened=config.layers or screened_layers(n_layers, config.layers_screened),
         median_norm=fitted.median_norm,
-        budget=config.budget,
+        limits=limits,
         skip_first=config.skip_first,
         attempt=here.attempt,
     )
-    outcomes = here.closed(outcomes, config.budget)
+    outcomes = here.closed(outcomes, limits)
     options = [outcome.option for outcome in outcomes]
-    choice = chosen(options, tuned=tuned, base=base, budget=config.budget, seed=config.seed)
-    outcomes, also = _other_kind(here, outcomes, choice, config.budget)
+    choice = chosen(options, tuned=tuned, base=base, limits=limits, seed=config.seed)
+    outcomes, also = _other_kind(here, outcomes, choice, limits)
     best = outcomes[choice.chosen]
     wins = choice.wins.get(choice.chosen, 0.0)
     reporter.note(
@@ -192,7 +195,7 @@ def selected(config: Config, fitted: Fitted, bench: Bench, reporter: Reporter) -
 
 
 def _other_kind(
-    here: SelectBench, outcomes: list[Outcome], choice: Choice, budget: float
+    here: SelectBench, outcomes: list[Outcome], choice: Choice, limits: Limits
 ) -> tuple[list[Outcome], Outcome]:
     """All outcomes, and the best steering along the direction of a chosen ablation, or the other way round;
     tried now where it was not."""
@@ -200,7 +203,7 @@ def _other_kind(
     kind = "steer" if best.form.kind == "ablate" else "ablate"
 
     def along(tried: Sequence[Outcome]) -> list[Outcome]:
-        return ranked([one for one in of_kind(tried, kind) if one.candidate.place == best.place], budget)
+        return ranked([one for one in of_kind(tried, kind) if one.candidate.place == best.place], limits)
 
     if not along(outcomes):
         forms = other_forms(kind, best.form.skip_first)
@@ -221,7 +224,7 @@ def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[
 
     def merit(arms: list[Arm]) -> list[tuple[bool, float, float]]:
         measured = bench.measure(arms)
-        return [select_score(m, clean, rows, effect=effect).merit(config.budget) for m in measured]
+        return [select_score(m, clean, rows, effect=effect).merit(Limits.of(config.budget)) for m in measured]
 
     norm = float(fitted.median_norm[fitted.hook_points.index(sae.hook_point)])
     return chosen_latent_arms(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from persona_probe.base.errors import BadInput
+from persona_probe.measurement.limits import Limits
 
 N_DRAWS = 200
 ALIKE = 0.10  # KLs that differ by less than this share, or by less than the next, are equal
@@ -31,9 +32,9 @@ class Option:
     parts: int = 1
     strength: float = 1.0
 
-    def within(self, budget: float) -> bool:
-        """Whether the damage is inside the budget, to either side."""
-        return abs(self.delta_nll) <= budget and self.kl <= budget
+    def within(self, limits: Limits) -> bool:
+        """Whether the damage is allowed, to either side."""
+        return abs(self.delta_nll) <= limits.delta_nll and self.kl <= limits.kl
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,24 +57,24 @@ def chosen(
     *,
     tuned: Float[np.ndarray, " question"],
     base: Float[np.ndarray, " question"],
-    budget: float,
+    limits: Limits,
     seed: int,
     n_draws: int = N_DRAWS,
 ) -> Choice:
-    """The option that comes closest to 1 within the damage budget; ties go to lower KL, then to what is
+    """The option that comes closest to 1 within the limits of damage; ties go to lower KL, then to what is
     simpler.
 
     Options within one bootstrap standard error of the best are tied. An ablation is chosen where the best of
     them closes anything (the lower end of its C is above 0): only ablations can show that a direction carries
     the shift. Otherwise steering competes by R, and ablations by C as well. Without an option inside the
-    budget the least damaging one is taken. BadInput without any option.
+    limits the least damaging one is taken. BadInput without any option.
     """
     if not options:
         raise BadInput("nothing was measured on the select questions: no candidate left finite numbers")
     draws = np.random.default_rng(seed).integers(0, len(tuned), (n_draws, len(tuned)))
     draws = np.concatenate([np.arange(len(tuned))[None], draws])  # the first is the questions as they are
     gain = np.stack([_gain(option, tuned, base, draws) for option in options])
-    competing = _competing(options, tuned, base, draws, budget, gain)
+    competing = _competing(options, tuned, base, draws, limits, gain)
     best = max(competing, key=lambda i: gain[i, 0])
     error = float(np.std(gain[best, 1:], ddof=1)) if n_draws > 1 else 0.0
     winners = [_winner(options, competing, gain[:, draw], error) for draw in range(len(draws))]
@@ -115,13 +116,13 @@ def _competing(
     tuned: Float[np.ndarray, " question"],
     base: Float[np.ndarray, " question"],
     draws: Int[np.ndarray, "draw question"],
-    budget: float,
+    limits: Limits,
     gain: Float[np.ndarray, "option draw"],
 ) -> list[int]:
     """Who competes: ablations that were measured on both models, where the best of them closes anything."""
     able = [i for i, option in enumerate(options) if not option.ablates or option.base is not None]
     able = able or list(range(len(options)))
-    inside = [i for i in able if options[i].within(budget)]
+    inside = [i for i in able if options[i].within(limits)]
     if not inside:
         return [min(able, key=lambda i: (max(abs(options[i].delta_nll), options[i].kl), i))]
     ablations = [i for i in inside if options[i].ablates]

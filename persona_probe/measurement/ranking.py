@@ -7,6 +7,7 @@ from statistics import fmean
 import numpy as np
 
 from persona_probe.measurement.arms import Measurement, delta_nll, persona_scores
+from persona_probe.measurement.limits import Limits
 from persona_probe.prompts.rows import Row
 
 
@@ -23,17 +24,17 @@ class SelectScore:
     persona_score: float
     kl: float | None = None
 
-    def within(self, budget: float) -> bool:
-        """Whether the damage is inside the budget: a benign loss that falls is damage, too."""
-        return abs(self.delta_nll) <= budget and (self.kl is None or self.kl <= budget)
+    def within(self, limits: Limits) -> bool:
+        """Whether the damage is allowed: a benign loss that falls is damage, too."""
+        return abs(self.delta_nll) <= limits.delta_nll and (self.kl is None or self.kl <= limits.kl)
 
-    def merit(self, budget: float) -> tuple[bool, float, float]:
-        """Sort key, higher is better: inside the budget, closest to R = 1, least damage.
+    def merit(self, limits: Limits) -> tuple[bool, float, float]:
+        """Sort key, higher is better: inside the limits, closest to R = 1, least damage.
 
         The distance from 1 is rounded to two digits. Without an effect to restore, a lower S is better.
         """
         gain = -self.persona_score if self.restoration is None else 1 - round(abs(1 - self.restoration), 2)
-        return self.within(budget), gain, -abs(self.delta_nll)
+        return self.within(limits), gain, -abs(self.delta_nll)
 
 
 FAILED = SelectScore(restoration=-np.inf, delta_nll=np.inf, persona_score=np.inf)

@@ -13,6 +13,7 @@ from persona_probe.directions.direction import Direction, DirectionSet
 from persona_probe.directions.estimators import MIN_RELATIVE_NORM
 from persona_probe.interventions.forms import Form
 from persona_probe.measurement.choice import Option
+from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import SelectScore
 
 FINALISTS = 2
@@ -73,7 +74,7 @@ class Outcome:
             strength=abs(form.coefficient or form.strength),
         )
 
-    def json(self, *, budget: float, chosen: bool) -> dict[str, Any]:
+    def json(self, *, limits: Limits, chosen: bool) -> dict[str, Any]:
         """One entry of the record's search."""
         form = self.candidate.form
         return {
@@ -87,7 +88,7 @@ class Outcome:
             "coefficient": form.coefficient,
             **asdict(self.score),
             "closure": self.closure,
-            "within_budget": self.score.within(budget),
+            "within_budget": self.score.within(limits),
             "chosen": chosen,
         }
 
@@ -125,7 +126,7 @@ def search(
     layers: Sequence[int],
     screened: Sequence[int],
     median_norm: Float[Tensor, " hook"],
-    budget: float,
+    limits: Limits,
     skip_first: int,
     attempt: Try,
 ) -> list[Outcome]:
@@ -146,17 +147,17 @@ def search(
             "no direction is longer than rounding: base and tuned give the same activations, "
             "or both labels do"
         )
-    near = [candidate for form in first for candidate in _near(outcomes, form, sets, layers, budget)]
+    near = [candidate for form in first for candidate in _near(outcomes, form, sets, layers, limits)]
     norms = {directions.method: directions.vectors.norm(dim=-1) for directions in sets}
     long = [one for one in near if norms[one.method][one.layer] > MIN_RELATIVE_NORM * median_norm[one.layer]]
     outcomes += attempt(long)
-    outcomes += attempt(_other_forms(outcomes, budget, layers))
+    outcomes += attempt(_other_forms(outcomes, limits, layers))
     return outcomes
 
 
-def ranked(outcomes: Sequence[Outcome], budget: float) -> list[Outcome]:
+def ranked(outcomes: Sequence[Outcome], limits: Limits) -> list[Outcome]:
     """Best first, by `SelectScore.merit`; equals stay in the order in which they were tried."""
-    return sorted(outcomes, key=lambda outcome: outcome.score.merit(budget), reverse=True)
+    return sorted(outcomes, key=lambda outcome: outcome.score.merit(limits), reverse=True)
 
 
 def of_kind(outcomes: Sequence[Outcome], kind: str) -> list[Outcome]:
@@ -176,10 +177,10 @@ def _near(
     form: Form,
     sets: Sequence[DirectionSet],
     layers: Sequence[int],
-    budget: float,
+    limits: Limits,
 ) -> list[Candidate]:
     """The two best methods of one form, at the layers around the best layer that were not tried."""
-    alike = ranked([outcome for outcome in outcomes if outcome.candidate.form == form], budget)
+    alike = ranked([outcome for outcome in outcomes if outcome.candidate.form == form], limits)
     if not alike:
         return []
     middle, best = alike[0].candidate.layer, {outcome.candidate.method for outcome in alike[:2]}
@@ -193,10 +194,10 @@ def _near(
     ]
 
 
-def _other_forms(outcomes: Sequence[Outcome], budget: float, layers: Sequence[int]) -> list[Candidate]:
+def _other_forms(outcomes: Sequence[Outcome], limits: Limits, layers: Sequence[int]) -> list[Candidate]:
     """The best ablations at more blocks and toward zero, bands of each block's own direction, and more doses
     of the best directions."""
-    ablations, steerings = (ranked(of_kind(outcomes, kind), budget) for kind in ("ablate", "steer"))
+    ablations, steerings = (ranked(of_kind(outcomes, kind), limits) for kind in ("ablate", "steer"))
     candidates: list[Candidate] = []
     if ablations:
         best = ablations[0].candidate

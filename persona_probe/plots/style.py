@@ -23,6 +23,8 @@ CONTROL_SYMBOLS = {
     "isotropic": "square",
     "shuffled": "triangle-up",
     "orthogonal": "diamond",
+    "unrelated": "pentagon",
+    "style": "hexagram",
     "latents": "cross",
     "matched": "x",
 }
@@ -31,6 +33,8 @@ CONTROL_NAMES = {
     "isotropic": "isotropic random",
     "shuffled": "shuffled labels",
     "orthogonal": "orthogonal direction",
+    "unrelated": "unrelated contrast",
+    "style": "style contrast",
     "latents": "random SAE latents",
     "matched": "matched SAE latents",
 }
