@@ -41,8 +41,8 @@ class Option:
 class Choice:
     """The chosen option, and who wins on questions drawn again.
 
-    `gain`: by option 1 - |1 - x|, where x is C of an ablation and R of steering; not a number for options
-    that did not compete. `error`: bootstrap standard error of the best gain; options within it are tied.
+    `gain`: by option 1 minus how far R is from 1, or C where that is further for an ablation; not a number
+    for options that did not compete. `error`: bootstrap standard error of the best gain; options within it are tied.
     `wins`: by option, the share of draws that it wins, most often first.
     """
 
@@ -61,12 +61,12 @@ def chosen(
     seed: int,
     n_draws: int = N_DRAWS,
 ) -> Choice:
-    """The option that comes closest to 1 within the limits of damage; ties go to lower KL, then to what is
-    simpler.
+    """The option whose R, and C of an ablation, comes closest to 1 within the limits of damage; ties go to
+    lower KL, then to what is simpler.
 
     Options within one bootstrap standard error of the best are tied. An ablation is chosen where the best of
     them closes anything (the lower end of its C is above 0): only ablations can show that a direction carries
-    the shift. Otherwise steering competes by R, and ablations by C as well. Without an option inside the
+    the shift. Otherwise steering competes as well. Without an option inside the
     limits the least damaging one is taken. BadInput without any option.
     """
     if not options:
@@ -91,24 +91,29 @@ def _gain(
     base: Float[np.ndarray, " question"],
     draws: Int[np.ndarray, "draw question"],
 ) -> Float[np.ndarray, " draw"]:
-    """1 - |1 - x| on every draw; where a draw has no shift to restore, how far S falls, in nats."""
-    value, shift = _value(option, tuned, base, draws)
+    """1 minus the distance from 1 on every draw; where a draw has no shift to restore, how far S falls, in
+    nats."""
+    shift = (tuned - base)[draws].mean(1)
     fallen = (tuned - option.tuned)[draws].mean(1)
-    return np.where(shift > 0, 1 - np.abs(1 - value), fallen)
+    off = np.abs(1 - fallen / np.where(shift > 0, shift, 1.0))
+    closed = _closure(option, tuned, base, draws)
+    if closed is not None:
+        off = np.maximum(off, np.abs(1 - closed))
+    return np.where(shift > 0, 1 - off, fallen)
 
 
-def _value(
+def _closure(
     option: Option,
     tuned: Float[np.ndarray, " question"],
     base: Float[np.ndarray, " question"],
     draws: Int[np.ndarray, "draw question"],
-) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
-    """C of an ablation of both models, else R, on every draw; and the shift there."""
+) -> Float[np.ndarray, " draw"] | None:
+    """C of an ablation of both models on every draw, 0 where a draw has no shift; None for other options."""
+    if not option.ablates or option.base is None:
+        return None
     shift = (tuned - base)[draws].mean(1)
-    safe = np.where(shift > 0, shift, 1.0)
-    if option.ablates and option.base is not None:
-        return 1 - (option.tuned - option.base)[draws].mean(1) / safe, shift
-    return (tuned - option.tuned)[draws].mean(1) / safe, shift
+    after = (option.tuned - option.base)[draws].mean(1)
+    return np.where(shift > 0, 1 - after / np.where(shift > 0, shift, 1.0), 0.0)
 
 
 def _competing(
@@ -128,8 +133,8 @@ def _competing(
     ablations = [i for i in inside if options[i].ablates]
     if ablations:
         best = max(ablations, key=lambda i: gain[i, 0])
-        value, shift = _value(options[best], tuned, base, draws)
-        if shift[0] > 0 and float(np.percentile(value[1:], 2.5)) > 0:
+        closed = _closure(options[best], tuned, base, draws)
+        if closed is not None and len(closed) > 1 and float(np.percentile(closed[1:], 2.5)) > 0:
             return ablations
     return inside
 

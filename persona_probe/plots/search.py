@@ -15,7 +15,13 @@ from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.search import CandidateEntry
 
 COSTS = ("#d3e5f5", "#6aaed6", "#08306b")  # begin darker than white paper, where nothing was measured
-ACTS_ON = {"layer": "its own layer", "later": "its own and later layers", "all": "all layers"}
+ACTS_ON = {
+    "layer": "its own layer",
+    "later": "its own and later layers",
+    "all": "all layers",
+    "band": "a band of layers",
+    "own": "a band of layers, each by its own direction",
+}
 KIND_SYMBOLS = {"ablate": "circle", "steer": "triangle-up"}
 
 
