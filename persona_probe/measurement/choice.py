@@ -41,8 +41,8 @@ class Option:
 class Choice:
     """The chosen option, and who wins on questions drawn again.
 
-    `gain`: by option 1 minus how far R is from 1, or C where that is further for an ablation; not a number
-    for options that did not compete. `error`: bootstrap standard error of the best gain; options within it are tied.
+    `gain`: by option 1 minus how far R is from 1, or C where that is further for an ablation; nan for those
+    that did not compete. `error`: bootstrap standard error of the best gain; options within it are tied.
     `wins`: by option, the share of draws that it wins, most often first.
     """
 
