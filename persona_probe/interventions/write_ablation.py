@@ -66,7 +66,7 @@ class WriteAblation:
             bases.append(orthonormal(weights @ (there - there.mean(0))))
         return self._at_blocks(bases)
 
-    def _at_blocks(self, bases: Sequence[Float[Tensor, "k d_model"]]) -> tuple[Ablate, ...]:
+    def _at_blocks(self, bases: Sequence[Float[Tensor, "_ d_model"]]) -> tuple[Ablate, ...]:
         index = self.subspace.hook_points.index
         return tuple(
             Ablate(basis, (point,), self.base_means[index(point)][None], self.skip_first)
