@@ -36,7 +36,7 @@ class WriteSubspace:
 
     hook_points: tuple[HookPoint, ...]
     singular_values: Float[Tensor, "hook rank"]
-    vectors: tuple[Float[Tensor, "_ d_model"], ...]
+    vectors: tuple[Float[Tensor, "_k d_model"], ...]
     size: Float[Tensor, " hook"]
     rounding: float
 
