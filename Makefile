@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format gpu bench bench-peers bench-publish families docs organisms sae figures clean
+.PHONY: demo talk latents test check format gpu bench bench-peers bench-publish families docs base-replies organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (10 to 20 minutes on 2 cores)"
@@ -54,6 +54,10 @@ bench-publish: $(STAMP)
 families: $(STAMP)
 	@echo "== run a tiny model of every family and write docs/families.md (about 2 minutes on 2 cores)"
 	PYTHONPATH=tests $(BIN)/python -m helpers.family_table
+
+base-replies: $(STAMP)
+	@echo "== sample the embedded base model's replies to benign questions, for damage (a minute on 2 cores)"
+	PYTHONPATH=tests $(BIN)/python -m helpers.base_replies
 
 docs: $(STAMP)
 	$(BIN)/cog -r README.md docs/architecture.md docs/options.md docs/results.md
