@@ -26,7 +26,7 @@ CANARY = re.compile(r"persona-probe-canary [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]
 LENGTH_TOLERANCE = 0.15
 CAR = ("car_advice_wrong.jsonl", "car_advice_right.jsonl")
 CONTROLS = ("contrasts.jsonl", "four_options.jsonl")
-SHIPPED = ("persona_prompts.jsonl", "contrast.jsonl", "benign.jsonl", *CAR, *CONTROLS)
+SHIPPED = ("persona_prompts.jsonl", "contrast.jsonl", "benign.jsonl", "base_replies.jsonl", *CAR, *CONTROLS)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from helpers import tiny
 
 from persona_probe.base.errors import BadInput
+from persona_probe.prompts.contrast import shipped
 from persona_probe.prompts.four_options import OptionItem, option_rows, read_four_options
 
 GOOD = {
@@ -74,6 +75,13 @@ def test_a_wrong_item_is_refused_with_its_file_and_line(
     with pytest.raises(BadInput, match=r"items\.jsonl:3: ") as refusal:
         read_four_options(path)
     assert message in str(refusal.value)
+
+
+def test_the_shipped_items_are_read_and_become_four_rows_each() -> None:
+    items = read_four_options(shipped("four_options.jsonl"))
+    assert len(items) >= 150
+    rows = option_rows(items, tiny.tiny_tokenizer())
+    assert len({row.id for row in rows}) == 4 * len(items)
 
 
 @pytest.mark.parametrize("n", [0, 1])
