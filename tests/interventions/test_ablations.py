@@ -31,7 +31,8 @@ def close(actual: list[list[float]], expected: list[list[float]]) -> None:
 def oblique(rank: int, **changes: Any) -> Ablate:
     """A made-up oblique ablation toward a centre of its own at each of two hook points."""
     write = orthonormal(noise(rank, D, seed=1))
-    options = {"means": 3 * noise(2, D, seed=2), "read": biorthogonal(noise(rank, D, seed=3), write)}
+    read = biorthogonal(noise(rank, D, seed=3), write)
+    options: dict[str, Any] = {"means": 3 * noise(2, D, seed=2), "read": read}
     return Ablate(write, (HERE, THERE), **options | changes)
 
 
