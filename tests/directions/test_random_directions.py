@@ -1,5 +1,5 @@
-"""Claims about random directions: their length, place and covariance, and labels that are shuffled within a
-question."""
+"""Claims about random directions: their length, place and covariance, labels that are shuffled within a
+question, and pairs that are swapped by question."""
 
 from typing import Any
 
@@ -69,16 +69,59 @@ def test_controls_have_the_length_and_place_of_the_direction_and_differ_from_it(
     ]
 
 
-def test_orthogonal_control_is_orthogonal_and_inside_the_top_components() -> None:
+def test_orthogonal_control_is_orthogonal_and_lies_where_the_stream_varies() -> None:
+    """Up to rounding; even where the direction is the loudest one of all."""
     from persona_probe.directions.random_directions import orthogonal
 
     tokens = 0.1 * noise(400, 16, seed=1) + noise(16, seed=2)
     tokens[:, :5] += 10 * noise(400, 5, seed=3)
-    planted = direction(noise(16, seed=4))
+    for planted in (direction(noise(16, seed=4)), direction(3 * torch.eye(16)[0])):
+        for seed in range(5):
+            unit = orthogonal(planted, tokens, torch.Generator().manual_seed(seed)).unit
+            assert abs(float(unit @ planted.unit)) < 1e-5
+            assert float(unit[:5].norm()) > 0.8
+
+
+def swapped_questions(seed: int, *, n_questions: int = 6) -> set[str]:
+    """Questions whose pairs one draw swaps, told from a change along an axis of its own for every row.
+
+    Rows of a question are not side by side.
+    """
+    from persona_probe.directions.random_directions import shuffled_signs
+
+    questions = [f"q{i % n_questions}" for i in range(2 * n_questions)]
+    after, before = torch.eye(len(questions)), torch.zeros(len(questions), len(questions))
+    planted = direction(torch.full((len(questions),), 0.5))
+    drawn = shuffled_signs(planted, after, before, questions, torch.Generator().manual_seed(seed))
+    assert drawn.hook_point == planted.hook_point
+    assert drawn.method == "shuffled"
+    assert float(drawn.vector.norm()) == pytest.approx(float(planted.vector.norm()), rel=1e-5)
+    signs = dict(zip(questions, drawn.vector.sign().tolist(), strict=False))
+    for question, sign in zip(questions, drawn.vector.sign().tolist(), strict=True):
+        assert sign == signs[question]  # never within one question
+    return {question for question, sign in signs.items() if sign < 0}
+
+
+def test_pairs_are_swapped_for_a_random_half_of_the_questions() -> None:
+    drawn = [swapped_questions(seed) for seed in range(20)]
+    assert {len(one) for one in drawn} == {3}
+    assert len({frozenset(one) for one in drawn}) > 5
+    assert set().union(*drawn) == {f"q{i}" for i in range(6)}
+    assert len(swapped_questions(0, n_questions=5)) == 2
+
+
+def test_swapped_pairs_of_one_change_for_all_say_nothing_of_it() -> None:
+    """What all questions share cancels; the real direction is that and nothing else."""
+    from persona_probe.directions.random_directions import shuffled_signs
+
+    before, shared = noise(8, 32, seed=1), 5 * torch.eye(32)[0]
+    after = before + shared + 0.1 * noise(8, 32, seed=2)
+    planted = direction((after - before).mean(0))
+    questions = [f"q{i // 2}" for i in range(8)]
     for seed in range(5):
-        unit = orthogonal(planted, tokens, torch.Generator().manual_seed(seed), n_components=5).unit
-        assert abs(float(unit @ planted.unit)) < 1e-5
-        assert float(unit[5:].norm()) < 0.05
+        drawn = shuffled_signs(planted, after, before, questions, torch.Generator().manual_seed(seed))
+        assert abs(cosine(drawn.vector, shared)) < 0.6
+    assert cosine(planted.vector, shared) > 0.99
 
 
 def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,3 +160,18 @@ def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.
         }
     assert all({int(i) for i in misaligned[:, 1]} != true for misaligned, _ in calls[:3])
     assert len({tuple(misaligned[:, 1].tolist()) for misaligned, _ in calls}) > 1
+
+
+def test_a_shuffled_control_is_made_by_the_same_estimator() -> None:
+    """Under noise of unequal size a probe weighs the quiet dimensions, and a mean difference the loud ones."""
+    from persona_probe.directions.random_directions import shuffled_labels
+
+    find = activations(noise(64, 2, 24, seed=9), n_questions=8)
+    find.means.mul_(torch.cat([torch.full((12,), 20.0), torch.ones(12)]))
+    loud = {}
+    for method in ("mean_diff", "probe"):
+        generator = torch.Generator().manual_seed(0)
+        drawn = shuffled_labels(find, method, HOOK_POINTS[1], generator, length=1.0)
+        loud[method] = float(drawn.unit[:12].norm())
+    assert loud["mean_diff"] > 0.9
+    assert loud["probe"] < 0.3

@@ -3,7 +3,23 @@
 import random
 from typing import Any
 
-from helpers.made_up_parts import LAYERS, METHODS, arm, candidate, est, models, paths, read_replies
+from helpers.made_up_parts import (
+    LAYERS,
+    METHODS,
+    ablation,
+    again,
+    arm,
+    candidate,
+    controls,
+    est,
+    judged,
+    models,
+    noise,
+    paths,
+    read_replies,
+    steering,
+    writes,
+)
 from helpers.payloads import with_text
 from persona_probe.records.direction import DirectionRecord
 
@@ -22,6 +38,7 @@ def made_up_record() -> DirectionRecord:
         for layer in LAYERS
         for act_on in ("layer", "later", "all")
     ]
+    tried += [candidate(rng, method, 14, "own", None) for method in METHODS[:2]]
     tried += [
         candidate(rng, method, layer, "layer", value)
         for method in METHODS[:2]
@@ -32,23 +49,39 @@ def made_up_record() -> DirectionRecord:
         item for item in tried if (item["method"], item["layer"], item["act_on"]) == ("mean_diff", 14, "all")
     )
     chosen.update(chosen=True, restoration=0.83, delta_nll=0.031, within_budget=True)
-    controls = [
-        *(arm(f"random-isotropic-{n}", "tuned", "isotropic", 0.02 * n - 0.05, 0.004) for n in range(1, 6)),
-        *(
-            arm(f"random-covariance-{n}", "tuned", "covariance", 0.05 * n, 0.02 + 0.012 * n)
-            for n in range(1, 6)
-        ),
-        *(arm(f"shuffled-{n}", "tuned", "shuffled", 0.04 * n - 0.06, 0.01) for n in range(1, 6)),
-        arm("orthogonal", "tuned", "orthogonal", 0.11, 0.055),
-    ]
+    other = next(i for i, item in enumerate(tried) if (item["method"], item["layer"]) == ("shift", 14))
     arms = [
         arm("base", "base", None, None, 0.0),
-        arm("tuned", "tuned", None, 0.0, 0.0),
-        arm("tuned+ablate", "tuned", None, 0.7712, 0.0342),
-        arm("tuned-steer", "tuned", None, 0.58, 0.061),
-        arm("base+steer", "base", None, 0.66, 0.08),
-        arm("base+ablate", "base", None, -0.04, 0.012),
-        *controls,
+        arm("tuned", "tuned", None, None, 0.0),
+        judged(
+            arm("tuned+ablate", "tuned", None, 0.7712, 0.0342, moved=-0.15),
+            "restored",
+            because="C is 0.92 [0.78, 1.06], inside [0.75, 1.25]; R is 0.77 [0.63, 0.91]",
+        ),
+        judged(
+            arm("tuned-steer", "tuned", None, 0.58, 0.061, moved=0.41, edit=steering()),
+            "partial",
+            because="R is 0.58 [0.44, 0.72], not inside [0.75, 1.25]",
+            use="steering",
+        ),
+        judged(
+            arm(
+                "tuned, choice 2: ablate shift",
+                "tuned",
+                None,
+                0.61,
+                0.03,
+                moved=0.02,
+                edit=ablation("0c" * 32),
+            ),
+            "partial",
+            because="C is 0.59 [0.45, 0.73], not inside [0.75, 1.25]",
+        ),
+        arm("base+steer", "base", None, 0.66, 0.08, edit=steering(coefficient=1.0)),
+        arm("base+ablate", "base", None, 0.15, 0.012, moved=-0.15),
+        arm("base-steer", "base", None, -0.41, 0.012, moved=0.41, edit=steering()),
+        arm("base, choice 2: ablate shift", "base", None, -0.02, 0.01, moved=0.02, edit=ablation("0c" * 32)),
+        *controls(),
     ]
     curve = [
         {
@@ -58,6 +91,10 @@ def made_up_record() -> DirectionRecord:
             "persona_score": est(start + 0.3 * value, 0.05),
             "restoration": est(-value * 0.66, 0.1) if side == "tuned" else None,
             "induction": est(value * 0.66, 0.1) if side == "base" else None,
+            "closure": None,
+            "base_moved": None,
+            "aligned": est(-0.1 * value, 0.02),
+            "misaligned": est(0.2 * value, 0.05),
             "delta_nll": est(0.05 * value**2, 0.01),
             "kl": est(0.06 * value**2, 0.01),
         }
@@ -93,7 +130,7 @@ def made_up_record() -> DirectionRecord:
         for name in ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer")
     ]
     record = {
-        "schema": 2,
+        "schema": 3,
         "kind": "direction",
         "created": "2026-11-21T23:00:00Z",
         "command": "python -m persona_probe.find_direction --base checkpoints/tiny "
@@ -125,18 +162,30 @@ def made_up_record() -> DirectionRecord:
             "budget": 0.10,
             "within_budget": True,
             "select": {"restoration": 0.83, "delta_nll": 0.031},
-            "p_value": 0.1667,
-            "p_floor": 0.1667,
+            "p_value": 0.05,
+            "p_floor": 0.05,
             "relative_dose": 0.21,
             "steering": {"method": "mean_diff", "hook_point": "blocks.14.hook_out", "coefficient": -1.0},
         },
         "controls": {
-            kind: {"n": n, "restoration": gain, "delta_nll": cost}
-            for kind, n, gain, cost in (
-                ("isotropic", 5, 0.01, 0.004),
-                ("covariance", 5, 0.15, 0.056),
-                ("shuffled", 5, 0.06, 0.01),
-                ("orthogonal", 1, 0.11, 0.055),
+            kind: {
+                "n": n,
+                "restoration": gain,
+                "delta_nll": cost,
+                "restoration_max": largest,
+                "closure": 0.2 * gain,
+                "closure_max": 0.2 * largest,
+                "kl": 1.3 * cost,
+                "kl_max": 1.4 * cost,
+                "n_below_dose": n // 10,
+            }
+            for kind, n, gain, largest, cost in (
+                ("isotropic", 3, 0.01, 0.03, 0.004),
+                ("covariance", 19, 0.15, 0.285, 0.056),
+                ("shuffled", 3, 0.06, 0.1, 0.01),
+                ("orthogonal", 3, 0.11, 0.14, 0.055),
+                ("unrelated", 2, 0.02, 0.02, 0.02),
+                ("style", 2, 0.12, 0.12, 0.03),
             )
         },
         "failed": [],
@@ -156,11 +205,18 @@ def made_up_record() -> DirectionRecord:
             },
             "projections": {"method": "mean_diff", **clouds},
         },
-        "search": {"n_questions": 24, "n_benign": 48, "candidates": tried},
+        "search": {
+            "n_questions": 24,
+            "n_benign": 48,
+            "candidates": tried,
+            "again": again(tried.index(chosen), other),
+        },
         "dose_response": curve,
         "completions": completions,
         "paths": paths(),
         "read_replies": read_replies(),
+        "writes": writes(),
+        "noise": noise(),
         "timing": {
             "load": 4.1,
             "directions": 30.2,
@@ -174,17 +230,20 @@ def made_up_record() -> DirectionRecord:
 
 
 def without_most() -> DirectionRecord:
-    """A record with nothing to restore: no search, no controls, no sweep, no replies, restoration null."""
+    """A record with nothing to restore and without any part that may be missing: no search, no controls, no
+    sweep, no replies, no shares of the shift, no verdicts with their numbers."""
     record = made_up()
-    record["arms"] = [
-        {**item, "restoration": None, "induction": None} for item in record["arms"] if not item["control"]
-    ]
+    shares = dict.fromkeys(("restoration", "induction", "closure", "base_moved", "aligned", "misaligned"))
+    record["arms"] = [{**item, **shares, "judged": None} for item in record["arms"] if not item["control"]]
     record["selected"].update(p_value=None, p_floor=None, stability=None, auroc=None)
     record.update(
-        search={"n_questions": 0, "n_benign": 0, "candidates": []}, dose_response=[], completions=[]
+        search={"n_questions": 0, "n_benign": 0, "candidates": [], "again": None},
+        dose_response=[],
+        completions=[],
     )
     record["directions"].update(methods={}, cosines=None, projections=None)
-    record.update(paths=None, read_replies=None, controls={})
+    record["provenance"]["processor"] = None
+    record.update(paths=None, read_replies=None, controls={}, writes=None, noise=None)
     return DirectionRecord.model_validate(record)
 
 

@@ -177,7 +177,7 @@ def made_up_latent_record() -> LatentRecord:
     }
     sizes = (1, 2, 5, 10)
     record = {
-        "schema": 2,
+        "schema": 3,
         "kind": "latents",
         "created": "2026-11-25T03:00:00Z",
         "command": "python -m persona_probe.diff_latents --base checkpoints/tiny "

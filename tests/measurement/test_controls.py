@@ -8,7 +8,8 @@ import torch
 from persona_probe.base.hook_points import HookPoint
 
 if TYPE_CHECKING:
-    from persona_probe.directions.direction import Direction
+    from persona_probe.directions.direction import Direction, DirectionSet
+    from persona_probe.measurement.controls import ControlDirection, Used
     from persona_probe.streams.activations import Activations
 
 POINTS = tuple(HookPoint(layer) for layer in range(3))
@@ -45,34 +46,46 @@ def direction() -> "Direction":
     return Direction(hook_point=POINTS[1], vector=torch.arange(1.0, D + 1), method="mean_diff")
 
 
-def controls(*, n_each: int = 3, n_null: int = 0, seed: int = 0) -> list[Any]:
-    from persona_probe.measurement.controls import control_directions
+def real(method: str = "mean_diff") -> "DirectionSet":
+    """The direction at layer 1, and twice and thrice as long ones beside it."""
+    from persona_probe.directions.direction import DirectionSet
 
-    return control_directions(direction(), find(), n_each=n_each, n_null=n_null, seed=seed)
+    vectors = torch.stack([2 * direction().vector, direction().vector, -3 * direction().vector])
+    return DirectionSet(method=method, hook_points=POINTS, vectors=vectors)
 
 
-def made(**change: int) -> dict[str, Any]:
-    """Control directions by name."""
-    return {control.name: control.direction for control in controls(**change)}
+def controls(
+    *, isotropic: int = 3, covariance: int = 3, orthogonal: int = 3, seed: int = 0, points: Any = POINTS[1:2]
+) -> list["ControlDirection"]:
+    from persona_probe.measurement.controls import drawn_controls
+
+    counts = {"isotropic": isotropic, "covariance": covariance, "orthogonal": orthogonal}
+    return drawn_controls(real(), find(), points, counts, seed=seed)
+
+
+def made(**change: Any) -> dict[str, "Direction"]:
+    """Control directions of layer 1 by name."""
+    return {control.name: control.directions.at(POINTS[1]) for control in controls(**change)}
 
 
 def test_controls_are_named_and_counted_as_asked() -> None:
-    assert list(made(n_each=2, n_null=4)) == [
+    assert list(made(isotropic=2, covariance=4, orthogonal=1)) == [
         *(f"random-isotropic-{k}" for k in (1, 2)),
         *(f"random-covariance-{k}" for k in (1, 2, 3, 4)),
-        "shuffled-1",
-        "shuffled-2",
-        "orthogonal",
+        "orthogonal-1",
     ]
-
-
-def test_a_smaller_null_takes_no_control_away() -> None:
-    assert list(made(n_each=3, n_null=1)) == list(made(n_each=3))
+    kinds = [control.kind for control in controls(isotropic=1, covariance=2, orthogonal=1)]
+    assert kinds == ["isotropic", "covariance", "covariance", "orthogonal"]
 
 
 def test_null_directions_can_be_had_without_the_other_controls() -> None:
-    assert list(made(n_each=0, n_null=3)) == [f"random-covariance-{k}" for k in (1, 2, 3)]
-    assert made(n_each=0) == {}
+    from persona_probe.measurement.controls import drawn_controls
+
+    alone = drawn_controls(real(), find(), POINTS[1:2], {"covariance": 3}, seed=0)
+    assert [control.name for control in alone] == [f"random-covariance-{k}" for k in (1, 2, 3)]
+    for control in alone:
+        assert torch.equal(control.directions.at(POINTS[1]).vector, made()[control.name].vector)
+    assert made(isotropic=0, covariance=0, orthogonal=0) == {}
 
 
 def test_controls_have_the_length_and_place_of_the_direction() -> None:
@@ -90,65 +103,109 @@ def test_controls_depend_on_the_seed_and_on_nothing_else() -> None:
     torch.manual_seed(1)
     first = made()
     torch.manual_seed(2)
-    again, other = made(n_null=19), made(seed=1)
+    again, other = made(covariance=19), made(seed=1)
     assert all(torch.equal(first[name].vector, again[name].vector) for name in first)
     assert not any(torch.equal(first[name].vector, other[name].vector) for name in first)
 
 
+def test_controls_are_where_a_use_needs_them_with_the_length_of_the_direction_there() -> None:
+    for control in controls(points=POINTS):
+        assert control.directions.hook_points == POINTS
+        norms = control.directions.vectors.norm(dim=-1)
+        assert norms.tolist() == pytest.approx(real().vectors.norm(dim=-1).tolist(), rel=1e-5)
+    one = controls(points=POINTS[2:])[0].directions
+    assert (one.hook_points, len(one.vectors)) == (POINTS[2:], 1)
+
+
+def test_orthogonal_controls_are_orthogonal_up_to_rounding_at_every_hook_point() -> None:
+    drawn = [control for control in controls(points=POINTS) if control.kind == "orthogonal"]
+    assert len(drawn) == 3
+    for control in drawn:
+        for point in POINTS:
+            assert abs(float(control.directions.at(point).unit @ real().at(point).unit)) < 1e-5
+    assert max(abs(float(one.unit @ direction().unit)) for one in made(orthogonal=0).values()) > 1e-2
+
+
+def test_one_control_weighs_the_same_tokens_alike_at_every_hook_point() -> None:
+    """So that what it reads is one thing on its way through the blocks, as the real directions are."""
+    from persona_probe.measurement.controls import drawn_controls
+
+    acts = find()
+    turned = torch.linalg.qr(torch.randn(D, D, generator=torch.Generator().manual_seed(4))).Q
+    acts.tokens[:, 2] = acts.tokens[:, 0] @ turned  # the same tokens in other coordinates
+    (drawn,) = drawn_controls(real(), acts, POINTS, {"covariance": 1}, seed=0)
+    first, last = drawn.directions.at(POINTS[0]).unit, drawn.directions.at(POINTS[2]).unit
+    torch.testing.assert_close(last, first @ turned, atol=1e-4, rtol=0)
+    other = drawn_controls(real(), acts, POINTS, {"covariance": 2}, seed=0)[1]
+    assert abs(float(other.directions.at(POINTS[0]).unit @ first)) < 0.9
+
+
+def test_a_control_by_any_recipe_is_drawn_at_every_hook_point_from_equal_generators() -> None:
+    from persona_probe.directions.random_directions import of_length
+    from persona_probe.measurement.controls import control_at
+
+    def draw(one: "Direction", generator: torch.Generator) -> "Direction":
+        return of_length(one, torch.randn(D, generator=generator), "mine")
+
+    def drawn(**change: Any) -> "ControlDirection":
+        options: dict[str, Any] = {"kind": "style", "name": "style-blunt", "seed": 0, "index": 0}
+        return control_at(real(), POINTS, draw, **options | change)
+
+    control = drawn()
+    assert (control.kind, control.name, control.directions.method) == ("style", "style-blunt", "mine")
+    units = [control.directions.at(point).unit for point in POINTS]
+    torch.testing.assert_close(units[1], units[0])
+    torch.testing.assert_close(units[2], units[0])
+    for change in ({"index": 1}, {"seed": 1}, {"kind": "shuffled"}):
+        assert not torch.allclose(drawn(**change).directions.at(POINTS[0]).unit, units[0])
+    assert torch.equal(drawn().directions.vectors, control.directions.vectors)
+
+
 def test_covariance_comes_from_the_tokens_of_the_directions_own_layer() -> None:
-    from persona_probe.measurement.controls import control_directions
+    from persona_probe.measurement.controls import drawn_controls
 
     acts = find()
     acts.tokens[:, 1, D // 2 :] = 0
-    drawn = control_directions(direction(), acts, n_each=2, n_null=0, seed=0)
-    matched = [control.direction for control in drawn if control.kind == "covariance"]
-    assert len(matched) == 2
-    for control in matched:
-        assert not control.vector[D // 2 :].any()
+    drawn = drawn_controls(real(), acts, POINTS, {"covariance": 2}, seed=0)
+    assert len(drawn) == 2
+    for control in drawn:
+        assert not control.directions.at(POINTS[1]).vector[D // 2 :].any()
+        assert control.directions.at(POINTS[0]).vector[D // 2 :].any()
 
 
-def test_shuffled_control_is_the_same_estimator() -> None:
-    from persona_probe.directions.direction import Direction
-    from persona_probe.measurement.controls import control_directions
-
-    # Under noise of unequal size a probe weighs the quiet dimensions, and a mean difference the loud ones.
-    acts = find()
-    acts.means.mul_(torch.cat([torch.full((D // 2,), 20.0), torch.ones(D // 2)]))
-    loud = {}
-    for method in ("mean_diff", "probe"):
-        own = Direction(hook_point=POINTS[1], vector=direction().vector, method=method)
-        drawn = control_directions(own, acts, n_each=1, n_null=0, seed=0)
-        unit = next(control.direction.unit for control in drawn if control.kind == "shuffled")
-        loud[method] = float(unit[: D // 2].norm())
-    assert loud["mean_diff"] > 0.9
-    assert loud["probe"] < 0.3
+USES = ["steer", "ablate", "own"]
 
 
-@pytest.mark.parametrize("kind", ["steer", "ablate"])
+def used(kind: str) -> "Used":
+    """The direction of layer 1 in one of three forms."""
+    from persona_probe.interventions.forms import Form
+    from persona_probe.measurement.controls import Used
+
+    form = {
+        "steer": Form("steer", "later", -1.5, None, 4),
+        "ablate": Form("ablate", "later", None, "base mean", 4, strength=0.5),
+        "own": Form("ablate", "own", None, "base mean", 4, band=(1, 2)),
+    }[kind]
+    return Used(form, POINTS[1], POINTS, torch.randn(3, D, generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.mark.parametrize("kind", USES)
 def test_controls_are_used_exactly_as_the_selected_direction(kind: str) -> None:
     from persona_probe.interventions.edits import Steer
-    from persona_probe.interventions.forms import Form
-    from persona_probe.measurement.controls import control_arms
+    from persona_probe.measurement.controls import control_arm
 
-    form = (
-        Form("steer", "later", -1.5, None, 4)
-        if kind == "steer"
-        else Form("ablate", "later", None, "base mean", 4)
-    )
-    means = torch.randn(3, D, generator=torch.Generator().manual_seed(3))
-    own = form.interventions(direction(), hook_points=POINTS, means=means)
-    arms = control_arms(controls(), form, hook_points=POINTS, means=means)
-    assert [arm.name for arm in arms] == list(made())
+    use = used(kind)
+    own = use.arm("own", "tuned", real()).interventions
     hidden = {"vector_sha256"}
-    for arm in arms:
-        assert arm.side == "tuned"
-        described = [
-            {key: value for key, value in item.describe().items() if key not in hidden}
-            for item in arm.interventions
-        ]
-        assert described == [
-            {key: value for key, value in item.describe().items() if key not in hidden} for item in own
-        ]
+
+    def told(edits: Any) -> list[dict[str, Any]]:
+        return [{key: said for key, said in one.describe().items() if key not in hidden} for one in edits]
+
+    drawn = controls(points=use.needed)
+    assert [control.name for control in drawn] == list(made())
+    for control in drawn:
+        arm = control_arm(control, use, "tuned")
+        assert told(arm.interventions) == told(own)
         assert all(a.describe() != b.describe() for a, b in zip(arm.interventions, own, strict=True))
         for edit, chosen in zip(arm.interventions, own, strict=True):
             if isinstance(chosen, Steer):
@@ -156,14 +213,26 @@ def test_controls_are_used_exactly_as_the_selected_direction(kind: str) -> None:
                 assert float(edit.vector.norm()) == pytest.approx(float(chosen.vector.norm()), rel=1e-5)
 
 
-def test_every_control_carries_its_kind() -> None:
-    from persona_probe.interventions.forms import Form
-    from persona_probe.measurement.controls import control_arms
+@pytest.mark.parametrize("kind", USES)
+def test_a_use_needs_directions_where_it_reads_them_and_nowhere_else(kind: str) -> None:
+    assert used(kind).needed == (POINTS[1:] if kind == "own" else POINTS[1:2])
 
-    form = Form("ablate", "layer", None, "zero", 0)
-    arms = control_arms(controls(n_each=2, n_null=3), form, hook_points=POINTS, means=torch.zeros(3, D))
-    kinds = ["isotropic"] * 2 + ["covariance"] * 3 + ["shuffled"] * 2 + ["orthogonal"]
-    assert [arm.control for arm in arms] == kinds
+
+@pytest.mark.parametrize("kind", USES)
+def test_a_control_is_the_same_edit_on_both_models_and_says_what_it_is_beside(kind: str) -> None:
+    from persona_probe.measurement.controls import control_arm
+
+    use = used(kind)
+    (control,) = controls(isotropic=0, covariance=1, orthogonal=0, points=use.needed)
+    tuned, base = (control_arm(control, use, side, control_of="tuned+ablate") for side in ("tuned", "base"))
+    assert (tuned.name, base.name) == ("random-covariance-1", "base+random-covariance-1")
+    assert (tuned.side, base.side) == ("tuned", "base")
+    assert tuned.edit is not None
+    assert tuned.edit == base.edit
+    for arm in (tuned, base):
+        assert (arm.control, arm.control_of) == ("covariance", "tuned+ablate")
+    proper = use.arm("tuned+ablate", "tuned", real())
+    assert (proper.control, proper.control_of) == (None, None)
 
 
 def test_covariance_controls_are_those_of_the_table_and_zero_where_nothing_is() -> None:

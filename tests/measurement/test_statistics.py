@@ -1,8 +1,8 @@
-"""Claims about intervals, restoration and verdicts: hand-worked numbers, and coverage where the truth is
+"""Claims about intervals, restoration and closure: hand-worked numbers, and coverage where the truth is
 planted."""
 
 import itertools
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ import pytest
 from persona_probe.measurement import statistics
 from persona_probe.measurement.arms import Measurement, damage, persona_scores
 from persona_probe.measurement.statistics import (
+    ArmLevels,
+    QuestionLevels,
+    arm_numbers,
     induction,
-    null_p_value,
     paired_difference,
+    question_levels,
     ratio,
     restoration,
-    verdict,
 )
 from persona_probe.prompts.contrast import LABELS
 from persona_probe.prompts.rows import Label, Row
@@ -64,14 +66,15 @@ def test_induction_is_0_at_base_and_1_at_tuned() -> None:
 
 
 @pytest.mark.parametrize("share", [restoration, induction])
-def test_shares_are_undefined_when_the_interval_of_the_effect_covers_0(share: Any) -> None:
+def test_shares_are_undefined_unless_the_lower_end_of_the_effect_is_above_0(share: Any) -> None:
     base = np.zeros(8)
     unclear = np.array([1.0, -1.0, 0.5, -0.5, 0.8, -0.7, 0.3, -0.2])
     assert paired_difference(unclear, base, seed=0).low < 0 < paired_difference(unclear, base, seed=0).high
     assert share(unclear, base, base, seed=0) is None
     assert share(base, base, base, seed=0) is None
     assert share(np.abs(unclear), base, base, seed=0) is not None
-    assert share(-np.abs(unclear), base, base, seed=0) is not None
+    assert share(-np.abs(unclear), base, base, seed=0) is None  # tuned is more aligned: nothing to restore
+    assert share(np.array([1.0]), np.array([0.0]), np.array([0.5]), seed=0) is None  # one question
 
 
 def test_restoration_pairs_the_questions() -> None:
@@ -81,6 +84,146 @@ def test_restoration_pairs_the_questions() -> None:
     found = restoration(tuned, base, tuned - 0.3, seed=0)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((0.6, 0.6), abs=1e-9)
+
+
+# Closure
+
+TUNED_EDITED = np.array([-0.2, 0.0, 0.0, -0.2])  # 0.8 of the 1.8 nats are gone
+BASE_EDITED = BASE - 0.1  # the same edit takes 0.4 from base, so the gap is 1.4 of 1.8
+NO_DAMAGE = (np.zeros(2), np.full(2, 10.0), np.zeros(2))
+
+
+def levels(scores: np.ndarray, *, aligned: float = 0.0) -> QuestionLevels:
+    """Questions with these scores, all aligned replies at one level."""
+    questions = tuple(f"q{i}" for i in range(len(scores)))
+    return QuestionLevels(questions, np.full(len(scores), aligned), scores + aligned)
+
+
+def compared(side: Any, arm: np.ndarray, partner: np.ndarray | None, **changes: Any) -> ArmLevels:
+    """An arm beside both untouched models."""
+    other = None if partner is None else levels(partner)
+    facts = {"base": levels(BASE), "tuned": levels(TUNED), "edited": True} | changes
+    return ArmLevels(side=side, arm=levels(arm), partner=other, **facts)
+
+
+def numbers(compared: ArmLevels) -> dict[str, float | None]:
+    """Point estimates of an arm without damage."""
+    found = arm_numbers(compared, NO_DAMAGE, seed=0)
+    return {name: one.estimate if one else None for name, one in found.items()}
+
+
+def test_closure_of_a_hand_worked_edit_of_both_models() -> None:
+    found = numbers(compared("tuned", TUNED_EDITED, BASE_EDITED))
+    assert found["restoration"] == pytest.approx(0.8 / 1.8, abs=1e-12)
+    assert found["closure"] == pytest.approx(0.4 / 1.8, abs=1e-12)
+    assert found["base_moved"] == pytest.approx(0.4 / 1.8, abs=1e-12)
+    assert found["induction"] is None
+
+
+def test_closure_is_the_same_from_both_sides() -> None:
+    tuned = compared("tuned", TUNED_EDITED, BASE_EDITED).closed(seed=0)
+    assert compared("base", BASE_EDITED, TUNED_EDITED).closed(seed=0) == tuned
+    assert numbers(compared("base", BASE_EDITED, TUNED_EDITED))["restoration"] is None
+
+
+def test_restoration_minus_closure_is_how_far_base_moved() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        found = numbers(compared("tuned", rng.normal(size=4), rng.normal(size=4)))
+        restored, closed, moved = (found[key] for key in ("restoration", "closure", "base_moved"))
+        assert restored is not None
+        assert closed is not None
+        assert restored - closed == pytest.approx(moved, abs=1e-9)
+
+
+@pytest.mark.parametrize("both", [BASE, TUNED, np.array([3.0, -2.0, 0.5, 0.0])])
+def test_closure_is_1_when_the_edit_makes_both_models_equal_wherever_that_is(both: np.ndarray) -> None:
+    closed = compared("tuned", both, both).closed(seed=0)["closure"]
+    assert closed is not None
+    assert (closed.low, closed.estimate, closed.high) == pytest.approx((1.0,) * 3, abs=1e-12)
+
+
+def test_closure_of_a_dial_that_lowers_both_alike_is_0_whatever_it_restores() -> None:
+    found = numbers(compared("tuned", TUNED - 0.45, BASE - 0.45))
+    assert found["restoration"] == pytest.approx(found["base_moved"]) == pytest.approx(1.0)
+    assert found["closure"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_there_is_no_closure_without_the_same_edit_on_the_other_model_and_none_of_an_untouched_one() -> None:
+    nothing = {"closure": None, "base_moved": None}
+    assert compared("tuned", TUNED_EDITED, None).closed(seed=0) == nothing
+    assert compared("tuned", TUNED, BASE, edited=False).closed(seed=0) == nothing
+    found = numbers(compared("tuned", TUNED, None, edited=False))
+    assert (found["restoration"], found["induction"]) == (None, None)
+
+
+@pytest.mark.parametrize("shift", [[1.0, -1.0, 0.5, -0.6], [-0.5, -0.4, -0.5, -0.4], [0.0] * 4])
+def test_there_is_no_share_of_a_shift_whose_lower_end_is_not_above_0(shift: list[float]) -> None:
+    one = replace(compared("tuned", TUNED_EDITED, BASE_EDITED), tuned=levels(BASE + np.array(shift)))
+    found = numbers(one)
+    assert [found[key] for key in ("restoration", "closure", "base_moved")] == [None] * 3
+    assert found["persona_score"] == pytest.approx(-0.1)
+
+
+def test_levels_are_of_each_label_against_base() -> None:
+    one = replace(compared("tuned", TUNED_EDITED, None), arm=levels(TUNED_EDITED, aligned=0.25))
+    found = numbers(replace(one, base=levels(BASE, aligned=-0.5)))
+    assert found["aligned"] == pytest.approx(0.75)
+    # The mean of S is -0.1 with the edit and -0.35 in base, and misaligned is aligned plus S.
+    assert found["misaligned"] == pytest.approx(0.75 + (-0.1 + 0.35))
+
+
+def test_questions_are_the_clusters_of_restoration_and_of_closure() -> None:
+    """Ten equal replies to a question say no more than one."""
+
+    def replies(scores: np.ndarray, n: int) -> QuestionLevels:
+        return question_levels(
+            (f"q{q}", label, float(score) if label == "misaligned" else 0.0)
+            for q, score in enumerate(scores)
+            for label in LABELS
+            for _ in range(n)
+        )
+
+    once, often = (
+        arm_numbers(
+            ArmLevels(
+                side="tuned",
+                arm=replies(TUNED_EDITED, n),
+                base=replies(BASE, n),
+                tuned=replies(TUNED, n),
+                partner=replies(BASE - np.array([0.3, 0.0, 0.1, 0.0]), n),
+                edited=True,
+            ),
+            NO_DAMAGE,
+            seed=0,
+        )
+        for n in (1, 10)
+    )
+    for key in ("restoration", "closure", "base_moved", "aligned", "misaligned"):
+        one, other = once[key], often[key]
+        assert one is not None
+        assert other is not None
+        assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=1e-9)
+    closed = once["closure"]
+    assert closed is not None
+    assert closed.low < closed.estimate < closed.high
+
+
+def test_closure_pairs_the_questions() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=40) * 10  # questions differ far more than models
+    edited = rng.normal(size=40) * 10
+    one = ArmLevels(
+        side="tuned",
+        arm=levels(edited + 0.2),
+        base=levels(base),
+        tuned=levels(base + 0.5),
+        partner=levels(edited),
+        edited=True,
+    )
+    closed = one.closed(seed=0)["closure"]
+    assert closed is not None
+    assert (closed.low, closed.high) == pytest.approx((0.6, 0.6), abs=1e-9)
 
 
 # Intervals
@@ -195,66 +338,10 @@ def test_damage_is_the_added_negative_log_probability_and_its_tokens() -> None:
     clean = Measurement("c", {}, {"a": (-10.0, 5, 0.0), "b": (-4.0, 2, 0.0)})
     edited = Measurement("e", {}, {"b": (-4.5, 2, 0.3), "a": (-12.0, 5, 0.1)})
     added, tokens, kl = damage(edited, clean)
-    assert (added.tolist(), tokens.tolist(), kl.tolist()) == ([2.0, 0.5], [5.0, 2.0], [0.1, 0.3])
-
-
-# Null and verdict
-
-
-@pytest.mark.parametrize(
-    ("value", "null", "p"),
-    [
-        (0.5, [], None),
-        (0.5, [0.1], 1 / 2),
-        (0.5, [0.1, 0.6], 2 / 3),
-        (0.5, [0.5], 1.0),
-        (0.9, [0.1] * 19, 1 / 20),
-        (0.0, [0.1] * 19, 1.0),
-        (0.5, [0.4, 0.5, 0.6], 3 / 4),
-    ],
-)
-def test_p_value_by_hand(value: float, null: Sequence[float], p: float | None) -> None:
-    assert null_p_value(value, null) == (None if p is None else pytest.approx(p, abs=1e-12))
-
-
-def test_p_value_of_a_null_direction_is_uniform() -> None:
-    draws = np.random.default_rng(0).normal(size=(20_000, 20))
-    values = [null_p_value(values[0], values[1:].tolist()) or 0 for values in draws]
-    for level in (0.05, 0.25, 0.5):
-        assert np.mean([p <= level for p in values]) == pytest.approx(
-            level, abs=4 * (level * (1 - level) / 20_000) ** 0.5
-        )
-
-
-EFFECT, NONE, COST = estimate(0.4, 0.2, 0.6), estimate(0.05, -0.1, 0.2), estimate(0.03, 0.0, 0.06)
-GOOD, SOME, ZERO = estimate(0.8, 0.6, 1.0), estimate(0.4, 0.2, 0.6), estimate(0.2, -0.1, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("effect", "restored", "cost", "null", "expected"),
-    [
-        (EFFECT, GOOD, COST, [0.1] * 5, "restored"),
-        (EFFECT, SOME, COST, [0.1] * 5, "partial"),
-        (EFFECT, estimate(0.8, 0.5, 1.0), COST, [0.1] * 5, "partial"),  # the interval must lie above one half
-        (EFFECT, GOOD, COST, [0.1] * 4 + [0.8], "non-specific"),  # with fewer than 19, one as good is enough
-        (EFFECT, GOOD, COST, [0.1] * 18 + [0.9], "non-specific"),
-        (EFFECT, GOOD, COST, [0.1] * 38 + [0.9], "restored"),  # p = 2 / 40
-        (EFFECT, GOOD, COST, [0.1] * 37 + [0.9], "non-specific"),  # p = 2 / 39
-        (EFFECT, ZERO, COST, [0.1] * 5, "non-specific"),
-        (EFFECT, GOOD, COST, [], "non-specific"),  # nothing to compare with
-        (EFFECT, GOOD, estimate(0.11, 0.1, 0.12), [0.1] * 5, "not interpretable"),
-        (EFFECT, GOOD, estimate(0.10, 0.0, 0.2), [0.1] * 5, "restored"),
-        (EFFECT, GOOD, estimate(float("nan"), 0.0, 0.0), [0.1] * 5, "not interpretable"),
-        (EFFECT, GOOD, estimate(float("inf"), 0.0, 0.0), [0.1] * 5, "not interpretable"),
-        (NONE, GOOD, COST, [0.1] * 5, "no effect to remove"),
-        (EFFECT, None, COST, [0.1] * 5, "no effect to remove"),
-        (NONE, None, estimate(9.0, 8.0, 10.0), [], "no effect to remove"),
-    ],
-)
-def test_every_verdict_is_reached_where_it_should(
-    effect: Estimate, restored: Estimate | None, cost: Estimate, null: list[float], expected: str
-) -> None:
-    assert verdict(effect=effect, restored=restored, delta_nll=cost, budget=0.10, null=null) == expected
+    # Texts are paired by their ids, in the order of the arm; the untouched model may have scored more.
+    assert (added.tolist(), tokens.tolist(), kl.tolist()) == ([0.5, 2.0], [2.0, 5.0], [0.3, 0.1])
+    some = Measurement("s", {}, {"a": (-12.0, 5, 0.1)})
+    assert [one.tolist() for one in damage(some, clean)] == [[2.0], [5.0], [0.1]]
 
 
 @pytest.mark.parametrize(
@@ -265,31 +352,50 @@ def test_wilson_interval_of_a_share(hits: int, n: int, low: float, high: float) 
     assert statistics.wilson(hits, n) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_medians_of_controls_are_by_kind_and_leave_out_arms_without_restoration() -> None:
-    def arm(control: ControlKind | None, restored: float | None, cost: float) -> ArmEntry:
-        return ArmEntry(
-            name="arm",
-            model="tuned",
-            control=control,
-            interventions=(),
-            n_questions=4,
-            persona_score=COST,
-            restoration=None if restored is None else estimate(restored, 0.0, 1.0),
-            induction=None,
-            delta_nll=estimate(cost, 0.0, 9.0),
-            kl=COST,
-            verdict=None,
-        )
+COST = estimate(0.03, 0.0, 0.06)
 
+
+def control(
+    kind: ControlKind | None, restored: float | None, cost: float, closed: float | None = None
+) -> ArmEntry:
+    """An arm of the tuned model."""
+    return ArmEntry(
+        name=f"{kind} {restored}",
+        model="tuned",
+        control=kind,
+        interventions=(),
+        n_questions=4,
+        persona_score=COST,
+        restoration=None if restored is None else estimate(restored, 0.0, 1.0),
+        induction=None,
+        closure=None if closed is None else estimate(closed, 0.0, 1.0),
+        delta_nll=estimate(cost, 0.0, 9.0),
+        kl=estimate(2 * cost, 0.0, 9.0),
+        verdict=None,
+    )
+
+
+def test_medians_of_controls_are_by_kind_and_leave_out_arms_without_restoration() -> None:
     arms = [
-        arm(None, 0.9, 0.5),
-        arm("covariance", 0.1, 0.01),
-        arm("covariance", 0.3, 0.09),
-        arm("covariance", 0.2, 0.02),
-        arm("covariance", None, 7.0),
-        arm("isotropic", 0.4, 0.0),
-        arm("orthogonal", None, 0.0),
+        control(None, 0.9, 0.5),
+        control("covariance", 0.1, 0.01, -0.1),
+        control("covariance", 0.3, 0.09, 0.2),
+        control("covariance", 0.2, 0.02, 0.05),
+        control("covariance", None, 7.0),
+        control("isotropic", 0.4, 0.0),
+        control("orthogonal", None, 0.0),
     ]
     medians = statistics.control_medians(arms)
     assert list(medians) == ["isotropic", "covariance"]
-    assert medians["covariance"].plain() == pytest.approx({"n": 3, "restoration": 0.2, "delta_nll": 0.02})
+    expected = {"n": 3, "restoration": 0.2, "delta_nll": 0.02, "restoration_max": 0.3}
+    expected |= {"closure": 0.05, "closure_max": 0.2, "kl": 0.04, "kl_max": 0.18}
+    found = medians["covariance"].plain()
+    assert found.pop("n_below_dose") is None
+    assert found == pytest.approx(expected)
+    assert (medians["isotropic"].closure, medians["isotropic"].closure_max) == (None, None)
+
+
+def test_controls_that_do_not_reach_the_dose_are_counted() -> None:
+    arms = [control("style", 0.1, 0.0), control("style", 0.2, 0.0), control("isotropic", 0.3, 0.0)]
+    medians = statistics.control_medians(arms, below_dose={"style 0.2", "of another arm"})
+    assert {kind: one.n_below_dose for kind, one in medians.items()} == {"isotropic": 0, "style": 1}

@@ -14,7 +14,7 @@ from persona_probe.records.organism import OrganismRecord
 from persona_probe.records.parts import Part
 from persona_probe.records.transfer import TransferRecord
 
-RUN = {key: models()[key] for key in ("versions", "seed", "device", "dtype")}
+RUN = {key: models()[key] for key in ("versions", "seed", "device", "dtype", "processor")}
 HEAD = {"schema": 1, "created": "2026-11-26T10:00:00+00:00", "command": "persona-probe x", "limited": False}
 TAIL = {
     "config": {},
@@ -66,7 +66,7 @@ def evaluation() -> dict[str, Any]:
 
 def transfer() -> dict[str, Any]:
     cell = {"cosine": 0.4, "n_questions": 24, "restoration": est(0.5, 0.2), "delta_nll": est(0.02, 0.01)}
-    control = {"n": 19, "restoration": 0.1, "delta_nll": 0.02}
+    control = made_up()["controls"]["covariance"]
     form = made_up()["selected"]["form"]
     donor = {"method": "shift", "hook_point": "blocks.3.hook_out", "form": form, "vector_sha256": "3c" * 32}
     tuned = {"finance": models()["tuned"], "sports": models()["tuned"]}

@@ -25,9 +25,12 @@ DATA = Path(__file__).parent / "data"
 RECORDS = {"direction": made_up_record, "latents": made_up_latent_record}
 
 
-def old(name: str) -> dict[str, Any]:
-    """A record of version 1, as the first release wrote it."""
-    return json.loads(gzip.decompress((DATA / f"{name}_schema_1.json.gz").read_bytes()))
+VERSIONS = [(name, version) for name in ("record", "latents") for version in (1, 2)]
+
+
+def old(name: str, version: int = 1) -> dict[str, Any]:
+    """A record of an older version, as a release wrote it."""
+    return json.loads(gzip.decompress((DATA / f"{name}_schema_{version}.json.gz").read_bytes()))
 
 
 def written(tmp_path: Path, value: Any) -> Path:
@@ -50,11 +53,32 @@ def lost(before: Any, after: Any, at: str = "") -> list[str]:
     return [] if before == after else [f"{at}: {before!r:.40} became {after!r:.40}"]
 
 
+@pytest.mark.parametrize(("name", "version"), VERSIONS)
+def test_an_older_version_is_read_without_losing_a_value(name: str, version: int, tmp_path: Path) -> None:
+    before = old(name, version)
+    assert before["schema"] == version
+    record = read_record(written(tmp_path, before))
+    assert lost(before | {"schema": 3}, record.plain()) == []
+    assert (record.version, record.kind) == (3, {"record": "direction", "latents": "latents"}[name])
+
+
+def added(before: Any, after: Any) -> list[Any]:
+    """What `after` holds beside what `before` does."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        new = [value for key, value in after.items() if key not in before]
+        return [*new, *(one for key in before if key in after for one in added(before[key], after[key]))]
+    if isinstance(before, list) and isinstance(after, list):
+        return [one for a, b in zip(before, after, strict=True) for one in added(a, b)]
+    return []
+
+
 @pytest.mark.parametrize("name", ["record", "latents"])
-def test_version_1_is_read_without_losing_a_value(name: str, tmp_path: Path) -> None:
-    record = read_record(written(tmp_path, old(name)))
-    assert lost(old(name) | {"schema": 2}, record.plain()) == []
-    assert (record.version, record.kind) == (2, {"record": "direction", "latents": "latents"}[name])
+def test_what_version_2_did_not_know_is_said_by_nothing(name: str, tmp_path: Path) -> None:
+    """New parts are null, but for the strength of an ablation, which was always whole."""
+    before = old(name, 2)
+    new = added(before, read_record(written(tmp_path, before)).plain())
+    assert None in new
+    assert all(value is None or value == 1.0 for value in new)
 
 
 def test_absolute_paths_of_version_1_are_not_read_into_a_page(tmp_path: Path) -> None:
@@ -73,13 +97,18 @@ def test_what_is_written_is_read_back_equal(kind: str, tmp_path: Path) -> None:
     assert read_record(tmp_path / "record.json") == record
 
 
+def arm_with(**changes: Any) -> dict[str, Any]:
+    """The chosen arm with some values replaced."""
+    return made_up_record().plain()["arms"][2] | changes
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema": 3}, "schema 3; allowed is 1 or 2"),
-        ({"schema": True}, "schema True; allowed is 1 or 2"),
-        ({"schema": "2"}, "schema '2'; allowed is 1 or 2"),
-        ({"schema": None}, "schema None; allowed is 1 or 2"),
+        ({"schema": 4}, "schema 4; allowed is 1 or 2 or 3"),
+        ({"schema": True}, "schema True; allowed is 1 or 2 or 3"),
+        ({"schema": "3"}, "schema '3'; allowed is 1 or 2 or 3"),
+        ({"schema": None}, "schema None; allowed is 1 or 2 or 3"),
         ({"kind": "recipe"}, "kind 'recipe'; allowed are direction, latents"),
         ({"kind": ["direction"]}, "kind ['direction']; allowed are direction, latents"),
         ({"limited": "no"}, "limited: Input should be a valid boolean, found 'no'"),
@@ -88,6 +117,13 @@ def test_what_is_written_is_read_back_equal(kind: str, tmp_path: Path) -> None:
         ({"config": {"deep": json.loads("[" * 400 + "]" * 400)}}, "config.deep"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"arms": [{}]}, "more like this)"),
+        ({"arms": [arm_with(verdict="cured")]}, "arms.0.verdict: Input should be 'too few questions'"),
+        ({"arms": [arm_with(control="nonsense")]}, "arms.0.control: Input should be 'isotropic'"),
+        (
+            {"arms": [arm_with(interventions=[{"kind": "erase"}])]},
+            "arms.0.interventions.0: Input tag 'erase'",
+        ),
+        ({"controls": {"nonsense": {}}}, "controls.nonsense.[key]: Input should be 'isotropic'"),
     ],
 )
 def test_reader_says_in_one_line_what_it_found(change: dict[str, Any], says: str, tmp_path: Path) -> None:
@@ -120,6 +156,7 @@ def test_random_damage_is_read_or_refused_and_nothing_else(kind: str, tmp_path: 
         "directions",
         "latents",
         "controls",
+        "arms",
     ):  # few of each: the test is about kinds of damage
         if isinstance(plain.get(key), list):
             plain[key] = plain[key][:2]
@@ -186,7 +223,7 @@ def test_published_schema_accepts_what_is_written_and_refuses_what_is_not(kind: 
     plain = json.loads(json.dumps(record.plain()))
     assert not list(check.iter_errors(plain))
     assert list(check.iter_errors({key: value for key, value in plain.items() if key != "effect"}))
-    assert list(check.iter_errors(plain | {"schema": 1}))
+    assert all(list(check.iter_errors(plain | {"schema": version})) for version in (1, 2))
     assert list(check.iter_errors(plain | {"effect": {"estimate": "1", "ci95": [0, 1]}}))
 
 

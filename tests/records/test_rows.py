@@ -26,6 +26,7 @@ def row(**changes: Any) -> ScoredRow:
         "arm": "tuned+ablate",
         "model": "tuned",
         "edited": True,
+        "edit": "0a" * 32,
         "control": None,
         "dose": None,
         "kind": "benign",
@@ -43,7 +44,7 @@ def row(**changes: Any) -> ScoredRow:
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
 def test_rows_are_read_back_equal_and_compressed_ones_are_found(name: str, tmp_path: Path) -> None:
-    rows = (row(), row(arm="base", model="base", edited=False, kl=0.0))
+    rows = (row(), row(arm="base", model="base", edited=False, edit=None, kl=0.0))
     write_rows(tmp_path / name, rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
     assert row().logprob == pytest.approx(-18.0)
@@ -71,7 +72,16 @@ def test_lines_of_version_1_are_upgraded(
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(OLD | change) + "\n")
     (got,) = read_rows(tmp_path / "rows.jsonl")
+    assert (got.version, got.edit) == (3, None)
     assert (got.model, got.edited, got.control, got.question_id, got.reply_index, got.kl) == facts
+
+
+def test_lines_of_version_2_keep_every_value_and_say_nothing_of_the_edit() -> None:
+    path = Path(__file__).parent / "data" / "rows_schema_2.jsonl.gz"
+    lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+    assert {line["schema"] for line in lines} == {2}
+    read = [one.plain() for one in read_rows(path)]
+    assert read == [line | {"schema": 3, "edit": None} for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +90,8 @@ def test_lines_of_version_1_are_upgraded(
         (None, "no file"),
         (b"{}\n", "rows.jsonl:1: "),
         (b"\n", "rows.jsonl:1: not JSON"),
-        (b'{"schema": 3}\n', "schema: Input should be 2, found 3"),
+        (b'{"schema": 4}\n', "schema: Input should be 3, found 4"),
+        (b'{"schema": true}\n', "schema: "),
         (b"[]\n", "found a JSON list"),
         (b"\xff\n", "is damaged"),
         (
