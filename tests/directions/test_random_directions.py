@@ -163,7 +163,7 @@ def test_shuffling_keeps_the_label_counts_of_every_question(monkeypatch: pytest.
 
 
 def test_a_shuffled_control_is_made_by_the_same_estimator() -> None:
-    """Under noise of unequal size a probe weighs the quiet dimensions, and a mean difference the loud ones."""
+    """Under unequal noise a probe weighs the quiet dimensions, and a mean difference the loud ones."""
     from persona_probe.directions.random_directions import shuffled_labels
 
     find = activations(noise(64, 2, 24, seed=9), n_questions=8)
