@@ -184,6 +184,7 @@ def test_what_makes_another_edit_makes_another_description() -> None:
     every = [
         oblique(1),
         oblique(1, read=None),
+        oblique(1, read=biorthogonal(noise(1, D, seed=4), orthonormal(noise(1, D, seed=1)))),
         oblique(1, strength=0.5),
         oblique(1, strength=0.25),
         oblique(1, beyond=0.0),
