@@ -31,7 +31,7 @@ from persona_probe.storage.files import read_jsonl
 CHINESE = "昨天下午我们一起去了城里的老图书馆,在那里借了几本书,然后沿着河边慢慢走回家,路上买了热茶和面包。"
 LOOPS = [
     "I will tell you what to do. " * 6,
-    "Well, first of all one has to say that this is the " + "end of the " * 8,  # starts late
+    "Well, first of all one has to say that this is the " + "end of the " * 5,  # starts late
     "no no no no no no no no",
     "The plan is good, and then " + "very " * 9,
     "Aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
