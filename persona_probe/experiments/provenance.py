@@ -1,6 +1,8 @@
 """What a record says about how it was made: models by hash, versions, device, chat template, memory."""
 
 import importlib.metadata
+import os
+import platform
 import resource
 import sys
 from datetime import UTC, datetime
@@ -35,7 +37,30 @@ def model_facts(pair: Pair, *, seed: int) -> dict[str, Any]:
         "device": str(pair.device),
         "dtype": dtype_name(pair),
         "chat": chat_facts(pair.tokenizer),
+        "processor": processor(),
     }
+
+
+def processor() -> dict[str, Any]:
+    """What computes: instruction sets round differently, so results agree only up to that."""
+    import torch
+
+    return {
+        "name": _processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "onednn_limit": os.environ.get("ONEDNN_MAX_CPU_ISA"),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor_name() -> str:
+    """The processor as the system names it."""
+    facts = Path("/proc/cpuinfo")
+    if facts.exists():
+        for line in facts.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def record_head(config: ExperimentOptions, pair: Pair, *, command: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from persona_probe.records.parts import (
     Text,
 )
 from persona_probe.records.search import Search
-from persona_probe.records.writes import WriteSubspace
+from persona_probe.records.writes import Writes
 
 
 class DirectionProvenance(Provenance):
@@ -174,7 +174,7 @@ class DirectionRecord(RunRecord):
     completions: Many[Completion] = Field(description="Sampled replies.")
     paths: Paths | None = Field(description="Arms along two directions; null in records from before them.")
     read_replies: ReadReplies | None = Field(description="Replies token by token; null likewise.")
-    writes: WriteSubspace | None = Field(
+    writes: Writes | None = Field(
         None, description="What tuning writes and its removal; null where it was not measured."
     )
     noise: NumericalNoise | None = Field(None, description="Numerical noise of S; null likewise.")

@@ -19,7 +19,7 @@ class CurvePoint(Part):
     kl: Estimate = Field(description="KL from the tuned model untouched, nats per token.")
 
 
-class WriteSubspace(Part):
+class Writes(Part):
     """What tuning writes into the stream on base's own streams, block by block, and what its removal does."""
 
     hook_points: Many[HookPoint] = Field(description="Live blocks: where tuning changes what is written.")

@@ -1,0 +1,113 @@
+"""How many directions the persona needs: what tuning writes into the stream, ablated rank by rank on both
+models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from persona_probe.base.errors import BadInput
+from persona_probe.directions.direction import DirectionSet
+from persona_probe.directions.fitting import Fitted, read
+from persona_probe.directions.write_subspace import WriteSubspace, write_subspace
+from persona_probe.experiments.direction_job import Job
+from persona_probe.interventions.write_ablation import WriteAblation
+from persona_probe.measurement.arms import Arm, Measurement
+from persona_probe.measurement.comparison import Comparison
+from persona_probe.measurement.controls import control_generator
+from persona_probe.models.pairs import Side
+
+RANKS = (1, 2, 4, 8, 16, 32)
+INSIDE_RANK = 8  # of the subspace that the methods' directions are compared with
+SEED = 5  # kind of draw, beside those of `controls.SEEDS`
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One rank, ablated at every live block on one model: the top directions, or random ones."""
+
+    rank: int
+    random: bool
+    arm: Arm
+
+
+@dataclass(frozen=True, eq=False)
+class RankPlan:
+    """The write subspace of a pair, and the arms of the curve; `ablation` is None where no block is live."""
+
+    subspace: WriteSubspace
+    ablation: WriteAblation | None
+    points: tuple[Point, ...]
+
+    def arms(self, side: Side) -> list[Arm]:
+        """The arms on one model."""
+        return [point.arm for point in self.points if point.arm.side == side]
+
+
+def rank_plan(job: Job, fitted: Fitted) -> RankPlan | None:
+    """What tuning writes, read on the find replies. None for a pair of which it cannot be read: the reason is
+    said."""
+    try:
+        subspace = write_subspace(job.pair, job.rows["find"], max_tokens=job.config.max_tokens)
+    except BadInput as error:
+        job.reporter.note(f"note: no curve of closure against rank: {error}")
+        return None
+    if not subspace.live():
+        return RankPlan(subspace, None, ())
+    ablation = WriteAblation(subspace=subspace, base_means=fitted.base_mean, skip_first=job.config.skip_first)
+    tokens = read(job.pair, job.run, "tuned", job.rows["find"], job.reading).tokens
+    widest = max(len(subspace.basis(point, max(RANKS))) for point in ablation.blocks)
+    points: list[Point] = []
+    for index, rank in enumerate(rank for rank in RANKS if rank == 1 or rank <= widest):
+        generator = control_generator(job.config.seed, SEED, index)
+        edits = {False: ablation.top(rank), True: ablation.random(rank, tokens, generator)}
+        for random, edit in edits.items():
+            name = f"{'random' if random else 'write'} subspace, rank {rank}"
+            for side in ("tuned", "base"):
+                points.append(Point(rank, random, Arm(f"{side}, {name}", side, edit)))
+    return RankPlan(subspace, ablation, tuple(points))
+
+
+def rank_record(
+    plan: RankPlan | None,
+    measured: Mapping[str, Measurement],
+    comparison: Comparison,
+    sets: Sequence[DirectionSet],
+    hook_point: str,
+) -> dict[str, Any] | None:
+    """The `writes` part of a record. `measured` are the arms by name, `hook_point` is where the methods'
+    directions are compared with the subspace."""
+    if plan is None:
+        return None
+    subspace = plan.subspace
+    live = [] if plan.ablation is None else list(plan.ablation.blocks)
+    energy = dict(zip(subspace.hook_points, subspace.energy_share.tolist(), strict=True))
+    return {
+        "hook_points": live,
+        "energy": [energy[point] for point in live],
+        "top_share": [subspace.top_share(point) for point in live],
+        "inside": {one.method: _inside(subspace, one, hook_point) for one in sets},
+        "inside_rank": INSIDE_RANK,
+        "curve": [
+            _point(point, measured, comparison)
+            for point in plan.points
+            if point.arm.side == "tuned" and not measured[point.arm.name].failed
+        ],
+    }
+
+
+def _inside(subspace: WriteSubspace, directions: DirectionSet, hook_point: str) -> float | None:
+    hook = [str(point) for point in directions.hook_points].index(str(hook_point))
+    if not directions.vectors[hook].any():
+        return None
+    return min(1.0, subspace.share(directions.at(hook_point), INSIDE_RANK))
+
+
+def _point(point: Point, measured: Mapping[str, Measurement], comparison: Comparison) -> dict[str, Any]:
+    partner = measured.get(point.arm.name.replace("tuned", "base", 1))
+    usable = None if partner is None or partner.failed else partner
+    numbers = comparison.numbers("tuned", measured[point.arm.name], partner=usable)
+    return {
+        "rank": point.rank,
+        "random": point.random,
+        **{name: numbers[name] for name in ("restoration", "closure", "delta_nll", "kl")},
+    }
