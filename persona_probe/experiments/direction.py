@@ -13,10 +13,14 @@ from persona_probe.experiments.direction_arms import Removal, planned, removal
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_job import Job, origin, prepared
 from persona_probe.experiments.direction_sides import Dose, measured_side, with_damage
+from persona_probe.experiments.noise import noise_of
+from persona_probe.experiments.rank_curve import RankPlan, rank_plan
 from persona_probe.experiments.selection import Selection, latent_arms, selected
+from persona_probe.interventions.edits import Intervention
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.controls import covariance_controls
+from persona_probe.measurement.search import Outcome
 from persona_probe.measurement.limits import Between, Limits
 from persona_probe.measurement.traces import Plane
 from persona_probe.models.memory import trim
@@ -53,6 +57,9 @@ class Result:
     control_battery: Battery
     n_select_benign: int
     arms: dict[str, tuple[Arm, Measurement]]
+    curve: RankPlan | None
+    curve_measured: dict[str, Measurement]
+    noise: dict[str, float]
     doses: list[Dose]
     completions: list[Completion]
     paths: dict[str, ArmPath]
@@ -74,6 +81,9 @@ def run_experiment(
     limits = {name: Limits.of(config.budget, between=one) for name, one in between.items()}
     selection = selected(config, fitted, job.select, reporter, limits=limits["select"])
     job.clock.lap("select")
+    curve = rank_plan(job, fitted)
+    noise = noise_of(job, Arm("chosen", "tuned", chosen_edits(selection.chosen, fitted)))
+    job.clock.lap("writes")
     direction = persona_direction(job, fitted, selection)
     ablation, steering = removals(job, fitted, selection, direction)
     job.clock.lap("controls")
@@ -82,7 +92,7 @@ def run_experiment(
         reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
         latents = latent_arms(config, fitted, sae, job.select)
         job.clock.lap("latents")
-    plan = planned(direction, selection, ablation, steering, latents)
+    plan = planned(direction, selection, ablation, steering, latents, curve)
     plane = Plane.of(fitted, direction.method, direction.hook_point)
     tuned, base = (measured_side(job, side, direction, plane) for side in plan.sides)
     arms, doses = tuned.arms | base.arms, [*tuned.doses, *base.doses]
@@ -101,6 +111,9 @@ def run_experiment(
         battery=job.test.battery,
         n_select_benign=len(job.select.battery.benign),
         arms=arms,
+        curve=curve,
+        curve_measured=tuned.curve | base.curve,
+        noise=noise,
         doses=doses,
         completions=[*tuned.completions, *base.completions],
         paths=tuned.paths | base.paths,
@@ -156,6 +169,15 @@ def persona_direction(job: Job, fitted: Fitted, selection: Selection) -> Persona
     sharing = Shared(config.output_dir, known=tuple(sources.values()))
     names = {side: sharing.path(id) for side, id in sources.items()}
     return replace(direction, identity=names | origin(job))
+
+
+def chosen_edits(chosen: Outcome, fitted: Fitted) -> tuple[Intervention, ...]:
+    """What the chosen candidate does to a model."""
+    one = chosen.candidate
+    point = one.directions.hook_points[one.layer]
+    return one.form.edits(
+        one.directions, point, hook_points=fitted.hook_points, means=fitted.base_mean
+    )
 
 
 def removals(

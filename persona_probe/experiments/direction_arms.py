@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from persona_probe.experiments.rank_curve import RankPlan
 from persona_probe.experiments.selection import Selection
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
@@ -19,7 +20,7 @@ class SidePlan:
 
     `arms` are those of the table, `controls` the directions beside them, which are scored on some rows.
     `traced` arms are followed over the layers, and `sampled` ones write replies. `doses` are arms along the
-    steering direction with their coefficients.
+    steering direction with their coefficients, `curve` are those of the curve of closure against rank.
     """
 
     side: Side
@@ -28,6 +29,7 @@ class SidePlan:
     traced: tuple[Arm, ...]
     sampled: tuple[Arm, ...]
     doses: tuple[tuple[Arm, float], ...]
+    curve: tuple[Arm, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,7 @@ def planned(
     ablation: Removal,
     steering: Removal,
     latents: Sequence[Arm],
+    curve: RankPlan | None,
 ) -> Plan:
     """All arms of an experiment; controls are at the dose of the arm that they are set beside."""
     at = direction.hook_point
@@ -105,6 +108,7 @@ def planned(
         traced=traced,
         sampled=(*traced, *first),
         doses=dose_arms(direction, "tuned", coefficient),
+        curve=tuple(curve.arms("tuned")) if curve else (),
     )
     traced = (Arm("base", "base"), Arm("base+steer", "base", direction.steer(-coefficient, at)))
     base = SidePlan(
@@ -114,6 +118,7 @@ def planned(
         traced=traced,
         sampled=traced,
         doses=dose_arms(direction, "base", -coefficient),
+        curve=tuple(curve.arms("base")) if curve else (),
     )
     chosen = ablation if selection.chosen is selection.ablation else steering
     return Plan(

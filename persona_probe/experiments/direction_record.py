@@ -17,7 +17,10 @@ from persona_probe.experiments.direction_sides import Dose, untouched
 from persona_probe.experiments.judging import Judge, costs
 from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.scored_rows import scored_rows
+from persona_probe.experiments.noise import HOW
+from persona_probe.experiments.rank_curve import rank_record
 from persona_probe.measurement.choice import N_DRAWS
+from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
@@ -74,6 +77,8 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
             "method": result.direction.method,
             "replies": result.projected,
         },
+        "writes": table.writes(),
+        "noise": table.noise(),
         "failed": result.failed,
         "timing": result.timing,
     }
@@ -152,6 +157,22 @@ class _Table:
     def directions(self) -> dict[str, Any]:
         direction = self.result.direction
         return self.result.fitted.json(shown=direction.method, hook_point=direction.hook_point)
+
+    def writes(self) -> dict[str, Any] | None:
+        """What tuning writes and what its removal does, on the rows of the controls."""
+        result, judge = self.result, self.judge
+        some = Comparison(judge.control_rows, judge.clean, judge.seed)
+        sets, point = result.fitted.sets, result.direction.hook_point
+        return rank_record(result.curve, result.curve_measured, some, sets, point)
+
+    def noise(self) -> dict[str, Any]:
+        """Numerical noise beside the shift."""
+        largest, effect = self.result.noise["largest"], self.judge.comparison.effect
+        return {
+            "largest": largest,
+            "of_shift": largest / effect.estimate if effect.low > 0 else None,
+            "how": HOW,
+        }
 
     def again(self, arms: Sequence[ArmEntry]) -> dict[str, Any]:
         """The choice made again: who wins, with which verdict, and how often each verdict is reached."""

@@ -35,6 +35,7 @@ class SideResult:
     """What was measured on one model. Arms and paths are by the arm's name."""
 
     arms: dict[str, tuple[Arm, Measurement]]
+    curve: dict[str, Measurement]
     doses: list[Dose]
     failed: list[str]
     completions: list[Completion]
@@ -50,6 +51,8 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
     table, dosed = measured[: len(plan.arms)], measured[len(plan.arms) :]
     with job.reporter.phase(f"controls on the {plan.side} model", len(plan.controls)) as advance:
         table += job.controls.measure(plan.controls, advance=advance)
+    with job.reporter.phase(f"subspaces on the {plan.side} model", len(plan.curve)) as advance:
+        curve = job.controls.measure(plan.curve, advance=advance)
     everything = [*plan.arms, *plan.controls]
     kept = {arm.name: (arm, m) for arm, m in zip(everything, table, strict=True) if not m.failed}
     job.clock.lap(f"{plan.side} arms")
@@ -77,6 +80,7 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
     job.clock.lap(f"{plan.side} traces")
     return SideResult(
         arms=kept,
+        curve={arm.name: measurement for arm, measurement in zip(plan.curve, curve, strict=True)},
         doses=[
             Dose(arm=arm, coefficient=coefficient, measurement=measurement)
             for (arm, coefficient), measurement in zip(plan.doses, dosed, strict=True)

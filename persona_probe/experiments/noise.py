@@ -6,10 +6,9 @@ from persona_probe.experiments.direction_job import Job
 from persona_probe.measurement.arms import Arm
 from persona_probe.measurement.scoring import score_rows
 from persona_probe.measurement.statistics import question_levels
-from persona_probe.models.pairs import Side
 from persona_probe.storage.files import sha256_json
 
-HOW = "rows one by one and whole, instead of in batches that share prompts and start above the edit"
+HOW = "rows one by one, each in a whole pass, instead of in batches that share prompts and start at the edit"
 N_QUESTIONS = 4  # whose rows are computed again
 
 
