@@ -20,8 +20,8 @@ from persona_probe.interventions.edits import Intervention
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.controls import covariance_controls
-from persona_probe.measurement.search import Outcome
 from persona_probe.measurement.limits import Between, Limits
+from persona_probe.measurement.search import Outcome
 from persona_probe.measurement.traces import Plane
 from persona_probe.models.memory import trim
 from persona_probe.models.pairs import Pair, Side
@@ -175,9 +175,7 @@ def chosen_edits(chosen: Outcome, fitted: Fitted) -> tuple[Intervention, ...]:
     """What the chosen candidate does to a model."""
     one = chosen.candidate
     point = one.directions.hook_points[one.layer]
-    return one.form.edits(
-        one.directions, point, hook_points=fitted.hook_points, means=fitted.base_mean
-    )
+    return one.form.edits(one.directions, point, hook_points=fitted.hook_points, means=fitted.base_mean)
 
 
 def removals(

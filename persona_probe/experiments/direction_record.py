@@ -15,10 +15,10 @@ from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_sides import Dose, untouched
 from persona_probe.experiments.judging import Judge, costs
-from persona_probe.experiments.provenance import model_facts, record_head
-from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.experiments.noise import HOW
+from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.rank_curve import rank_record
+from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.measurement.choice import N_DRAWS
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import control_medians

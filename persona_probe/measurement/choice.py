@@ -11,6 +11,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.measurement.limits import Limits
 
 N_DRAWS = 200
+TIED = 0.01  # gains that are this close are tied whatever their error: a hundredth of the shift is nothing
 ALIKE = 0.10  # KLs that differ by less than this share, or by less than the next, are equal
 ALIKE_NATS = 0.002
 
@@ -64,7 +65,7 @@ def chosen(
     """The option whose R, and C of an ablation, comes closest to 1 within the limits of damage; ties go to
     lower KL, then to what is simpler.
 
-    Options within one bootstrap standard error of the best are tied. An ablation is chosen where the best of
+    Options within one bootstrap standard error of the best, or within 0.01 of it, are tied. An ablation is chosen where the best of
     them closes anything (the lower end of its C is above 0): only ablations can show that a direction carries
     the shift. Otherwise steering competes as well. Without an option inside the
     limits the least damaging one is taken. BadInput without any option.
@@ -145,7 +146,7 @@ def _winner(
     """The best on one draw of questions: of those tied with it, the one with the lowest KL, then the
     simplest."""
     best = max(gain[i] for i in competing)
-    tied = [i for i in competing if gain[i] >= best - error]
+    tied = [i for i in competing if gain[i] >= best - max(error, TIED)]
     lowest = min(options[i].kl for i in tied)
     alike = [i for i in tied if options[i].kl <= max(lowest * (1 + ALIKE), lowest + ALIKE_NATS)]
     return min(alike, key=lambda i: (not options[i].ablates, options[i].parts, options[i].strength, i))
