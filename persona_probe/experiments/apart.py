@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from persona_probe.experiments.direction_job import Job
+from persona_probe.experiments.skill import Skill
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.limits import Between, Places, kl_between, next_tokens
 from persona_probe.models.pairs import Side
@@ -19,12 +20,14 @@ class Apart:
     """`read_base` while base is loaded, `between` while tuned is. What was measured is kept in the run."""
 
     job: Job
+    skill: Skill | None
     _base: dict[str, Places] = field(default_factory=dict)
 
     @cached_property
     def benches(self) -> dict[str, Bench]:
-        """The sets of texts, by what they are for."""
-        return {"select": self.job.select, "test": self.job.test}
+        """The sets of texts, by what they are for; "own" are base's own replies."""
+        benches = {"select": self.job.select, "test": self.job.test}
+        return benches if self.skill is None else {**benches, "own": self.skill.bench}
 
     def read_base(self) -> None:
         """Base's next-token distributions, where they are still needed, and its scores."""

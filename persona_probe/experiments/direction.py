@@ -16,6 +16,7 @@ from persona_probe.experiments.direction_sides import Dose, measured_side, with_
 from persona_probe.experiments.noise import noise_of
 from persona_probe.experiments.rank_curve import RankPlan, rank_plan
 from persona_probe.experiments.selection import Selection, latent_arms, selected
+from persona_probe.experiments.skill import Skill, opened_skill
 from persona_probe.interventions.edits import Intervention
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
@@ -51,6 +52,8 @@ class Result:
     winners: tuple[Arm, ...]
     below_dose: frozenset[str]
     between: Between
+    skill: Skill | None
+    skilled: dict[str, tuple[Arm, Measurement]]
     limits: Mapping[str, Limits]
     plane: Plane
     battery: Battery
@@ -77,8 +80,9 @@ def run_experiment(
     One model at a time: base, tuned, base again.
     """
     job = prepared(config, pair, run, reporter)
-    examined, fitted, between = fitted_directions(job)
-    limits = {name: Limits.of(config.budget, between=one) for name, one in between.items()}
+    begun = fitted_directions(job)
+    fitted = begun.fitted
+    limits = {name: Limits.of(config.budget, between=one) for name, one in begun.between.items()}
     selection = selected(config, fitted, job.select, reporter, limits=limits["select"])
     job.clock.lap("select")
     curve = rank_plan(job, fitted)
@@ -94,7 +98,7 @@ def run_experiment(
         job.clock.lap("latents")
     plan = planned(direction, selection, ablation, steering, latents, curve)
     plane = Plane.of(fitted, direction.method, direction.hook_point)
-    tuned, base = (measured_side(job, side, direction, plane) for side in plan.sides)
+    tuned, base = (measured_side(job, side, direction, plane, begun.skill) for side in plan.sides)
     arms, doses = tuned.arms | base.arms, [*tuned.doses, *base.doses]
     return Result(
         contrast=job.contrast,
@@ -104,7 +108,9 @@ def run_experiment(
         chosen=plan.chosen,
         winners=plan.winners,
         below_dose=plan.below_dose,
-        between=between["test"],
+        between=begun.between["test"],
+        skill=begun.skill,
+        skilled=tuned.skilled | base.skilled,
         limits=limits,
         control_battery=job.controls.battery,
         plane=plane,
@@ -119,18 +125,29 @@ def run_experiment(
         paths=tuned.paths | base.paths,
         projected=[*tuned.projected, *base.projected],
         failed=[*tuned.failed, *base.failed],
-        examined=examined,
+        examined=begun.examined,
         timing=job.clock.laps(),
     )
 
 
-def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted, dict[str, Between]]:
-    """What holds for both loaded models, every method's directions, which are also written to a file, and
-    what lies between both models on the benign texts of select and of test."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Begun:
+    """What is known of a pair before anything is edited: what holds for both loaded models, every method's
+    directions, where further damage is measured, and what lies between both models on each set of texts."""
+
+    examined: dict[Side, EngineFacts]
+    fitted: Fitted
+    skill: Skill | None
+    between: dict[str, Between]
+
+
+def fitted_directions(job: Job) -> Begun:
+    """Read both models and fit every method; the directions are also written to a file."""
     config, pair, run, reporter = job.config, job.pair, job.run, job.reporter
     examined: dict[Side, EngineFacts] = {"base": examine(pair, run, "base", reporter.note)}
     reporter.note("reading the base model")
-    apart = Apart(job)
+    skill = opened_skill(job)
+    apart = Apart(job, skill)
     apart.read_base()
     job.clock.lap("base")
     reporter.note("reading activations at every layer")
@@ -149,7 +166,7 @@ def fitted_directions(job: Job) -> tuple[dict[Side, EngineFacts], Fitted, dict[s
     }
     save_directions(run.path("directions.safetensors"), fitted.sets, metadata=facts)
     job.clock.lap("directions")
-    return examined, fitted, apart.between()
+    return Begun(examined=examined, fitted=fitted, skill=skill, between=apart.between())
 
 
 def persona_direction(job: Job, fitted: Fitted, selection: Selection) -> PersonaDirection:

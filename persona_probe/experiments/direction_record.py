@@ -1,6 +1,6 @@
 """The record of a run: what was asked, with what, and what came out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,16 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.base.formatting import interval, percent, signed
+from persona_probe.base.formatting import interval, number, percent, signed
 from persona_probe.directions.direction import cosines
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_sides import Dose, untouched
-from persona_probe.experiments.judging import Judge, costs
+from persona_probe.experiments.judging import Judge
 from persona_probe.experiments.noise import HOW
 from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.rank_curve import rank_record
 from persona_probe.experiments.scored_rows import scored_rows
+from persona_probe.experiments.skill import skill_entries
 from persona_probe.measurement.choice import N_DRAWS
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import control_medians
@@ -31,6 +32,7 @@ from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
 
+NOISY = 0.1  # share of the shift from which numerical noise is worth a note
 STABLE = 0.8  # share of the draws of select questions that must reach a verdict
 
 
@@ -51,7 +53,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         **record_head(config, pair, command=command),
         "kind": "direction",
         "provenance": _provenance(config, pair, result),
-        "data": _data(result),
+        "data": _data(result, table.noise()),
         "effect": table.judge.comparison.effect.plain(),
         "selected": table.selected(chosen),
         "summary": "",
@@ -147,6 +149,8 @@ class _Table:
             control_rows=result.control_battery.persona,
             clean=untouched(result.arms),
             limits=result.limits["test"],
+            skill=skill_entries(result.skill, result.skilled, seed=self.config.seed),
+            own_limits=result.limits.get("own", result.limits["test"]),
             limited=self.config.limit is not None,
             n_tried=result.selection.n_directions,
             null_of={name: of for name, of in null_of.items() if name in result.arms},
@@ -230,7 +234,7 @@ class _Table:
                 "skip_first": form.skip_first,
             },
             "budget": self.config.budget,
-            "within_budget": all(cost.within for cost in costs(arm, self.result.limits["test"])),
+            "within_budget": all(cost.within for cost in self.judge.costs(arm)),
             "select": {
                 "restoration": selection.chosen.score.restoration,
                 "delta_nll": selection.chosen.score.delta_nll,
@@ -256,13 +260,18 @@ def _provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
     }
 
 
-def _data(result: Result) -> dict[str, Any]:
-    contrast = result.contrast
+def _data(result: Result, noise: Mapping[str, Any]) -> dict[str, Any]:
+    contrast, notes = result.contrast, [*result.contrast.notes, *result.fitted.notes()]
+    if noise["of_shift"] is not None and noise["of_shift"] > NOISY:
+        notes.append(
+            f"numerical noise moves S by up to {number(noise['largest'], digits=3)} nats per token, "
+            f"{percent(noise['of_shift'])} of the shift: run again with --dtype float32"
+        )
     return {
         "n_questions": {split: len(contrast.split(split)) for split in ("find", "select", "test")},
         "n_replies": sum(len(q.aligned) + len(q.misaligned) for q in contrast.questions),
         "n_benign": len(result.battery.benign),
-        "notes": [*contrast.notes, *result.fitted.notes()],
+        "notes": notes,
     }
 
 

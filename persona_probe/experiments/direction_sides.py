@@ -6,6 +6,7 @@ from typing import Any
 
 from persona_probe.experiments.direction_arms import SidePlan
 from persona_probe.experiments.direction_job import Job
+from persona_probe.experiments.skill import Skill
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm, Measurement, delta_nll
 from persona_probe.measurement.generation import Request, generate
@@ -36,6 +37,7 @@ class SideResult:
 
     arms: dict[str, tuple[Arm, Measurement]]
     curve: dict[str, Measurement]
+    skilled: dict[str, tuple[Arm, Measurement]]
     doses: list[Dose]
     failed: list[str]
     completions: list[Completion]
@@ -43,7 +45,9 @@ class SideResult:
     projected: list[ReadReply]
 
 
-def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: Plane) -> SideResult:
+def measured_side(
+    job: Job, plan: SidePlan, direction: PersonaDirection, plane: Plane, skill: Skill | None
+) -> SideResult:
     """Measure the arms of one model on the test questions, sample replies, and follow paths."""
     arms = [*plan.arms, *(arm for arm, _ in plan.doses)]
     with job.reporter.phase(f"arms on the {plan.side} model", len(arms)) as advance:
@@ -53,6 +57,11 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
         table += job.controls.measure(plan.controls, advance=advance)
     with job.reporter.phase(f"subspaces on the {plan.side} model", len(plan.curve)) as advance:
         curve = job.controls.measure(plan.curve, advance=advance)
+    skilled: dict[str, tuple[Arm, Measurement]] = {}
+    if skill is not None:
+        with job.reporter.phase(f"skill of the {plan.side} model", len(plan.arms)) as advance:
+            scored = skill.bench.measure(plan.arms, advance=advance)
+        skilled = {arm.name: (arm, m) for arm, m in zip(plan.arms, scored, strict=True)}
     everything = [*plan.arms, *plan.controls]
     kept = {arm.name: (arm, m) for arm, m in zip(everything, table, strict=True) if not m.failed}
     job.clock.lap(f"{plan.side} arms")
@@ -80,6 +89,7 @@ def measured_side(job: Job, plan: SidePlan, direction: PersonaDirection, plane: 
     job.clock.lap(f"{plan.side} traces")
     return SideResult(
         arms=kept,
+        skilled=skilled,
         curve={arm.name: measurement for arm, measurement in zip(plan.curve, curve, strict=True)},
         doses=[
             Dose(arm=arm, coefficient=coefficient, measurement=measurement)

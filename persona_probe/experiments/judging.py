@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Judge:
 
     `rows` are the persona rows of the arms proper, `control_rows` those that controls were scored on.
     `null_of` says by name of a removal arm whose controls it is compared with: its own, or those of an arm in
-    the same form.
+    the same form. `skill`: further damage by name, which counts up to `own_limits`.
     """
 
     arms: Mapping[str, Measured]
@@ -39,6 +40,8 @@ class Judge:
     limited: bool
     n_tried: int
     null_of: Mapping[str, str]
+    skill: Mapping[str, Mapping[str, Any]]
+    own_limits: Limits
     seed: int
 
     @cached_property
@@ -57,7 +60,7 @@ class Judge:
         some = Comparison(self.control_rows, self.clean, self.seed)
         comparison = some if arm.control and not self._whole(measurement) else self.comparison
         row = comparison.row(arm, measurement, partner=self.partners.get(name))
-        entry = files.checked(ArmEntry, row, at=f"arm {name} of this run")
+        entry = files.checked(ArmEntry, row | {"skill": self.skill.get(name)}, at=f"arm {name} of this run")
         if name not in self.null_of:
             return entry
         judgement = self._judgement(entry)
@@ -76,10 +79,24 @@ class Judge:
                 restoration=entry.restoration,
                 closure=entry.closure,
                 base_moved=entry.base_moved,
-                costs=costs(entry, self.limits),
+                costs=self.costs(entry),
                 null=self._null(entry),
             )
         )
+
+    def costs(self, entry: ArmEntry) -> tuple[Cost, ...]:
+        """The damage of an arm at the ends of its intervals that are further from 0, beside what is
+        allowed."""
+        found = [
+            _cost("ΔNLL on benign texts", entry.delta_nll, self.limits.delta_nll),
+            _cost("KL on benign texts", entry.kl, self.limits.kl),
+        ]
+        if entry.skill:
+            found += [
+                _cost("ΔNLL on base's own replies", entry.skill.delta_nll, self.own_limits.delta_nll),
+                _cost("KL on base's own replies", entry.skill.kl, self.own_limits.kl),
+            ]
+        return tuple(found)
 
     def _null(self, entry: ArmEntry) -> NullComparison | None:
         """The arm among controls in the same form, all on the rows of the controls."""
@@ -138,13 +155,5 @@ def use_of(entry: ArmEntry) -> Use:
     return "displacement" if "zero" in toward else "ablation"
 
 
-def costs(entry: ArmEntry, limits: Limits) -> tuple[Cost, ...]:
-    """The damage of an arm at the end of its interval that is further from 0, beside what is allowed."""
-
-    def cost(name: str, value: Estimate, allowed: float) -> Cost:
-        return Cost(name=name, largest=max(abs(value.low), abs(value.high)), budget=allowed)
-
-    return (
-        cost("ΔNLL on benign texts", entry.delta_nll, limits.delta_nll),
-        cost("KL on benign texts", entry.kl, limits.kl),
-    )
+def _cost(name: str, value: Estimate, allowed: float) -> Cost:
+    return Cost(name=name, largest=max(abs(value.low), abs(value.high)), budget=allowed)

@@ -65,9 +65,9 @@ def chosen(
     """The option whose R, and C of an ablation, comes closest to 1 within the limits of damage; ties go to
     lower KL, then to what is simpler.
 
-    Options within one bootstrap standard error of the best, or within 0.01 of it, are tied. An ablation is chosen where the best of
-    them closes anything (the lower end of its C is above 0): only ablations can show that a direction carries
-    the shift. Otherwise steering competes as well. Without an option inside the
+    Options within one bootstrap standard error of the best, or within 0.01 of it, are tied. An ablation is
+    chosen where the best of them closes anything (the lower end of its C is above 0): only ablations can show
+    that a direction carries the shift. Otherwise steering competes as well. Without an option inside the
     limits the least damaging one is taken. BadInput without any option.
     """
     if not options:

@@ -18,6 +18,19 @@ from persona_probe.records.parts import (
 from persona_probe.records.verdicts import Judgement, Verdict
 
 
+class Skill(Part):
+    """Damage beyond harmless texts that people wrote."""
+
+    n_texts: Count = Field(description="Replies that the untouched base model sampled to benign questions.")
+    delta_nll: Estimate = Field(description="Added negative log-probability of these, nats per token.")
+    kl: Estimate = Field(description="KL from the same model untouched on these, nats per token.")
+    n_items: Count = Field(description="Questions with four options.")
+    accuracy: Estimate = Field(description="Share answered right, by log-probability; Wilson interval.")
+    accuracy_change: Estimate = Field(description="That minus the same model's untouched, item by item.")
+    n_lost: Count = Field(description="Items that were right and are wrong now.")
+    n_gained: Count = Field(description="Items that were wrong and are right now.")
+
+
 class ArmNumbers(Part):
     """What one arm does. Numbers are of the test questions."""
 
@@ -67,6 +80,9 @@ class ArmEntry(ArmNumbers):
     )
     interventions: Many[Intervention] = Field(description="What is done; empty is the untouched model.")
     n_questions: Count = Field(description="Test questions behind S.")
+    skill: Skill | None = Field(
+        None, description="Further damage; null for controls and where it was not measured."
+    )
     verdict: Verdict | None = Field(description="Of a removal arm; null for every other one.")
     judged: Judgement | None = Field(
         None, description="The rule and the numbers behind the verdict; null without one."

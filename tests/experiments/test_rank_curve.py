@@ -1,0 +1,109 @@
+"""Claims about the curve of closure against rank and about numerical noise, on the planted pair."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers.planted import Planted
+from helpers.present import present
+
+if TYPE_CHECKING:
+    from persona_probe.experiments.direction_job import Job
+
+
+@pytest.fixture
+def job(planted: Planted, tmp_path: Path) -> "Job":
+    from persona_probe.base.cli import Reporter
+    from persona_probe.experiments.direction_config import Config
+    from persona_probe.experiments.direction_job import prepared
+    from persona_probe.storage.runs import Run
+
+    config = Config(
+        base="",
+        tuned="",
+        output_dir=tmp_path,
+        contrast=planted.toy.contrast,
+        benign=planted.toy.benign,
+        n_benign=15,
+        skip_first=0,
+    )
+    return prepared(config, planted.pair, Run(tmp_path), Reporter(quiet=True))
+
+
+def fitted(job: "Job") -> Any:
+    from persona_probe.directions.fitting import fit_all
+
+    readings = fit_all(
+        job.contrast, job.rows, job.pair, job.run, methods=["shift"], options=job.reading, seed=0
+    )
+    return readings.fitted()
+
+
+def curve(job: "Job") -> dict[str, Any]:
+    """The `writes` part of a record."""
+    from persona_probe.experiments.rank_curve import rank_plan, rank_record
+    from persona_probe.measurement.comparison import Comparison
+
+    directions = fitted(job)
+    plan = rank_plan(job, directions)
+    assert plan is not None
+    measured = {}
+    for side in ("tuned", "base"):
+        arms = plan.arms(side)
+        measured |= dict(zip([arm.name for arm in arms], job.controls.measure(arms), strict=True))
+    rows = job.controls.battery.persona
+    clean = {side: job.controls.baseline(side) for side in ("base", "tuned")}
+    record = rank_record(plan, measured, Comparison(rows, clean, 0), directions.sets, "blocks.1.hook_out")
+    return present(record)
+
+
+def test_the_planted_write_is_found_and_its_removal_closes_everything(job: "Job") -> None:
+    found = curve(job)
+    assert found["hook_points"] == ["blocks.1.hook_out"]
+    assert found["energy"] == pytest.approx([1.0])
+    assert found["top_share"] == pytest.approx([1.0], abs=1e-5)
+    assert found["inside"]["shift"] == pytest.approx(1.0, abs=1e-4)
+    top, random = found["curve"]
+    assert (top["rank"], top["random"], random["rank"], random["random"]) == (1, False, 1, True)
+    assert top["closure"]["estimate"] == pytest.approx(1.0, abs=1e-4)
+    assert top["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
+    assert abs(random["closure"]["estimate"]) < 0.2
+
+
+def test_a_method_without_a_direction_there_has_no_share(job: "Job") -> None:
+    from persona_probe.directions.write_subspace import write_subspace
+    from persona_probe.experiments.rank_curve import RankPlan, rank_record
+    from persona_probe.measurement.comparison import Comparison
+
+    directions = fitted(job)
+    directions.sets[0].vectors[1] = 0
+    plan = RankPlan(write_subspace(job.pair, job.rows["find"], max_tokens=1024), None, ())
+    record = present(rank_record(plan, {}, Comparison((), {}, 0), directions.sets, "blocks.1.hook_out"))
+    assert record["inside"] == {"shift": None}
+    assert record["curve"] == []
+
+
+def steered(job: "Job") -> Any:
+    """An arm of the tuned model."""
+    from persona_probe.interventions.edits import Steer
+    from persona_probe.measurement.arms import Arm
+
+    return Arm("x", "tuned", (Steer(fitted(job).sets[0].vectors[1], "blocks.1.hook_out", -0.5),))
+
+
+def test_noise_is_rounding_in_float32(job: "Job") -> None:
+    from persona_probe.experiments.noise import noise_of
+
+    assert 0 <= noise_of(job, steered(job))["largest"] < 1e-5
+
+
+def test_a_batch_that_computes_something_else_is_seen_as_noise(job: "Job") -> None:
+    from persona_probe.experiments.noise import noise_of
+
+    arm, row = steered(job), job.select.battery.persona[0]
+    measurement = job.select.measure([arm])[0]
+    wrong = dict(measurement.persona)
+    wrong[row.id] += 0.1
+    job.run.keep(measurement.key, {**measurement.json(), "persona": wrong})
+    # Two replies of each label to every question: a tenth of a nat on one of them moves S by half of it.
+    assert noise_of(job, arm)["largest"] == pytest.approx(0.05, abs=1e-4)
