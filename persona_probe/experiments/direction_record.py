@@ -97,11 +97,9 @@ def summary(record: DirectionRecord, arm: ArmEntry) -> str:
         effect = interval(record.effect, digits=3, sign=True)
         why = f"Verdict: {judged.verdict}: {judged.because}." if judged else ""
         return f"Tuning moved the persona score by {effect} nats per token. {why}".strip()
-    selected, restored, form = record.selected, arm.restoration, record.selected.form
-    what = "Ablating" if form.kind == "ablate" else f"Steering by {form.coefficient:+g} times"
+    restored = arm.restoration
     text = (
-        f"{what} the {selected.method} direction of {selected.hook_point} takes back "
-        f"{_share(restored)} of the persona shift at {signed(arm.delta_nll.estimate)} nats per token of"
+        f"{record.selected.phrase} takes back {_share(restored)} of the persona shift at {signed(arm.delta_nll.estimate)} nats per token of"
         " damage"
     )
     if arm.closure is not None:
@@ -232,6 +230,8 @@ class _Table:
                 "coefficient": form.coefficient,
                 "toward": form.toward,
                 "skip_first": form.skip_first,
+                "where": form.where,
+                "strength": form.strength if form.kind == "ablate" else None,
             },
             "budget": self.config.budget,
             "within_budget": all(cost.within for cost in self.judge.costs(arm)),

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from persona_probe.base.formatting import number
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.arms import ArmEntry, ControlMedian, DoseEntry
 from persona_probe.records.fitted import Directions
@@ -16,6 +17,7 @@ from persona_probe.records.parts import (
     Many,
     NonNegative,
     Part,
+    Positive,
     Provenance,
     QuestionCounts,
     RunRecord,
@@ -25,7 +27,7 @@ from persona_probe.records.parts import (
     Target,
     Text,
 )
-from persona_probe.records.search import Search
+from persona_probe.records.search import Search, Where
 from persona_probe.records.writes import Writes
 
 
@@ -53,6 +55,8 @@ class ChosenForm(Part):
     coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
     toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
     skip_first: Count = Field(description="First tokens of a sequence that are left alone.")
+    where: Where | None = Field(None, description="The place in one word; null in older records.")
+    strength: Positive | None = Field(None, description="Of an ablation, 1 goes all the way; null likewise.")
 
 
 class SelectScores(Part):
@@ -97,6 +101,18 @@ class Selected(Part):
     steering: ChosenSteering | None = Field(
         description="The steering arm; null in records of version 1 that do not say it."
     )
+
+    @property
+    def phrase(self) -> str:
+        """What the chosen arm does, as the beginning of a sentence."""
+        method = self.method.replace("_", " ")
+        verb = "Ablating"
+        if self.form.coefficient is not None:
+            verb = f"Adding {number(self.form.coefficient, digits=1, sign=True)} times"
+        if self.form.where == "own":
+            blocks = [point.layer for point in self.form.act_on]
+            return f"{verb} each block's own {method} direction in blocks {blocks[0]} to {blocks[-1]}"
+        return f"{verb} the {method} direction of block {self.layer}"
 
 
 class NumericalNoise(Part):
