@@ -99,8 +99,8 @@ def summary(record: DirectionRecord, arm: ArmEntry) -> str:
         return f"Tuning moved the persona score by {effect} nats per token. {why}".strip()
     restored = arm.restoration
     text = (
-        f"{record.selected.phrase} takes back {_share(restored)} of the persona shift at {signed(arm.delta_nll.estimate)} nats per token of"
-        " damage"
+        f"{record.selected.phrase} takes back {_share(restored)} of the persona shift at"
+        f" {signed(arm.delta_nll.estimate)} nats per token of damage"
     )
     if arm.closure is not None:
         text += f", and closes {_share(arm.closure)} of the gap between both models"
