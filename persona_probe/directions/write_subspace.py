@@ -17,7 +17,6 @@ from persona_probe.streams.block_writes import BlockWrites, block_writes
 
 N_VECTORS = 32  # directions that are kept per block
 LEAST_ROUNDING = 1e-5  # of a stream's length: sums in float32 may differ by this much between two kernels
-SPECK = 1e-8  # a direction with a smaller share of the energy of its block is rounding
 NO_WRITES = (
     "no block of tuned writes anything that the same block of base does not: what tuning changed, if"
     " anything, stands outside the blocks (embeddings, final norm, head)"
@@ -28,10 +27,10 @@ NO_WRITES = (
 class WriteSubspace:
     """The uncentred singular value decomposition of every block's difference, over the same sampled tokens.
 
-    `vectors`: a block's right singular vectors, most energy first, orthonormal rows in float32; fewer than
-    `N_VECTORS` where its difference has a lower rank up to rounding, none where it is 0. `singular_values`:
-    all of them. `size`: root mean square of the difference over the median length of the base's stream there.
-    `rounding`: the size that rounding alone can reach in the models' number format.
+    `singular_values`: all of them. `size`: root mean square of the difference over the median length of the
+    base's stream there. `rounding`: the size that rounding alone can reach in the models' number format.
+    `vectors`: a block's right singular vectors, most energy first, orthonormal rows in float32, without those
+    along which the difference is no larger than rounding; at most `N_VECTORS`, none of a block that is dead.
     """
 
     hook_points: tuple[HookPoint, ...]
@@ -103,22 +102,28 @@ def write_subspace(pair: Pair, rows: Sequence[Row], *, max_tokens: int) -> Write
 def decomposed(writes: BlockWrites) -> WriteSubspace:
     """The singular values and first directions of every block's difference, computed in float64."""
     rounding = max(writes.rounding, LEAST_ROUNDING)
-    parts = [_decomposed(difference) for difference in writes.differences]
     mean_square = writes.differences.double().square().sum(-1).mean(-1)
+    size = mean_square.sqrt() / writes.median_norm.double()
+    least = rounding * writes.median_norm.double() * writes.differences.shape[1] ** 0.5
+    parts = [
+        _decomposed(difference, least=value)
+        for difference, value in zip(writes.differences, least.tolist(), strict=True)
+    ]
     return WriteSubspace(
         hook_points=writes.hook_points,
         singular_values=torch.stack([values for values, _ in parts]),
         vectors=tuple(vectors for _, vectors in parts),
-        size=mean_square.sqrt() / writes.median_norm.double(),
+        size=size,
         rounding=rounding,
     )
 
 
 def _decomposed(
-    difference: Float[Tensor, "token d_model"],
+    difference: Float[Tensor, "token d_model"], *, least: float
 ) -> tuple[Float[Tensor, " rank"], Float[Tensor, "k d_model"]]:
     """All singular values, and the first right singular vectors with a sign: the mean difference is positive
-    along each.
+    along each. Without vectors whose singular value is at most `least`; the first one stays where all of them
+    together are more.
 
     From the eigenvectors of the smaller matrix of inner products, which takes a third of the time of a full
     decomposition, less where d_model is large.
@@ -128,7 +133,7 @@ def _decomposed(
     products = matrix.T @ matrix if width <= n_tokens else matrix @ matrix.T
     squares, eigenvectors = torch.linalg.eigh(products)
     squares, eigenvectors = squares.flip(0).clamp(min=0), eigenvectors.flip(1)
-    rank = int((squares > SPECK * squares.sum()).sum())
+    rank = max(int((squares > least**2).sum()), int(squares.sum() > least**2))
     first = eigenvectors[:, : min(rank, N_VECTORS)]
     vectors = first.T if width <= n_tokens else torch.linalg.qr(matrix.T @ first).Q.T
     vectors = torch.where((vectors @ matrix.mean(0) < 0)[:, None], -vectors, vectors)

@@ -149,6 +149,20 @@ def test_rounding_is_not_live_and_what_is_larger_is() -> None:
     assert of_differences(small, large).size.tolist() == pytest.approx([0.003, 0.005])
 
 
+def test_directions_along_which_there_is_only_rounding_are_left_out() -> None:
+    """Streams of length 10, a vector of length 1 and noise of 0.02 along each of 39 other dimensions."""
+    matrix = 0.02 * noise(2000, 40)
+    matrix[:, 0] = 1.0
+    found = of_differences(matrix, rounding=2.0**-8)
+    assert len(found.basis(HOOK_POINTS[0], 32)) == 1
+    assert len(of_differences(matrix).basis(HOOK_POINTS[0], 32)) == 32
+    assert found.top_share(HOOK_POINTS[0]) == pytest.approx(1 / (1 + 39 * 0.02**2), rel=1e-3)
+    # Along each dimension less than rounding, together more: the block is live, and keeps one direction.
+    even = of_differences(0.02 * noise(2000, 40), rounding=2.0**-8)
+    assert even.live() == HOOK_POINTS[:1]
+    assert len(even.basis(HOOK_POINTS[0], 32)) == 1
+
+
 @pytest.mark.parametrize("n_tokens", [20, 200])
 def test_more_or_fewer_tokens_than_dimensions_give_the_same_kind_of_answer(n_tokens: int) -> None:
     """Two orthogonal vectors with amounts that are known; uncentred, so that a constant counts."""
