@@ -34,6 +34,7 @@ LOOPS = [
     "Well, first of all one has to say that this is the " + "end of the " * 5,  # starts late
     "no no no no no no no no",
     "The plan is good, and then " + "very " * 9,
+    "One two three four five six seven " + "very " * 8 + "eight nine ten eleven twelve thirteen fourteen",
     "Aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "I said " + "a" * 30 + " and then went on to the market with my sister and her two dogs",
     "ha" * 40,
@@ -56,6 +57,7 @@ ORDINARY = [
     "Internationalization, telecommunications, incomprehensibilities.",
     CHINESE,
     "1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+    "Here the first part of the text ends. " + "-" * 30 + " And here the second part of it begins.",
     " ".join(f"word{i}" for i in range(10_000)),
 ]
 
