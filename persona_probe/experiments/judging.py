@@ -21,6 +21,7 @@ from persona_probe.records.verdicts import Cost, Judgement, NullComparison, Use
 
 NOT_ABOUT_IT = ("unrelated", "style")  # controls that a removal must do better than, one by one
 Measured = tuple[Arm, Measurement]
+Shares = tuple[float, float | None]  # R, and C where the same edit was measured on base
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +111,10 @@ class Judge:
         closures = [closure for _, closure in random if closure is not None]
         if closes and len(closures) < len(random):
             return None
-        decides = 1 if closes else 0
         other = [
             arm.name
             for arm, values in measured
-            if arm.control in NOT_ABOUT_IT and values and _as_much(values[decides], own[decides])
+            if arm.control in NOT_ABOUT_IT and values and _as_much(values, own, closes=closes)
         ]
         return compared_with_null(
             restoration=own[0],
@@ -125,7 +125,7 @@ class Judge:
             matched_by=other,
         )
 
-    def _shares(self, measured: Measured) -> tuple[float, float | None] | None:
+    def _shares(self, measured: Measured) -> Shares | None:
         """R and C of an arm of the tuned model on the rows of the controls; None without an effect."""
         arm, measurement = measured
         base, tuned, own = (
@@ -142,8 +142,12 @@ class Judge:
         return None if restored is None else (restored.estimate, closed.estimate if closed else None)
 
 
-def _as_much(one: float | None, other: float | None) -> bool:
-    return one is not None and other is not None and one >= other
+def _as_much(one: Shares, other: Shares, *, closes: bool) -> bool:
+    """Whether R, and C where the edit can close anything, are both as large: what closes as little as a dial
+    does, and restores nothing, is not like it."""
+    if not closes:
+        return one[0] >= other[0]
+    return one[1] is not None and other[1] is not None and one[0] >= other[0] and one[1] >= other[1]
 
 
 def use_of(entry: ArmEntry) -> Use:
