@@ -223,8 +223,8 @@ def _bands(best: Sequence[Candidate], layers: Sequence[int]) -> list[Candidate]:
     bands: list[Candidate] = []
     for one in best:
         depth = len(one.directions.hook_points)
-        for share in BANDS:
-            low, high = (round(end * (depth - 1)) for end in share)
+        blocks = [(round(low * (depth - 1)), round(high * (depth - 1))) for low, high in BANDS]
+        for low, high in dict.fromkeys(blocks):  # in a model of four blocks both bands are the same
             if high > low and all(layer in layers for layer in range(low, high + 1)):
                 form = replace(one.form, where="own", band=(low, high))
                 bands.append(replace(one, form=form))
