@@ -20,8 +20,9 @@ from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.rank_curve import rank_record
 from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.experiments.skill import skill_entries
+from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.choice import N_DRAWS
-from persona_probe.measurement.comparison import Comparison
+from persona_probe.measurement.comparison import Comparison, partners
 from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
@@ -156,6 +157,12 @@ class _Table:
         )
 
     @cached_property
+    def partners(self) -> Mapping[str, Measurement]:
+        """By name of an arm or a dose, the measurement of the same edit on the other model."""
+        doses = [(dose.arm, dose.measurement) for dose in self.result.doses]
+        return partners([*self.result.arms.values(), *doses])
+
+    @cached_property
     def directions(self) -> dict[str, Any]:
         direction = self.result.direction
         return self.result.fitted.json(shown=direction.method, hook_point=direction.hook_point)
@@ -203,7 +210,9 @@ class _Table:
             "coefficient": dose.coefficient,
             "relative_dose": self.relative_dose(dose.coefficient, steering.direction.vector, steering.layer),
             "side": dose.side,
-            **self.judge.comparison.numbers(dose.side, dose.measurement),
+            **self.judge.comparison.numbers(
+                dose.side, dose.measurement, partner=self.partners.get(dose.arm.name)
+            ),
         }
 
     def relative_dose(self, coefficient: float, vector: Tensor, hook: int) -> float:
