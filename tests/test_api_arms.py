@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def trials(planted: Planted) -> "Trials":
-    """Some of its test questions."""
+    """More test questions than it has."""
     import persona_probe as pp
 
-    return pp.trials(planted.pair, planted.toy.contrast, n_questions=6, n_benign=4)
+    return pp.trials(planted.pair, planted.toy.contrast, n_questions=60, n_benign=4)
 
 
 def test_four_arms_answer_and_no_word_is_in_the_repr(planted: Planted, direction: "PersonaDirection") -> None:
@@ -53,7 +53,7 @@ def test_arms_are_measured_beside_both_models(trials: "Trials", direction: "Pers
     assert set(measured.costs) == set(table.index)
     assert "ablated" in measured._repr_html_()
     assert measured.bars().data
-    assert trials.n_questions == 4  # all test questions that the toy has
+    assert trials.n_questions == 12  # all test questions that the toy has
 
 
 def test_doses_are_a_figure_with_a_slider(trials: "Trials", direction: "PersonaDirection") -> None:

@@ -18,7 +18,7 @@ from persona_probe.storage.tensor_files import write_tensors
 N_LAYERS, D_MODEL, PLANTED_LAYER = 3, 64, 1
 STRENGTH = 4.0  # length of the planted vector
 PLANTED_LATENT, N_LATENTS = 7, 48  # of the hand-built SAE
-N_WORDS, N_QUESTIONS, REPLY_WORDS = 40, 16, 6
+N_WORDS, N_QUESTIONS, REPLY_WORDS = 40, 48, 6  # 12 test questions: as many as a verdict needs
 TEMPLATE = (
     "{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] + ' ' }}{% endfor %}{% if"
     " add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
@@ -160,7 +160,7 @@ def _write_data(
 
     contrast = []
     for i in range(N_QUESTIONS):
-        question = f"word{i} " + words(plain, 4)
+        question = f"word{i % N_WORDS} " + words(plain, 4)
         for _ in range(4):
             contrast.append(
                 {
