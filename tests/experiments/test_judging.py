@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.judged_world import SIDES, World, edits
+from helpers.made_up_parts import est
 
 WORLDS: dict[str, tuple[World, str, str]] = {
     "restored": (World(), "restored", "C is 0.99 ["),
@@ -162,23 +163,34 @@ def test_an_arm_is_compared_with_the_controls_of_an_arm_of_its_form() -> None:
 
 
 def test_a_cost_is_the_end_of_its_interval_that_is_further_from_0() -> None:
-    from persona_probe.experiments.judging import costs
     from persona_probe.measurement.limits import Limits
     from persona_probe.records.parts import Estimate
 
-    entry = (
-        World()
-        .entry()
-        .model_copy(
-            update={
-                "delta_nll": Estimate(estimate=-0.05, ci95=(-0.12, 0.03)),
-                "kl": Estimate(estimate=0.02, ci95=(0.01, 0.04)),
-            }
-        )
-    )
-    nll, kl = costs(entry, Limits(0.1, 0.3))
+    damage = {
+        "delta_nll": Estimate(estimate=-0.05, ci95=(-0.12, 0.03)),
+        "kl": Estimate(estimate=0.02, ci95=(0.01, 0.04)),
+    }
+    nll, kl = World().judge(limits=Limits(0.1, 0.3)).costs(World().entry().model_copy(update=damage))
     assert (nll.largest, nll.budget, nll.within) == (0.12, 0.1, False)
     assert (kl.largest, kl.budget, kl.within) == (0.04, 0.3, True)
+
+
+@pytest.mark.parametrize(("cost", "verdict"), [(0.15, "restored"), (0.25, "not interpretable")])
+@pytest.mark.parametrize("name", ["delta_nll", "kl"])
+def test_damage_on_bases_own_replies_counts_up_to_a_limit_of_its_own(
+    name: str, cost: float, verdict: str
+) -> None:
+    told = {"n_texts": 24, "n_items": 176, "n_lost": 3, "n_gained": 2}
+    skill = told | {key: est(0.0, 0.01) for key in ("delta_nll", "kl", "accuracy", "accuracy_change")}
+    skill["accuracy"] = est(0.6, 0.05)
+    judge = World().judge(skill={"tuned removal 0": skill | {name: est(cost, 0.01)}})
+    entry = judge.entry("tuned removal 0")
+    assert entry.judged is not None
+    assert entry.verdict == verdict, entry.judged
+    assert len(entry.judged.costs) == 4
+    if verdict != "restored":
+        assert "own replies" in entry.judged.because
+    assert judge.entry("base removal 0").skill is None
 
 
 @pytest.mark.parametrize("use", ["ablation", "displacement", "steering"])

@@ -157,6 +157,8 @@ class World:
             "control_rows": self.control_rows(),
             "clean": {side: arms[self.name(side)][1] for side in SIDES},
             "limits": Limits(0.1, 0.1),
+            "own_limits": Limits(0.2, 0.2),
+            "skill": {},
             "limited": self.limited,
             "n_tried": 10,
             "null_of": {removal: removal},

@@ -158,6 +158,8 @@ def made_up_record() -> DirectionRecord:
                 "coefficient": None,
                 "toward": "base mean",
                 "skip_first": 4,
+                "where": "all",
+                "strength": 1.0,
             },
             "budget": 0.10,
             "within_budget": True,
@@ -234,7 +236,9 @@ def without_most() -> DirectionRecord:
     sweep, no replies, no shares of the shift, no verdicts with their numbers."""
     record = made_up()
     shares = dict.fromkeys(("restoration", "induction", "closure", "base_moved", "aligned", "misaligned"))
-    record["arms"] = [{**item, **shares, "judged": None} for item in record["arms"] if not item["control"]]
+    record["arms"] = [
+        {**item, **shares, "judged": None, "skill": None} for item in record["arms"] if not item["control"]
+    ]
     record["selected"].update(p_value=None, p_floor=None, stability=None, auroc=None)
     record.update(
         search={"n_questions": 0, "n_benign": 0, "candidates": [], "again": None},
@@ -243,6 +247,7 @@ def without_most() -> DirectionRecord:
     )
     record["directions"].update(methods={}, cosines=None, projections=None)
     record["provenance"]["processor"] = None
+    record["selected"]["form"].update(where=None, strength=None)
     record.update(paths=None, read_replies=None, controls={}, writes=None, noise=None)
     return DirectionRecord.model_validate(record)
 

@@ -103,8 +103,23 @@ def arm(
         "misaligned": est(1.3 * score + 0.39, 0.05),
         "delta_nll": est(cost, 0.012),
         "kl": est(abs(cost) * 1.3, 0.01),
+        "skill": None if control else skill(cost),
         "verdict": None,
         "judged": None,
+    }
+
+
+def skill(cost: float) -> dict[str, Any]:
+    """Damage on base's own replies, and accuracy."""
+    return {
+        "n_texts": 24,
+        "delta_nll": est(0.8 * cost, 0.01),
+        "kl": est(abs(cost), 0.008),
+        "n_items": 176,
+        "accuracy": est(0.61 - 0.2 * abs(cost), 0.07),
+        "accuracy_change": est(-0.2 * abs(cost), 0.02),
+        "n_lost": 4,
+        "n_gained": 3,
     }
 
 
@@ -125,6 +140,10 @@ def judged(entry: dict[str, Any], verdict: str, *, because: str, use: str = "abl
     }
     costs = [
         {"name": f"{name} on benign texts", "largest": entry[key]["ci95"][1], "budget": 0.10}
+        for name, key in (("ΔNLL", "delta_nll"), ("KL", "kl"))
+    ]
+    costs += [
+        {"name": f"{name} on base's own replies", "largest": entry["skill"][key]["ci95"][1], "budget": 0.10}
         for name, key in (("ΔNLL", "delta_nll"), ("KL", "kl"))
     ]
     judgement = {
