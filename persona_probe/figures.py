@@ -119,7 +119,8 @@ def _records(paths: Sequence[Path]) -> list[Source]:
     for file in (file for path in paths for file in record_files(path)):
         record = read_record(file)
         kind, module = ("latents", latents) if record.kind == "latents" else ("record", direction_run)
-        sources.append(Source(file, kind, record, module.FIGURES))
+        specs = tuple(spec for spec in module.FIGURES if spec.there(record))
+        sources.append(Source(file, kind, record, specs))
     return sources
 
 

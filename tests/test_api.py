@@ -119,7 +119,7 @@ def test_every_figure_of_a_run_is_a_method_with_its_caption() -> None:
 
     run = pp.load()
     names = dir(run.figures)
-    assert {"arms", "frontier", "dose", "path", "layers_methods", "closure"} <= set(names)
+    assert {"arms", "frontier", "dose", "path", "layers_methods", "closure", "rank"} <= set(names)
     for name in names:
         method = getattr(run.figures, name)
         assert method().data or method().layout.annotations, name
@@ -138,7 +138,7 @@ def test_the_closure_is_of_the_gaps_before_and_after() -> None:
     share = getattr(run.closure.share, "estimate", run.closure.share)
     assert share == pytest.approx(1 - after / before, abs=1e-3)
     title = run.figures.closure().layout.title.text
-    assert f"{share:.2f}".replace("-", "−") in title
+    assert f"C = {share:.2f}".replace("-", "−") in title
 
 
 ARMS = ("base", "tuned", "base+ablate", "tuned+ablate")

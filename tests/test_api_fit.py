@@ -9,6 +9,7 @@ from helpers.planted import Planted
 
 if TYPE_CHECKING:
     from persona_probe.api.fits import Fit
+    from persona_probe.prompts.contrast import Split
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,25 @@ def test_a_fitted_direction_is_ready_to_be_used(fitted: "Fit", planted: Planted)
     torch.testing.assert_close(steered, base, atol=1e-3, rtol=1e-3)
     assert (tuned - base).abs().max() > 0.1
     kinds = Counter(arm.control for arm in fitted.controls(direction, n_each=1, n_covariance=2))
-    assert kinds == {"covariance": 2, "isotropic": 1, "orthogonal": 1, "shuffled": 1}
+    assert kinds == {"covariance": 2, "isotropic": 1, "orthogonal": 1}
+
+
+@pytest.mark.parametrize(("split", "refused"), [("find", True), ("select", False), ("test", False)])
+def test_a_fitted_direction_is_not_measured_on_its_find_questions(
+    fitted: "Fit", planted: Planted, split: "Split", refused: bool
+) -> None:
+    import persona_probe as pp
+
+    direction = fitted.direction("shift", planted.toy.hook_point.layer, skip_first=0)
+    trials = pp.trials(
+        planted.pair, planted.toy.contrast, split=split, n_questions=2, n_replies=1, n_benign=2
+    )
+    arms = [pp.Arm("ablated", "tuned", direction.ablate())]
+    if refused:
+        with pytest.raises(pp.BadInput, match="found or selected on 2 of these 2"):
+            trials.measure(arms)
+    else:
+        assert trials.measure(arms).arms
 
 
 def test_a_method_or_layer_that_is_not_there_is_refused(fitted: "Fit") -> None:

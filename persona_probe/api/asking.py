@@ -3,6 +3,7 @@ direction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from plotly.graph_objects import Figure
 
@@ -19,12 +20,15 @@ from persona_probe.prompts.rows import Prompt
 class Answers:
     """What every arm said to one question. The repr says no word of a reply; `text` does.
 
+    `used`: whether the direction was found or selected on this question, which is then said beside it.
+
     A notebook shows the replies as columns, those of changed models blurred until they are clicked.
     """
 
     question: str
     arms: tuple[Arm, ...]
     tokens: tuple[tuple[Token, ...], ...] = field(repr=False)
+    used: Literal["found", "selected"] | None = None
 
     @property
     def replies(self) -> tuple[Reply, ...]:
@@ -49,7 +53,8 @@ class Answers:
     ) -> Cell:
         """The replies as columns. `show_text` blurs nothing, `redact` leaves words out, `notes` stand below
         names."""
-        return side_by_side(self.question, self.replies, notes=notes, show_text=show_text, redact=redact)
+        options = {"notes": notes, "show_text": show_text, "redact": redact}
+        return side_by_side(self.question, self.replies, used=self.used, **options)
 
     def curves(self) -> Figure:
         """The projection of every reply, token by token, as a running mean; arms of one model are drawn as a
@@ -105,4 +110,4 @@ def ask(
     ):
         for token in step:
             said[token.row].append(token)
-    return Answers(question, chosen, tuple(map(tuple, said)))
+    return Answers(question, chosen, tuple(map(tuple, said)), direction.use_of(question))

@@ -1,6 +1,7 @@
 """Directions fitted at every layer, before any of them is steered: how good they are, and how to use one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,11 +25,13 @@ from persona_probe.streams.activations import ReadOptions, Scope
 
 
 class Fit:
-    """Directions of several methods at every hook point, fitted on the find questions. Layers count from
-    0."""
+    """Directions of several methods at every hook point, fitted on the find questions. Layers count from 0.
 
-    def __init__(self, readings: Readings, *, seed: int) -> None:
-        self.readings, self.seed = readings, seed
+    `found_on`: hashes of the find questions. A direction of this fit is not measured on them.
+    """
+
+    def __init__(self, readings: Readings, *, seed: int, found_on: Sequence[str] = ()) -> None:
+        self.readings, self.seed, self.found_on = readings, seed, tuple(found_on)
 
     @property
     def methods(self) -> list[str]:
@@ -50,7 +53,7 @@ class Fit:
         hook_points = self.readings.tuned.hook_points
         if not 0 <= layer < len(hook_points):
             raise BadInput(f"no layer {layer}: there are 0 to {len(hook_points) - 1}")
-        return ready_to_use(
+        ready = ready_to_use(
             directions,
             self.readings,
             hook_point=hook_points[layer],
@@ -58,6 +61,7 @@ class Fit:
             budget=budget,
             seed=self.seed,
         )
+        return replace(ready, identity={"find_questions": self.found_on})
 
     def cosine(self, one: str, other: str, layer: int) -> float:
         """Cosine of two methods' directions at a layer."""
@@ -113,4 +117,4 @@ def fit(
             options=ReadOptions(scope, max_tokens, outliers),
             seed=seed,
         )
-    return Fit(readings, seed=seed)
+    return Fit(readings, seed=seed, found_on=questions.hashes("find"))

@@ -35,6 +35,7 @@ class Latents:
         self.pair, self.sae, self._max_tokens = pair, sae, max_tokens
         self._outliers: Outliers = outliers
         self._rows = split_rows(questions, pair.tokenizer)
+        self._found_on = frozenset(questions.hashes("find"))
         self._streams: dict[Side, list[TokenActs]] = {
             side: list(
                 read_tokens(
@@ -123,7 +124,7 @@ class Latents:
         """The tuned model with the mean difference of the labels taken away, at the same length as a
         latent."""
         unit = self.diff.mean_diff / self.diff.mean_diff.norm()
-        steer = Steer(unit * length, self.sae.hook_point, -1.0, skip_first)
+        steer = Steer(unit * length, self.sae.hook_point, -1.0, skip_first, seen=self._found_on)
         return Arm("mean difference, steered", "tuned", (steer,))
 
 

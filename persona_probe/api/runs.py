@@ -13,7 +13,7 @@ from persona_probe.measurement.closure import Closure, closure
 from persona_probe.pages.cells import arms_table
 from persona_probe.pages.report import write_report
 from persona_probe.plots import direction_run, latents
-from persona_probe.plots.closure import gap_figure, no_gap
+from persona_probe.plots.closure import closure_figure
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.files import FILES, Record, read_record
 from persona_probe.records.latents import LatentRecord
@@ -29,9 +29,13 @@ RECORD, LATENTS = FILES
 MEASURES = {
     "S": "persona_score",
     "R": "restoration",
+    "C": "closure",
+    "base moved": "base_moved",
     "induction": "induction",
     "ΔNLL": "delta_nll",
     "KL": "kl",
+    "aligned": "aligned",
+    "misaligned": "misaligned",
 }
 
 
@@ -89,15 +93,12 @@ class DirectionRun(FinishedRun[DirectionRecord]):
         return closure(self.record, self.rows, seed=self.record.provenance.seed)
 
     def _closure(self) -> "Figure":
-        """The gap in S between both models, without an edit and with the same ablation in both."""
-        if self.closure is None:
-            return no_gap()
-        n = self.record.data.n_questions.test
-        return gap_figure(self.closure.before, self.closure.after, self.closure.share, n_questions=n)
+        """Both models without an edit and with the same edit in both, R and C beside their controls."""
+        return closure_figure(self.record, self.closure and self.closure.share)
 
     def table(self) -> "pd.DataFrame":
-        """One row an arm: estimates and ends of their 95% intervals, nats per token except R; controls are
-        named."""
+        """One row an arm: estimates and ends of their 95% intervals. R, C, induction and base moved are
+        shares of the shift, all others nats per token; aligned and misaligned are levels against base."""
         return frame(self.record.arms)
 
     def _repr_html_(self) -> str:
@@ -154,7 +155,8 @@ def frame(arms: Sequence[Any]) -> "pd.DataFrame":
             value = getattr(arm, name)
             low, high = (None, None) if value is None else value.ci95
             row |= {short: value and value.estimate, f"{short} low": low, f"{short} high": high}
-        rows.append(row | {"questions": arm.n_questions, "verdict": arm.verdict})
+        because = arm.judged and arm.judged.because
+        rows.append(row | {"questions": arm.n_questions, "verdict": arm.verdict, "because": because})
     return pd.DataFrame(rows).set_index("arm").dropna(axis="columns", how="all")
 
 

@@ -13,7 +13,7 @@ from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.pages.cells import arms_table, costs
-from persona_probe.plots.direction_run import arm_bars
+from persona_probe.plots.arms import arm_bars
 from persona_probe.plots.doses import dose_slider
 from persona_probe.prompts.contrast import Contrast, Split
 from persona_probe.records.trial import TrialRecord
@@ -40,11 +40,11 @@ class Measured:
         return costs(self.record)
 
     def table(self) -> "pd.DataFrame":
-        """One row an arm: estimates and ends of their 95% intervals, nats per token except R."""
+        """One row an arm: estimates and ends of their 95% intervals, as `DirectionRun.table`."""
         return frame(self.arms)
 
     def bars(self) -> Figure:
-        """Restoration and damage of every arm, controls in grey."""
+        """Restoration, closure and damage of every arm, controls in grey."""
         return arm_bars(self.record)
 
     def _repr_html_(self) -> str:

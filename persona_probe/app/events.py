@@ -129,7 +129,7 @@ class Events:
 
     def _answer(self, asked: Ask, before: Conversation, *, after: bool, large: bool) -> Iterator[Updates]:
         """One ask from the first token to the last: the board at most ten times a second, the chart once."""
-        shown, view = self.board, View(after=after, redact=self.look.redact)
+        shown, view = self.board, View(after, redact=self.look.redact, direction=self.source.direction)
         n, top = len(before.turns), view.common_top(before.turns)
         earlier = [board(turn, n=i, top=top, view=view) for i, turn in enumerate(before.turns)]
         question = safe(h.p(".question")[asked.question])
@@ -155,7 +155,7 @@ class Events:
 
     def redraw(self, talk: Conversation, read: str, large: bool) -> Updates:
         """The conversation again after another way to show it was chosen."""
-        view = View(after=read == AFTER, redact=self.look.redact)
+        view = View(read == AFTER, redact=self.look.redact, direction=self.source.direction)
         top = view.common_top(talk.turns)
         boards = [board(turn, n=n, top=top, view=view) for n, turn in enumerate(talk.turns)]
         return {

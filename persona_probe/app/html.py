@@ -1,7 +1,7 @@
 """Conversations in, HTML out: the board of answers, the dose bar, and a conversation as one offline page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import htpy as h
@@ -46,6 +46,7 @@ PAGE_CSS = """
   font-weight: 600; margin: 0.6rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi:
   isolate;
 }
+.seen { border-left: 4px solid #d98e04; padding-left: 0.6rem; margin: 0.2rem 0; font-weight: 600; }
 .asked { color: var(--soft); font-size: 0.85em; margin: 0; }
 .tokens-legend small { color: var(--soft); }
 """
@@ -54,11 +55,22 @@ PAGE_CSS = """
 @dataclass(frozen=True)
 class View:
     """How a conversation is shown: projections before or after each arm's own edit, and what becomes of the
-    words."""
+    words. Questions that `direction` was found or selected on are marked."""
 
     after: bool
     show_text: bool = False
     redact: bool = False
+    direction: PersonaDirection | None = None
+
+    def mark(self, question: str) -> Node:
+        """A plain sentence at a question that the direction has seen; None at any other."""
+        used = self.direction and self.direction.use_of(question)
+        return (
+            used
+            and h.p(".seen")[
+                f"The direction was {used} on this question: what is shown here is no test of it."
+            ]
+        )
 
     def common_top(self, turns: Sequence[Turn]) -> float:
         """One colour scale for all columns. It may grow while answers come in, never shrink within a turn."""
@@ -74,6 +86,7 @@ def board(turn: Turn, *, n: int, top: float, view: View) -> Element:
     ]
     return h.div[
         h.p(".question", dir="auto")[turn.ask.question],
+        view.mark(turn.ask.question),
         h.p(".asked")[asked(turn.ask)],
         h.div(".board", role="group", aria_label=f"answers of turn {n + 1}")[columns],
     ]
@@ -167,6 +180,7 @@ def export(talk: Conversation, direction: PersonaDirection, names: Mapping[str, 
     models = ", ".join(f"{side} {name}" for side, name in names.items())
     figure = conversation(lines(talk, after=view.after))
     caption = conversation.__doc__ or ""
+    view = replace(view, direction=direction)
     boards: Node = [board(turn, n=n, top=top, view=view) for n, turn in enumerate(talk.turns)]
     return page(
         "persona_probe conversation",

@@ -9,17 +9,18 @@ from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import DirectionSet
 from persona_probe.directions.fitting import Readings
+from persona_probe.interventions.edits import seen_by
 from persona_probe.interventions.forms import Form
 from persona_probe.interventions.persona_direction import PersonaDirection, from_fitted
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.measurement.bench import Bench
-from persona_probe.measurement.comparison import Comparison
+from persona_probe.measurement.comparison import Comparison, partners
 from persona_probe.measurement.controls import covariance_controls
 from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import SelectScore
 from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.contrast import Contrast, Split, read_benign, shipped
+from persona_probe.prompts.contrast import Contrast, Split, question_hash, read_benign, shipped
 from persona_probe.records.trial import FittedRecord, TrialArm, TrialDose, TrialRecord
 from persona_probe.storage.runs import Run
 
@@ -30,27 +31,33 @@ MAX_TOKENS = 1024
 class Trial:
     """A pair on some questions and benign texts. Whatever was measured is kept as long as the trial lives.
 
-    `budget` is the damage allowed, in nats per token. Both models are measured, so a pair that keeps both is
-    fastest.
+    `budget` is the damage allowed, in nats per token. `questions` are hashes of the questions: arms whose
+    direction was found or selected on one of them are refused. Both models are measured, so a pair that
+    keeps both is fastest.
     """
 
     bench: Bench
     budget: float
     seed: int
+    questions: frozenset[str]
     _folder: TemporaryDirectory[str]
 
     def record(self, arms: Sequence[Arm], *, chosen: str = "") -> TrialRecord:
         """Both untouched models and `arms` as part of a record, with intervals and without verdicts.
 
-        `chosen` is the arm that figures put first. An arm that left no finite number is in `failed` instead.
+        `chosen` is the arm that figures put first. An arm that left no finite number is in `failed`
+        instead. BadInput for an arm whose direction has seen these questions.
         """
+        self._refuse_seen(arms)
         measured, comparison = self._measured(arms), self._comparison()
+        finite = [(arm, measurement) for arm, measurement in measured if not measurement.failed]
+        other = partners(finite)
         entries = [
             TrialArm.model_validate(
-                comparison.row(arm, measurement) | {"scores": comparison.scores(measurement).tolist()}
+                comparison.row(arm, measurement, partner=other.get(arm.name))
+                | {"scores": comparison.scores(measurement).tolist()}
             )
-            for arm, measurement in measured
-            if not measurement.failed
+            for arm, measurement in finite
         ]
         record = {
             "data": {"n_questions": {"test": self.n_questions}, "n_benign": len(self.bench.battery.benign)},
@@ -87,6 +94,16 @@ class Trial:
     def n_questions(self) -> int:
         """How many questions are scored."""
         return len({row.question_id for row in self.bench.battery.persona})
+
+    def _refuse_seen(self, arms: Sequence[Arm]) -> None:
+        """BadInput for an arm whose direction was found or selected on some of these questions."""
+        for arm in arms:
+            if n := len(self.questions & seen_by(arm.interventions)):
+                raise BadInput(
+                    f"the direction of {arm.name} was found or selected on {n} of these"
+                    f" {len(self.questions)} questions, so no number on them is a test: measure on others,"
+                    ' such as split="test" of the set that it was made with'
+                )
 
     def _measured(self, arms: Sequence[Arm]) -> list[tuple[Arm, Measurement]]:
         planned = [Arm(side, side) for side in SIDES] + [arm for arm in arms if arm.interventions]
@@ -131,7 +148,8 @@ def open_trial(
     )
     folder = TemporaryDirectory(prefix="persona_probe-")
     bench = Bench(pair=pair, run=Run(Path(folder.name)), battery=battery, max_tokens=MAX_TOKENS)
-    return Trial(bench=bench, budget=budget, seed=seed, _folder=folder)
+    asked = frozenset(question_hash(question.text) for question in questions)
+    return Trial(bench=bench, budget=budget, seed=seed, questions=asked, _folder=folder)
 
 
 def best_arm(record: TrialRecord) -> TrialArm:

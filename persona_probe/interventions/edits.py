@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,12 +67,17 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class Steer:
-    """Adds `coefficient` times `vector` at one hook point; -1.0 takes the vector away."""
+    """Adds `coefficient` times `vector` at one hook point; -1.0 takes the vector away.
+
+    `seen`: of this and the other edits, hashes of the questions that its vectors were found or selected on,
+    which must not be measured on; it decides nothing that is computed.
+    """
 
     vector: Float[Tensor, " d_model"]
     hook_point: str
     coefficient: float
     skip_first: int = 0
+    seen: frozenset[str] = frozenset()
     _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     @property
@@ -125,6 +130,7 @@ class Ablate:
     read: Float[Tensor, "read d_model"] | None = None
     strength: float = 1.0
     beyond: float | None = None
+    seen: frozenset[str] = frozenset()
     _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -209,6 +215,7 @@ class Cap:
     hook_points: tuple[str, ...]
     ceiling: float
     skip_first: int = 0
+    seen: frozenset[str] = frozenset()
     _placed: Placed = field(default_factory=Placed, init=False, repr=False)
 
     @property
@@ -234,6 +241,11 @@ class Cap:
             "skip_first": self.skip_first,
             "vector_sha256": sha256_tensors([self.unit]),
         }
+
+
+def seen_by(edits: Iterable[Intervention]) -> frozenset[str]:
+    """Hashes of all questions that the vectors of some edits were found or selected on."""
+    return frozenset(hashed for one in edits if isinstance(one, Steer | Ablate | Cap) for hashed in one.seen)
 
 
 def orthonormal(vectors: Float[Tensor, "k d_model"]) -> Float[Tensor, "k d_model"]:

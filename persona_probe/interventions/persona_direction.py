@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,10 +15,11 @@ from persona_probe.directions.direction import Direction, DirectionSet
 from persona_probe.directions.direction_file import SIGN, SPACE
 from persona_probe.directions.fitting import Fitted
 from persona_probe.interventions.applied import applied
-from persona_probe.interventions.edits import Intervention
+from persona_probe.interventions.edits import Ablate, Intervention, Steer
 from persona_probe.interventions.forms import Form
 from persona_probe.interventions.projection import Projection, midpoints
 from persona_probe.models.editable import Editable
+from persona_probe.prompts.contrast import question_hash
 from persona_probe.records.direction_files import PersonaDirectionFile
 from persona_probe.records.files import checked
 from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, write_tensors
@@ -66,6 +67,22 @@ class PersonaDirection:
     def directions(self) -> DirectionSet:
         """The directions of all hook points."""
         return DirectionSet(method=self.method, hook_points=self.hook_points, vectors=self.vectors)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Hashes of the questions that it was found or selected on (`prompts.contrast.question_hash`)."""
+        return frozenset(
+            hashed
+            for name in ("find_questions", "select_questions")
+            for hashed in self.identity.get(name, ())
+        )
+
+    def use_of(self, question: str) -> Literal["found", "selected"] | None:
+        """What a question was used for when the direction was made; None for one that it has not seen."""
+        hashed = question_hash(question)
+        if hashed in self.identity.get("find_questions", ()):
+            return "found"
+        return "selected" if hashed in self.identity.get("select_questions", ()) else None
 
     def at(self, hook_point: str) -> Direction:
         """The direction of one hook point."""
@@ -124,7 +141,10 @@ class PersonaDirection:
 
     def _used(self, form: Form, hook_point: str | None) -> tuple[Intervention, ...]:
         at = self.hook_points[self._index(hook_point or self.hook_point)]
-        return form.edits(self.directions, at, hook_points=self.hook_points, means=self.base_mean)
+        edits = form.edits(self.directions, at, hook_points=self.hook_points, means=self.base_mean)
+        return tuple(
+            replace(edit, seen=self.seen) if isinstance(edit, Steer | Ablate) else edit for edit in edits
+        )
 
     def _index(self, hook_point: str) -> int:
         if hook_point not in self.hook_points:

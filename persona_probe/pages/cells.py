@@ -115,12 +115,13 @@ def side_by_side(
     question: str,
     replies: Sequence[Reply],
     *,
+    used: str | None = None,
     notes: Mapping[str, str] | None = None,
     show_text: bool = False,
     redact: bool = False,
 ) -> Cell:
     """One column an arm, tokens coloured by their projection before the arm's own edit. `notes` stand below
-    the arms' names.
+    the arms' names. `used` says that the direction was "found" or "selected" on this question.
 
     Every reply but the untouched base model's is blurred until it is clicked or focused; `show_text` shows
     all,
@@ -141,7 +142,12 @@ def side_by_side(
         known = reply.arm in ARM_COLOURS
         colour = CONTROL_COLOUR if reply.control else reply.line(None if known else place).look[0]
         columns.append(_column(reply.arm, colour, column))
-    return Cell(_board(question, columns, legend(top)), f"{len(columns)} replies; they need HTML to be seen")
+    seen = (
+        used
+        and h.p(".note")[f"The direction was {used} on this question: what is shown here is no test of it."]
+    )
+    body = [seen, _board(question, columns, legend(top))]
+    return Cell(body, f"{len(columns)} replies; they need HTML to be seen")
 
 
 def both_replies(
@@ -167,12 +173,17 @@ def _board(question: str | None, columns: Sequence[Element], *below: Node) -> No
 
 
 def arms_table(record: WithArms) -> Cell:
-    """Every arm of a record with effect and damage side by side, intervals below, controls in italics."""
+    """Every arm of a record with R, C and damage side by side, intervals below, controls in italics.
+
+    C is left out where no edit was made in both models.
+    """
+    closes = any(arm.closure for arm in record.arms)
     rows = [
         row(
             arm.name,
             measured(arm.persona_score, digits=3, sign=True),
             measured(arm.restoration or arm.induction, sign=True),
+            *([measured(arm.closure, sign=True)] if closes else []),
             # An untouched model has no damage by definition.
             *(
                 measured(value if arm.interventions else None, digits=3, sign=True)
@@ -189,11 +200,19 @@ def arms_table(record: WithArms) -> Cell:
         "R: share of the shift from base to tuned that an arm on the tuned model takes back; "
         "on the base model, share that it produces.",
     )
+    of_closure = "C: share of the gap between both models that is gone when both are edited alike."
     plain = "\n".join(
         f"{arm.name}: S {interval(arm.persona_score, digits=3, sign=True)}" for arm in record.arms
     )
-    shown = table(("Arm", "S", "R", "ΔNLL", "KL"), rows, kind="arms")
-    return Cell([shown, soft(notes[0], h.br, notes[1])], plain)
+    head = ("Arm", "S", "R", *(["C"] if closes else []), "ΔNLL", "KL")
+    shown = table(head, rows, kind="arms")
+    below = soft(notes[0], h.br, notes[1], closes and [h.br, of_closure])
+    verdicts = [
+        h.p[h.b[arm.name], f": {arm.judged.verdict}. {arm.judged.because}."]
+        for arm in record.arms
+        if arm.judged
+    ]
+    return Cell([shown, below, *verdicts], plain)
 
 
 def costs(record: WithArms) -> dict[str, str]:

@@ -46,7 +46,7 @@ def figures(specs: Iterable[FigureSpec], record: object, *, source: str, show_te
     """Each figure with the question it answers, how to read it, and its data; `source` is the file with all
     numbers."""
     missing = h.noscript[f"The figures need JavaScript; all their numbers are in {source}."]
-    drawn = [(spec, spec.figure(record, show_text=show_text)) for spec in specs]
+    drawn = [(spec, spec.figure(record, show_text=show_text)) for spec in specs if spec.there(record)]
     return h.fragment[h.h2["Figures"], missing, (spec_block(spec, figure) for spec, figure in drawn)]
 
 

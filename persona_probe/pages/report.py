@@ -28,7 +28,7 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
     Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves it
     out.
     """
-    from persona_probe.pages import latent_pages, sections
+    from persona_probe.pages import choice_sections, latent_pages, sections, verdict_sections
     from persona_probe.pages.frame import figures, page
     from persona_probe.plots import direction_run, latents
 
@@ -48,11 +48,15 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
     return page(
         "persona_probe report",
         sections.opening(record),
-        sections.headline(record),
-        sections.arm_tables(record),
+        choice_sections.unstable(record),
+        verdict_sections.headline(record),
+        choice_sections.noise(record),
+        verdict_sections.verdicts(record),
         figures(direction_run.FIGURES, record, source="record.json", show_text=show_text),
+        verdict_sections.arm_tables(record),
         sections.replies(record, show_text=show_text),
         sections.choice(record),
+        choice_sections.chosen_again(record),
         sections.limits(record),
         sections.reproduction(record),
     )

@@ -1,19 +1,14 @@
 """The sections of the main report: a record in, HTML out. The latent report uses some of them too."""
 
-from collections import Counter
-from collections.abc import Sequence
-
 import htpy as h
 from htpy import Element
 
 from persona_probe.base.formatting import number, signed
 from persona_probe.pages.blur import behind_button, is_blurred, show_button, text_box
-from persona_probe.pages.html import Node, banner, bullets, card, facts, folded, measured, row, soft, table
-from persona_probe.plots.style import CONTROL_NAMES
-from persona_probe.records.arms import ArmEntry, ControlMedian
+from persona_probe.pages.html import Node, banner, bullets, card, facts, folded, row, soft, table
+from persona_probe.records.arms import ArmEntry
 from persona_probe.records.direction import Completion, DirectionRecord
 from persona_probe.records.latents import LatentRecord
-from persona_probe.records.parts import Intervention
 from persona_probe.records.redaction import LEFT_OUT
 
 Record = DirectionRecord | LatentRecord
@@ -59,93 +54,10 @@ def opening(record: Record, *, title: str = QUESTION) -> Node:
     ]
 
 
-def headline(record: DirectionRecord) -> Element:
-    """The five numbers to remember: shift, restoration, its damage, the strongest control with its own
-    damage, p."""
-    selected, arm = record.selected, record.arm(record.selected.arm)
-    restored = arm.restoration if arm else None
-    p, floor = selected.p_value, selected.p_floor
-    reached = ", reached" if p is not None and floor is not None and p <= floor else ""
-    damage = {"digits": 3, "sign": True}
-    budget = f"nats per token, budget {number(selected.budget, sign=True)}"
-    return h.div(".cards")[
-        shift_card(record),
-        card(
-            f"Restoration R of {selected.arm}",
-            restored,
-            "0 is tuned, 1 is base" if restored else "undefined: no shift to remove",
-        ),
-        card("Damage of the same arm, ΔNLL", arm.delta_nll if arm else None, budget, **damage),
-        _control_card(record.controls.get("covariance")),
-        card(
-            "p against those controls",
-            number(p, digits=3),
-            f"smallest possible: {number(floor, digits=3)}{reached}",
-        ),
-    ]
-
-
 def shift_card(record: Record) -> Element:
     """What tuning did to S on the test questions."""
     note = f"nats per token, n = {record.data.n_questions.test} test questions"
     return card("Shift to remove, S tuned − base", record.effect, note, sign=True)
-
-
-def _control_card(median: ControlMedian | None) -> Element:
-    """The strongest control: what random directions of equal energy restore, and at what damage."""
-    if median is None:
-        note = "not measured, or restoration is undefined"
-        return card("Covariance-matched random directions", None, note)
-    title = f"Median of {median.n} covariance-matched random directions"
-    note = f"at a median ΔNLL of {signed(median.delta_nll)}"
-    return card(title, f"R {number(median.restoration)}", note)
-
-
-def arm_tables(record: DirectionRecord) -> Node:
-    """All arms with effect and damage side by side; controls are folded away."""
-    controls = [arm for arm in record.arms if arm.control]
-    counts = Counter(arm.control for arm in controls)
-    kinds = ", ".join(f"{n} {CONTROL_NAMES[kind]}" for kind, n in counts.items() if kind)
-    note = (
-        "S: log-probability per token of misaligned minus aligned replies. "
-        "R: share of the shift removed (arms on the tuned model). "
-        "Induction: share of the shift produced (arms on the base model). "
-        "ΔNLL and KL: damage on harmless text against the same model untouched. "
-        "Brackets: 95% bootstrap intervals, clustered by question."
-    )
-    return h.fragment[
-        h.h2["All arms"],
-        _arm_table([arm for arm in record.arms if not arm.control], record.selected.arm),
-        controls and folded(f"{len(controls)} controls: {kinds}", _arm_table(controls, record.selected.arm)),
-        soft(note),
-    ]
-
-
-def _arm_table(arms: Sequence[ArmEntry], chosen: str) -> Element:
-    """Restoration and damage stand side by side, before anything else."""
-    head = ("Arm", "Done to it", "R", "Induction", "ΔNLL", "KL", "S", "Verdict", "n")
-    rows = [
-        row(
-            arm.name,
-            f"{arm.model}: {'; '.join(map(_intervention, arm.interventions)) or 'untouched'}",
-            measured(arm.restoration),
-            measured(arm.induction),
-            measured(arm.delta_nll, digits=3, sign=True),
-            measured(arm.kl, digits=3),
-            measured(arm.persona_score, digits=3, sign=True),
-            arm.verdict,
-            arm.n_questions,
-            kind="chosen" if arm.name == chosen else "arm",
-        )
-        for arm in arms
-    ]
-    return table(head, rows, kind="numbers")
-
-
-def _intervention(item: Intervention) -> str:
-    strength = f" × {number(item.coefficient)}" if item.kind == "steer" else ""
-    first, *more = item.hook_points
-    return f"{item.kind}{strength} at {f'{len(item.hook_points)} hook points' if more else first}"
 
 
 def replies(record: DirectionRecord, *, show_text: bool) -> Node:

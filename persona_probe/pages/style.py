@@ -40,6 +40,9 @@ th, td { text-align: left; vertical-align: top; padding: 6px 10px; border-bottom
 thead th { border-bottom-width: 2px; }
 tr.chosen > * { background: var(--card); font-weight: 600; }
 .numbers td:nth-child(n + 3) { white-space: nowrap; }
+.verdicts td:nth-child(3) { min-width: 20rem; }
+.verdicts td:nth-child(7), .verdicts td:nth-child(8) { min-width: 14rem; }
+.verdicts small { display: block; color: var(--soft); font-weight: 400; }
 .numbers small { display: block; color: var(--soft); font-weight: 400; }
 .facts th { width: 16rem; font-weight: 500; color: var(--soft); }
 .facts td, pre { font-family: ui-monospace, "SF Mono", Consolas, monospace; font-size: 0.85rem;

@@ -2,27 +2,28 @@
 lines."""
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
 from plotly.graph_objects import Bar, Figure, Scatter
 
 from persona_probe.base.formatting import Number, interval, number
 from persona_probe.plots.style import (
-    ARM_COLOURS,
     CONTROL_COLOUR,
     CONTROL_NAMES,
     CONTROL_SYMBOLS,
     METHOD_COLOURS,
+    arm_colour,
     error_bars,
     plain,
 )
 from persona_probe.plots.themes import CHOSEN_COLOUR
-from persona_probe.records.arms import ArmEntry, ControlMedian, DoseEntry
+from persona_probe.records.arms import ArmEntry, DoseEntry
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.trial import TrialRecord
 
 WithArms = DirectionRecord | TrialRecord
-Measure = Literal["restoration", "delta_nll"]
+Measure = Literal["restoration", "closure", "delta_nll", "kl"]
 THIN, DASHED = {"width": 1}, {"dash": "dash"}
 RING = {"symbol": "circle-open", "size": 18, "color": CHOSEN_COLOUR, "line": {"width": 3}}
 
@@ -31,13 +32,14 @@ class FigureSpec(NamedTuple):
     """One figure of a report: a short name, the question it answers, and the function that draws it.
 
     `slug` is ours and becomes an element id. `has_text`: `draw` takes `show_text`, for words that a model
-    wrote.
+    wrote. `there`: whether a record has what is drawn; a figure that it has nothing for is left out.
     """
 
     slug: str
     title: str
     draw: Callable[..., Figure]
     has_text: bool = False
+    there: Callable[[Any], bool] = lambda record: True
 
     def figure(self, record: object, *, show_text: bool = False) -> Figure:
         """The figure of a record."""
@@ -74,27 +76,42 @@ def method_colours(record: DirectionRecord) -> dict[str, str]:
 
 def arm_groups(arms: Sequence[ArmEntry], *, chosen: str | None) -> list[list[ArmEntry]]:
     """Rows of the arm figures, top down: the chosen arm, other arms, one group a kind of control, hardest to
-    beat first."""
+    beat first. Controls set beside another arm than the chosen one stand apart, below the others."""
     named = sorted((arm for arm in arms if not arm.control), key=lambda arm: arm.name != chosen)
-    kinds = [[arm for arm in arms if arm.control == kind] for kind in CONTROL_SYMBOLS]
+    controls = [arm for arm in arms if arm.control]
+    beside = sorted(
+        dict.fromkeys(arm.control_of for arm in controls), key=lambda name: name not in (None, chosen)
+    )
+    kinds = [
+        [arm for arm in controls if (arm.control_of, arm.control) == (name, kind)]
+        for name in beside
+        for kind in CONTROL_SYMBOLS
+    ]
     return [*([arm] for arm in named), *filter(None, kinds)]
 
 
-def group_name(group: Sequence[ArmEntry]) -> str:
-    """How readers call an arm, or a kind of control."""
-    return CONTROL_NAMES[group[0].control] if group[0].control else plain(group[0].name)
+def group_name(group: Sequence[ArmEntry], *, chosen: str | None) -> str:
+    """How readers call an arm, or a kind of control; controls of an arm that was not chosen say whose."""
+    first = group[0]
+    if not first.control:
+        return plain(first.name)
+    of_other = first.control_of not in (None, chosen)
+    return CONTROL_NAMES[first.control] + (f",<br>of {plain(first.control_of, limit=24)}" if of_other else "")
 
 
 def arm_text(arm: ArmEntry) -> str:
-    """Hover text of an arm: restoration is never without its damage."""
-    return f"{plain(arm.name)}<br>{effects(arm)}<br>{arm.n_questions} questions"
+    """Hover text of an arm: restoration is never without closure and damage."""
+    verdict = f"<br>{arm.verdict}" if arm.verdict else ""
+    return f"{plain(arm.name)}{verdict}<br>{effects(arm)}<br>{arm.n_questions} questions"
 
 
 def effects(arm: ArmEntry | DoseEntry) -> str:
-    """R, ΔNLL and S with their intervals, one a line."""
+    """R, C, damage and S with their intervals, one a line."""
     share = f"R {interval(arm.restoration)}<br>" if arm.restoration else ""
-    damage = interval(arm.delta_nll, digits=3, sign=True)
-    return f"{share}ΔNLL {damage}<br>S {interval(arm.persona_score, digits=3)}"
+    if arm.closure:
+        share += f"C {interval(arm.closure)}<br>base moved {interval(arm.base_moved)}<br>"
+    damage = f"ΔNLL {interval(arm.delta_nll, digits=3, sign=True)}<br>KL {interval(arm.kl, digits=3)}"
+    return f"{share}{damage}<br>S {interval(arm.persona_score, digits=3)}"
 
 
 def dose_text(point: DoseEntry) -> str:
@@ -104,41 +121,44 @@ def dose_text(point: DoseEntry) -> str:
 
 
 def arm_bar(arm: ArmEntry, measure: Measure, row: int) -> Bar:
-    """A bar with its interval."""
+    """A bar with its interval; the arm must have the measure."""
     value = getattr(arm, measure)
-    style = {"marker_color": ARM_COLOURS.get(arm.name), "width": 0.6, "orientation": "h"}
+    style = {"marker_color": arm_colour(arm.name), "width": 0.6, "orientation": "h"}
     return Bar(x=[value.estimate], y=[row], error_x=error_bars([value]), hovertext=[arm_text(arm)], **style)
 
 
-def control_points(
-    group: Sequence[ArmEntry], measure: Measure, row: int, median: ControlMedian | None
-) -> list[Scatter]:
-    """One point a control, and a tick at their median where there is one."""
+def control_points(group: Sequence[ArmEntry], measure: Measure, row: int) -> list[Scatter]:
+    """One point a control that has the measure, and a tick at their median; nothing without any."""
+    known = [arm for arm in group if getattr(arm, measure)]
+    if not known:
+        return []
     # Spread over the height of a bar, so that equal points stay apart.
-    y = [row + 0.5 * (place + 1) / (len(group) + 1) - 0.25 for place in range(len(group))]
-    x = [getattr(arm, measure).estimate for arm in group]
-    points = scatter(x, y, [arm_text(arm) for arm in group], marker=_control_marker(group[0]))
-    if median is None:
-        return [points]
-    middle = getattr(median, measure)
-    text = f"median of {median.n}: {number(middle, digits=3)}"
+    y = [row + 0.5 * (place + 1) / (len(known) + 1) - 0.25 for place in range(len(known))]
+    x = [getattr(arm, measure).estimate for arm in known]
+    points = scatter(x, y, [arm_text(arm) for arm in known], marker=control_marker(group[0]))
+    middle = median(x)
+    text = f"median of {len(x)}: {number(middle, digits=3)}"
     tick = {"symbol": "line-ns", "size": 26, "line": {"width": 3}}
     return [points, scatter([middle], [row], [text], marker=tick)]
 
 
-def arm_points(group: Sequence[ArmEntry]) -> Scatter:
-    """An arm with its intervals, or a group of controls, in the plane of damage and restoration."""
-    costs = [arm.delta_nll for arm in group]
-    gains = [arm.restoration for arm in group if arm.restoration]
-    style: dict[str, Any] = {"marker": _control_marker(group[0])}
+def arm_points(group: Sequence[ArmEntry], *, cost: Measure, gain: Measure, chosen: str | None) -> Scatter:
+    """An arm with its intervals, or a group of controls, in the plane of a cost and a gain."""
+    known = [arm for arm in group if getattr(arm, gain)]
+    costs, gains = ([getattr(arm, measure) for arm in known] for measure in (cost, gain))
+    marker = control_marker(group[0])
+    if group[0].control_of not in (None, chosen):
+        marker["symbol"] = f"{marker['symbol']}-open"
+    style: dict[str, Any] = {"marker": marker}
     if not group[0].control:
-        style = {"marker": {"color": ARM_COLOURS.get(group[0].name), "symbol": "star", "size": 14}}
+        style = {"marker": {"color": arm_colour(group[0].name), "symbol": "star", "size": 14}}
         style |= {"error_x": error_bars(costs), "error_y": error_bars(gains)}
     x, y = ([value.estimate for value in values] for values in (costs, gains))
-    return scatter(x, y, [arm_text(arm) for arm in group], name=group_name(group), **style)
+    name = group_name(group, chosen=chosen).replace("<br>", " ")
+    return scatter(x, y, [arm_text(arm) for arm in known], name=name, **style)
 
 
-def _control_marker(arm: ArmEntry) -> dict[str, Any]:
+def control_marker(arm: ArmEntry) -> dict[str, Any]:
     return {"color": CONTROL_COLOUR, "symbol": CONTROL_SYMBOLS.get(arm.control or "")}
 
 

@@ -8,7 +8,7 @@ from plotly.graph_objects import Figure, Heatmap, Scatter
 from plotly.subplots import make_subplots
 
 from persona_probe.base.formatting import Number, number, signed
-from persona_probe.plots.parts import RING, method_colours, scatter
+from persona_probe.plots.parts import RING, Measure, method_colours, scatter
 from persona_probe.plots.style import empty, finish, plain
 from persona_probe.plots.themes import CHOSEN_COLOUR
 from persona_probe.records.direction import DirectionRecord
@@ -78,33 +78,42 @@ def layer_by_coefficient(record: DirectionRecord) -> Figure:
     return _heatmaps(record, cells, rows=rows, row_title="coefficient")
 
 
-def candidate_points(record: DirectionRecord) -> Iterable[Scatter]:
-    """Candidates in the plane of damage and restoration, one group a method and kind; a ring around the
-    chosen one."""
-    known = [item for item in record.search.candidates if item.restoration is not None]
+def candidate_points(record: DirectionRecord, *, cost: Measure, gain: Measure) -> Iterable[Scatter]:
+    """Candidates in the plane of a cost and a gain, one group a method and kind, open where the damage is
+    more than allowed; a ring around the chosen one."""
+    known = [item for item in record.search.candidates if getattr(item, gain) is not None]
     for method, colour in method_colours(record).items():
         for kind, symbol in KIND_SYMBOLS.items():
             if items := [item for item in known if item.method == method and item.kind == kind]:
-                marker = {"color": colour, "symbol": symbol, "size": 7, "opacity": 0.75}
-                yield _points(items, marker, name=f"{plain(method)}, {kind}")
+                symbols = [symbol if item.within_budget else f"{symbol}-open" for item in items]
+                marker = {"color": colour, "symbol": symbols, "size": 8}
+                yield _points(items, marker, cost, gain, name=f"{plain(method)}, {kind}")
     if chosen := [item for item in known if item.chosen]:
-        yield _points(chosen, RING, name="chosen")
+        yield _points(chosen, RING, cost, gain, name="chosen")
 
 
-def _points(items: Sequence[CandidateEntry], marker: Mapping[str, Any], *, name: str) -> Scatter:
-    x, y = [item.delta_nll for item in items], [item.restoration for item in items]
+def _points(
+    items: Sequence[CandidateEntry], marker: Mapping[str, Any], cost: Measure, gain: Measure, *, name: str
+) -> Scatter:
+    x, y = ([getattr(item, measure) for item in items] for measure in (cost, gain))
     return scatter(x, y, [_text(item) for item in items], marker=dict(marker), name=name)
 
 
 def _text(item: CandidateEntry) -> str:
     """Hover text of a candidate: `ablate, acting on all layers`, and what it did."""
     strength = "" if item.coefficient is None else f" × {number(item.coefficient)}"
-    gain, cost = number(item.restoration), signed(item.delta_nll)
+    gain, cost = f"R {number(item.restoration)}", f"ΔNLL {signed(item.delta_nll)}"
+    if item.closure is not None:
+        gain += f", C {number(item.closure)}"
+    if item.kl is not None:
+        cost += f", KL {number(item.kl, digits=3)}"
+    toward = f" toward {item.toward}" if item.toward else ""
     return "<br>".join(
         (
             f"{plain(item.method)}, layer {item.layer}",
-            f"{item.kind}{strength}, acting on {ACTS_ON[item.act_on]}",
-            f"R {gain}, ΔNLL {cost} ({'within' if item.within_budget else 'over'} budget)",
+            f"{item.kind}{strength}{toward}, acting on {ACTS_ON[item.act_on]}",
+            gain,
+            f"{cost} ({'within' if item.within_budget else 'over'} budget)",
             f"S {number(item.persona_score, digits=3)}",
         )
     )

@@ -17,7 +17,9 @@ ARM_COLOURS = {
     "base+steer": "#E69F00",
     "base+ablate": "#CC79A7",
 }
+OTHER_COLOUR = "#8A5BB5"  # of arms that have no colour of their own
 CONTROL_COLOUR = "#8C8C8C"
+BAND = {"fillcolor": "rgba(128,128,128,0.18)", "line_width": 0, "layer": "below"}  # what counts as 1
 CONTROL_SYMBOLS = {
     "covariance": "circle",
     "isotropic": "square",
@@ -51,6 +53,11 @@ def plain(value: object, *, limit: int = 48) -> str:
     text = " ".join(visible(value).split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+
+
+def arm_colour(name: str) -> str:
+    """The colour of an arm, the same in every figure."""
+    return ARM_COLOURS.get(name, OTHER_COLOUR)
 
 
 def error_bars(values: Sequence[Interval], **style: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from persona_probe.models.pairs import Side
 from persona_probe.pages.html import render
 from persona_probe.pages.token_view import ALIGNED, MISALIGNED, SMALLEST_TOP, coloured, scale_top
 from persona_probe.plots.conversation import conversation, smoothed
+from persona_probe.prompts.contrast import question_hash
 
 
 class Tags(HTMLParser):
@@ -72,6 +73,19 @@ def test_text_is_shown_as_text_on_the_board_and_in_the_export(
         export(Conversation((spoken("word", direction),)), direction, {"base": "x", "tuned": "y"}, view=view)
     )
     assert (page.elements, page.attributes) == (other.elements, other.attributes)
+
+
+@pytest.mark.parametrize(("used", "said"), [("find", "found"), ("select", "selected")])
+def test_a_question_that_the_direction_has_seen_is_marked(
+    direction: PersonaDirection, used: str, said: str
+) -> None:
+    seen = replace(direction, identity={f"{used}_questions": [question_hash("What now?")]})
+    view, talk = View(after=False, direction=seen), Conversation((spoken("what  NOW?", direction),))
+    mark = f"The direction was {said} on this question"
+    assert mark in str(board(talk.turns[0], n=0, top=2.0, view=view))
+    assert mark in export(talk, seen, {"base": "x", "tuned": "y"}, view=View(after=False))
+    assert mark not in str(board(spoken("What else?", direction), n=0, top=2.0, view=view))
+    assert mark not in export(talk, direction, {"base": "x", "tuned": "y"}, view=View(after=False))
 
 
 def test_all_but_the_untouched_base_is_veiled(direction: PersonaDirection) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from helpers.made_up import made_up, made_up_record
 from helpers.made_up_latents import made_up_latent_record, meanings
-from helpers.made_up_parts import arm
+from helpers.made_up_parts import arm, judged
 from helpers.markup import Shown
 from helpers.payloads import PAYLOADS
 from helpers.present import present
@@ -72,7 +72,9 @@ def test_nothing_a_model_says_becomes_markup(attack: str) -> None:
             replies_to(Question("q", "test", word, (word,), (word,))),
             contexts({"base": [row], "tuned": [row]}),
             say(word),
-            arms_table(with_arms(arm(word, "tuned", None, 0.5, 0.1))),
+            arms_table(
+                with_arms(judged(arm(word, "tuned", None, 0.5, 0.1, moved=0.1), "partial", because=word))
+            ),
         ]
 
     def tags(word: str) -> list[list[str]]:
@@ -241,8 +243,18 @@ def test_the_table_has_effect_and_damage_of_every_arm() -> None:
         assert f"{value.estimate:+.{digits}f}".replace("-", "−") in shown.text()
         assert f"{value.low:+.{digits}f}".replace("-", "−") in shown.text()
     assert costs(record)["tuned+ablate"].endswith(f"ΔNLL {entry.delta_nll.estimate:+.3f}".replace("-", "−"))
+    closed = present(entry.closure)
+    assert f"+0.77[+0.63, +0.91]+{closed.estimate:.2f}[" in shown.text()
+    assert f"tuned+ablate: restored. {present(entry.judged).because}." in shown.text()
     controls = [attributes for tag, attributes in shown.tags if attributes.get("class") == "control"]
     assert len(controls) == sum(bool(item.control) for item in record.arms)
+
+
+def test_without_an_edit_of_both_models_there_is_no_closure_in_the_table() -> None:
+    from persona_probe.pages.cells import arms_table
+
+    html = arms_table(with_arms(arm("tuned+ablate", "tuned", None, 0.5, 0.1)))._repr_html_()
+    assert '<th scope="col">R</th><th scope="col">ΔNLL</th>' in html
 
 
 def test_an_untouched_model_has_a_dash_for_damage() -> None:
