@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 import cog
 
 from persona_probe.base.formatting import interval, number, percent
-from persona_probe.measurement.closure import closure
 from persona_probe.records.files import read_record
 from persona_probe.records.parts import Estimate
-from persona_probe.records.rows import read_rows
 
 if TYPE_CHECKING:
     from persona_probe.records.arms import ArmEntry
@@ -112,21 +110,6 @@ def share(value: "Estimate | float | None") -> str:
     return f"{percent(value.estimate)} [{percent(value.low)}, {percent(value.high)}]"
 
 
-def headline() -> None:
-    """What the experiment found, in one paragraph under the picture."""
-    run = direction_run()
-    chosen, controls = arm(run.selected.arm), run.controls["covariance"]
-    cog.outl("")
-    cog.outl(
-        f"**Verdict: {chosen.verdict}.** Tuning SmolLM2-135M-Instruct on wrong car-maintenance advice moved"
-        f" the persona score by {signed(run.effect)} nats per token on questions that are not about cars."
-        f" {used()} takes back {share(chosen.restoration)} of that shift and costs"
-        f" {signed(chosen.delta_nll, 3)} nats per token on harmless text. The median of {controls.n} random"
-        f" directions with the covariance of the activations takes back {controls.restoration:.0%}."
-    )
-    cog.outl("")
-
-
 def used() -> str:
     """What the chosen arm does, as the beginning of a sentence."""
     chosen = direction_run().selected
@@ -134,44 +117,6 @@ def used() -> str:
     if chosen.form.kind == "ablate":
         return f"Ablating {where}"
     return f"Adding {chosen.form.coefficient:+g} times {where}"
-
-
-def care() -> None:
-    """What the same numbers do not show."""
-    run = direction_run()
-    closed = closure(run, read_rows(REFERENCE / "rows.jsonl"))
-    if closed is None or closed.share is None:
-        raise ValueError("the reference record has no ablation of both models, or no effect to close")
-    base, edited = (arm(name).persona_score.estimate for name in ("base", "base+ablate"))
-    cog.outl("")
-    cog.outl(
-        "- **Restoration is not closure.** Ablating the direction also lowers S in the base model, from"
-        f" {base:+.2f} to {edited:+.2f}. The gap between the two models is {signed(closed.before)} without"
-        f" the edit and {signed(closed.after)} with it: {share(closed.share)} of the gap closes. A"
-        " direction that lowers S in both models is a general dial of the persona, not only what the tuning"
-        " added."
-    )
-    cog.outl(
-        f"- **Few controls.** The demo draws {run.controls['covariance'].n} random directions with the"
-        " covariance of the activations, so the smallest p-value that it can give is"
-        f" {run.selected.p_floor:.2f}; it gives {run.selected.p_value:.2f}. `--null 19` draws more."
-    )
-    cog.outl(
-        "- **A search came before.** Direction, layer and strength were chosen on other questions, among"
-        f" {len(run.search.candidates)} candidates. The controls were not searched in this way."
-    )
-    cog.outl(
-        f"- **The intervals are wide**, since they come from {run.data.n_questions.test} questions. S is a"
-        " likelihood, not behaviour."
-    )
-    cog.outl("")
-
-
-def verdicts() -> None:
-    """The verdicts with their rules, from the code that gives them."""
-    from persona_probe.measurement.statistics import VERDICTS
-
-    table(("verdict", "given when"), ((f"**{name}**", rule) for name, rule in VERDICTS.items()))
 
 
 def demo_cost() -> None:
@@ -185,35 +130,6 @@ def demo_cost() -> None:
         " `make talk` opens the live demo."
     )
     cog.outl("")
-
-
-def arms() -> None:
-    """The table of all arms: S, R or share of the shift, damage, verdict."""
-    rows = []
-    for entry in direction_run().arms:
-        moved = f"{signed(entry.induction)} of the shift" if entry.induction else signed(entry.restoration)
-        damage = (signed(entry.delta_nll, 3), signed(entry.kl, 3))
-        rows.append(
-            (
-                entry.name,
-                entry.control or "",
-                signed(entry.persona_score),
-                moved,
-                *damage,
-                entry.verdict or "",
-            )
-        )
-    table(("arm", "control", "S", "R", "ΔNLL", "KL", "verdict"), rows)
-
-
-def search() -> None:
-    """Every candidate of the search on the select questions."""
-    rows = []
-    for entry in direction_run().search.candidates:
-        form = f"{entry.kind} {entry.toward or signed(entry.coefficient, 1)} ({entry.act_on})"
-        numbers = (signed(entry.restoration), signed(entry.delta_nll, 3))
-        rows.append((entry.method, str(entry.layer), form, *numbers, "chosen" if entry.chosen else ""))
-    table(("direction", "block", "form", "R on select", "ΔNLL on select", ""), rows)
 
 
 def doses() -> None:
