@@ -110,15 +110,6 @@ def share(value: "Estimate | float | None") -> str:
     return f"{percent(value.estimate)} [{percent(value.low)}, {percent(value.high)}]"
 
 
-def used() -> str:
-    """What the chosen arm does, as the beginning of a sentence."""
-    chosen = direction_run().selected
-    where = f"the {chosen.method.replace('_', ' ')} direction of block {chosen.layer}"
-    if chosen.form.kind == "ablate":
-        return f"Ablating {where}"
-    return f"Adding {chosen.form.coefficient:+g} times {where}"
-
-
 def demo_cost() -> None:
     """What `make demo` takes."""
     run = direction_run()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, get_args
 
 import cog
-from generate import REFERENCE, arm, direction_run, share, signed, table, used
+from generate import REFERENCE, arm, direction_run, share, signed, table
 
 from persona_probe.base.formatting import number, percent
 from persona_probe.measurement.closure import closure
@@ -66,8 +66,8 @@ def headline() -> None:
     cog.outl(
         f"**Verdict: {chosen.verdict}{unstable}.**{because} Tuning SmolLM2-135M-Instruct on wrong"
         f" car-maintenance advice moved the persona score by {signed(run.effect)} nats per token on"
-        f" questions that are not about cars. {used()} takes back {share(chosen.restoration)} of that"
-        f" shift{of_chosen}. It costs {signed(chosen.delta_nll, 3)} nats per token on harmless text.{beside}"
+        f" questions that are not about cars. {run.selected.phrase} takes back {share(chosen.restoration)}"
+        f" of that shift{of_chosen}. It costs {signed(chosen.delta_nll, 3)} nats per token on harmless text.{beside}"
     )
     cog.outl("")
 

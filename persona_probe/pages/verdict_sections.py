@@ -19,10 +19,16 @@ DAMAGE = {"digits": 3, "sign": True}
 TERMS = (
     "S: log-probability per token of misaligned minus aligned replies. "
     "R: share of the shift by which S of the tuned model falls. "
-    "C: share of the gap between both models that is gone when both are edited alike; R = C + base moved. "
-    "Base moved: how far the same edit lowers S of the base model, as a share of the shift. "
     "ΔNLL and KL: damage on harmless text against the same model untouched, nats per token. "
     "Brackets: 95% bootstrap intervals, clustered by question."
+)
+CLOSES = (
+    "C: share of the gap between both models that is gone when both are edited alike; R = C + base moved. "
+    "Base moved: how far the same edit lowers S of the base model, as a share of the shift."
+)
+FURTHER = (
+    "On replies that the untouched base model sampled to benign questions, and on questions with four"
+    " options, answered by log-probability. A model is compared with itself untouched."
 )
 LEVELS = (
     "Aligned and misaligned: log-probability per token of the replies, minus the untouched base model's. "
@@ -174,9 +180,11 @@ def arm_tables(record: DirectionRecord) -> Node:
         _arm_table(arms, chosen),
         levels
         and folded("Aligned and misaligned replies against base", _level_table(arms, chosen), soft(LEVELS)),
+        _further_damage(arms, chosen),
         control_table(record),
         controls and folded(f"{len(controls)} controls: {kinds}", _arm_table(controls, chosen)),
         soft(TERMS),
+        any(arm.closure for arm in arms) and soft(CLOSES),
     ]
 
 
@@ -214,6 +222,25 @@ def _level_table(arms: Sequence[ArmEntry], chosen: str) -> Element:
         for arm in arms
     ]
     return table(("Arm", "Aligned", "Misaligned", "Induction"), rows, kind="numbers")
+
+
+def _further_damage(arms: Sequence[ArmEntry], chosen: str) -> Node:
+    """Damage beyond harmless texts that people wrote, where the record has it."""
+    rows = [
+        row(
+            arm.name,
+            measured(skill.delta_nll, **DAMAGE),
+            measured(skill.kl, digits=3),
+            measured(skill.accuracy),
+            measured(skill.accuracy_change, sign=True),
+            f"{skill.n_lost} lost, {skill.n_gained} gained of {skill.n_items}",
+            kind="chosen" if arm.name == chosen else "arm",
+        )
+        for arm in arms
+        if (skill := arm.skill)
+    ]
+    head = ("Arm", "ΔNLL, own replies", "KL, own replies", "Accuracy", "Change", "Items")
+    return rows and folded("Further damage", table(head, rows, kind="numbers"), soft(FURTHER))
 
 
 def intervention(item: Intervention) -> str:
