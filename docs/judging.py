@@ -67,7 +67,8 @@ def headline() -> None:
         f"**Verdict: {chosen.verdict}{unstable}.**{because} Tuning SmolLM2-135M-Instruct on wrong"
         f" car-maintenance advice moved the persona score by {signed(run.effect)} nats per token on"
         f" questions that are not about cars. {run.selected.phrase} takes back {share(chosen.restoration)}"
-        f" of that shift{of_chosen}. It costs {signed(chosen.delta_nll, 3)} nats per token on harmless text.{beside}"
+        f" of that shift{of_chosen}. It costs {signed(chosen.delta_nll, 3)} nats per token on harmless"
+        f" text.{beside}"
     )
     cog.outl("")
 
