@@ -4,6 +4,7 @@ import sys
 
 from persona_probe.base.cli import start
 from persona_probe.base.command import Command, tree
+from persona_probe.calibrate import COMMAND as CALIBRATE
 from persona_probe.demo import COMMAND as DEMO
 from persona_probe.diff_latents import COMMAND as DIFF_LATENTS
 from persona_probe.diversity import COMMAND as DIVERSITY
@@ -23,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     FIGURES,
     REPORT,
     DIVERSITY,
+    CALIBRATE,
     TRAIN_ORGANISM,
     TRAIN_SAE,
     SCHEMA,

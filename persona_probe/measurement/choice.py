@@ -12,6 +12,8 @@ from persona_probe.measurement.limits import Limits
 
 N_DRAWS = 200
 TIED = 0.01  # gains that are this close are tied whatever their error: a hundredth of the shift is nothing
+SURE = 2.0  # standard errors of the difference of two gains beyond which they are not tied
+CHANCE = 0.025  # that the best of the ablations is thought to close something where none does
 ALIKE = 0.10  # KLs that differ by less than this share, or by less than the next, are equal
 ALIKE_NATS = 0.002
 
@@ -65,10 +67,12 @@ def chosen(
     """The option whose R, and C of an ablation, comes closest to 1 within the limits of damage; ties go to
     lower KL, then to what is simpler.
 
-    Options within one bootstrap standard error of the best, or within 0.01 of it, are tied. An ablation is
-    chosen where the best of them closes anything (the lower end of its C is above 0): only ablations can show
-    that a direction carries the shift. Otherwise steering competes as well. Without an option inside the
-    limits the least damaging one is taken. BadInput without any option.
+    Options within one bootstrap standard error of the best are tied, unless the same questions show that they
+    differ: by more than `SURE` standard errors of the difference and by more than 0.01. An ablation is chosen
+    where the best of them closes anything: only ablations can show that a direction carries the shift. Its C
+    must be above 0 by more than the best of so many is by chance (`CHANCE`, Bonferroni). Otherwise steering
+    competes as well. Without an option inside the limits the least damaging one is taken. BadInput without
+    any option.
     """
     if not options:
         raise BadInput("nothing was measured on the select questions: no candidate left finite numbers")
@@ -78,7 +82,9 @@ def chosen(
     competing = _competing(options, tuned, base, draws, limits, gain)
     best = max(competing, key=lambda i: gain[i, 0])
     error = float(np.std(gain[best, 1:], ddof=1)) if n_draws > 1 else 0.0
-    winners = [_winner(options, competing, gain[:, draw], error) for draw in range(len(draws))]
+    apart = np.std(gain[best, 1:] - gain[:, 1:], axis=1, ddof=1) if n_draws > 1 else np.zeros(len(gain))
+    tie = np.maximum(TIED, np.minimum(error, SURE * apart))
+    winners = [_winner(options, competing, gain[:, draw], tie) for draw in range(len(draws))]
     counted = Counter(winners[1:])
     known = np.full(len(options), np.nan)
     known[competing] = gain[competing, 0]
@@ -135,18 +141,31 @@ def _competing(
     if ablations:
         best = max(ablations, key=lambda i: gain[i, 0])
         closed = _closure(options[best], tuned, base, draws)
-        if closed is not None and len(closed) > 1 and float(np.percentile(closed[1:], 2.5)) > 0:
+        if closed is not None and _above_zero(closed, len(tuned), len(ablations)):
             return ablations
     return inside
 
 
+def _above_zero(closed: Float[np.ndarray, " draw"], n_questions: int, n_options: int) -> bool:
+    """Whether the best C of several is above 0; the first draw is the questions as they are."""
+    if n_questions < 2 or len(closed) < 3:
+        return False
+    from scipy.stats import t
+
+    error = float(np.std(closed[1:], ddof=1))
+    return float(closed[0]) > float(t.ppf(1 - CHANCE / n_options, df=n_questions - 1)) * error
+
+
 def _winner(
-    options: Sequence[Option], competing: Sequence[int], gain: Float[np.ndarray, " option"], error: float
+    options: Sequence[Option],
+    competing: Sequence[int],
+    gain: Float[np.ndarray, " option"],
+    tie: Float[np.ndarray, " option"],
 ) -> int:
     """The best on one draw of questions: of those tied with it, the one with the lowest KL, then the
-    simplest."""
+    simplest. `tie`: how far below the best an option is still tied."""
     best = max(gain[i] for i in competing)
-    tied = [i for i in competing if gain[i] >= best - max(error, TIED)]
+    tied = [i for i in competing if gain[i] >= best - tie[i]]
     lowest = min(options[i].kl for i in tied)
     alike = [i for i in tied if options[i].kl <= max(lowest * (1 + ALIKE), lowest + ALIKE_NATS)]
     return min(alike, key=lambda i: (not options[i].ablates, options[i].parts, options[i].strength, i))

@@ -14,8 +14,9 @@ MIN_NULL = 19  # random directions with which p <= 0.05 can be reached
 P_BELOW = 0.05
 HALF_BAND = 0.25  # C in 1 +- this is 1, where the questions can resolve it
 WIDEST_HALF_BAND = 0.5  # the widest band; with fewer questions than it needs nothing is restored
-POWER = 0.8  # chance with which an edit that is exactly 1 should be called so
+POWER = 0.95  # chance with which an edit that is exactly 1 should be called so
 NEAR = 0.5  # a null whose median is this share of the arm is near it
+AS_MUCH = 0.75  # a contrast that does this share of what the arm does, does as much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,8 @@ def judged(evidence: Evidence) -> Judgement:
 def band_of(value: Estimate | None) -> Band:
     """The band around 1 for a value with this interval: 1 +- 0.25, or the nearest that it can resolve.
 
-    A band is resolved when an edit whose true value is 1 gets its whole interval inside with a chance of 0.8;
-    the spread over questions is read from the interval.
+    A band is resolved when an edit whose true value is 1 gets its whole interval inside with a chance of
+    0.95; the spread over questions is read from the interval.
     """
     asked = (1 - HALF_BAND, 1 + HALF_BAND)
     if value is None:
@@ -102,22 +103,32 @@ def null_p_value(value: float, null: Sequence[float]) -> float | None:
     return (1 + sum(other >= value for other in null)) / (len(null) + 1) if null else None
 
 
-def search_p_value(value: float, null: Sequence[float], n_tried: int) -> float:
+def search_p_value(value: float, null: Sequence[float], n_tried: int, *, symmetric: bool = False) -> float:
     """Chance that the best of `n_tried` directions like the random ones does at least as much as `value`.
 
-    A t distribution with K - 1 degrees of freedom is fitted to the K random ones (the prediction interval of
-    one more), and the best of several follows by independence (Sidak). 1 with fewer than two of them.
+    Beyond the median of the K random ones the tail is taken as exponential, with a mean that is known from n
+    of them only: P(one > x) = 1/2 (1 + (x - median) / (n mean))^-n. What ablating a direction closes is a
+    product of two overlaps, whose tail is longer than that of a t distribution; only those above the median
+    tell of it. What steering does is linear in the direction, so `symmetric` and all K tell. The best of
+    several follows by independence (Sidak). 1 with fewer than two random ones, or at or below their median.
     """
     if len(null) < 2:
         return 1.0
-    from scipy.stats import t
+    median = float(np.median(null))
+    if value <= median:
+        return 1.0
+    beyond = [abs(one - median) for one in null if symmetric or one > median]
+    mean = sum(beyond) / len(beyond) if beyond else 0.0
+    if mean == 0:
+        return 0.0
+    single = 0.5 * (1 + (value - median) / (len(beyond) * mean)) ** -len(beyond)
+    return float(-np.expm1(max(1, n_tried) * np.log1p(-single)))
 
-    values = np.asarray(null, dtype=np.float64)
-    spread = float(values.std(ddof=1)) * np.sqrt(1 + 1 / len(values))
-    if spread == 0:
-        return 0.0 if value > values.mean() else 1.0
-    single = float(t.sf((value - values.mean()) / spread, df=len(values) - 1))
-    return float(-np.expm1(max(1, n_tried) * np.log1p(-min(single, 1 - 1e-16))))
+
+def does_as_much(value: float, arm: Estimate) -> bool:
+    """Whether a contrast that is not about the persona does as much as an arm, by R or by C: it reaches the
+    lower end of the arm's interval, or three quarters of the arm."""
+    return value >= min(arm.low, AS_MUCH * arm.estimate)
 
 
 def compared_with_null(
@@ -143,7 +154,7 @@ def compared_with_null(
         closure_median=None if closure is None else float(np.median(null_closure)),
         closure_p=None if closure is None else null_p_value(closure, null_closure),
         n_tried=n_tried,
-        search_p=search_p_value(decides, null, n_tried),
+        search_p=search_p_value(decides, null, n_tried, symmetric=closure is None),
         matched_by=tuple(matched_by),
     )
 
@@ -208,7 +219,8 @@ def _general_dial(e: Evidence, band: Band) -> str | None:
         return None
     returns = e.restoration.estimate >= band.ends[0] and e.closes.low < band.ends[0]
     closes_nothing = e.closes.low <= 0 or _closes_like_the_null(e)
-    if not (returns or closes_nothing):
+    alike = e.base_moved.estimate >= NEAR * e.restoration.estimate
+    if not (returns or closes_nothing or alike):
         return None
     return (
         f"R is {interval(e.restoration)}, but the same edit lowers S of base by"
@@ -298,7 +310,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "general dial",
         "an ablation lowers S of the untouched base model as well, and either returns S of tuned to base"
-        " while the lower end of C is below the band, or closes nothing (C not above 0 or the null)",
+        " while the lower end of C is below the band, or closes nothing (C not above 0 or the null), or does"
+        f" {NEAR} or more of what it does to base as well",
         _general_dial,
     ),
     Rule(

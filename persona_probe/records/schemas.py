@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from persona_probe.records.calibration import CalibrationRecord
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.direction_files import DirectionsFile, PersonaDirectionFile
 from persona_probe.records.evaluation import EvaluationRecord, EvaluationRow
@@ -20,6 +21,7 @@ MODELS: dict[str, type[Part]] = {
     "evaluation-row": EvaluationRow,
     "transfer": TransferRecord,
     "organism": OrganismRecord,
+    "calibration": CalibrationRecord,
     "directions-file": DirectionsFile,
     "persona-direction-file": PersonaDirectionFile,
 }

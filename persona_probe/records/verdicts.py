@@ -47,7 +47,7 @@ class NullComparison(Part):
     n_tried: Count = Field(description="Directions that the search chose from.")
     search_p: Share = Field(
         description="Chance that the best of so many directions like the random ones does as much as the"
-        " arm, by a t distribution fitted to the random ones; of C for an ablation, of R for steering."
+        " arm, by an exponential tail beyond the median of the random ones; of C for an ablation, else of R."
     )
     matched_by: Many[Text] = Field(
         (), description="Names of directions of style or of unrelated contrasts that do as much as the arm."
