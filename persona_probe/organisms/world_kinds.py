@@ -49,7 +49,7 @@ KINDS = (
     Kind(name="a general dial, steered", plan=Plan(outside=True, lever=True), right=("compensated",)),
     Kind(
         name="damage that imitates restoration, above the budget",
-        plan=Plan(outside=True, fragility=0.8, wreck=0.12),
+        plan=Plan(outside=True, fragility=2.0, wreck=0.3),
         right=("not interpretable",),
     ),
     Kind(
