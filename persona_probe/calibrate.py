@@ -15,9 +15,10 @@ def calibrate(config: CalibrationOptions, call: Call) -> int:
     from persona_probe.experiments.calibration import calibration, show
     from persona_probe.organisms.world_kinds import KINDS
     from persona_probe.records.files import write_record
+    from persona_probe.storage.files import make_folder, need_writable
 
     if config.output_dir is not None:
-        config.output_dir.mkdir(parents=True, exist_ok=True)
+        need_writable(config.output_dir)
     with call.reporter.phase("worlds", len(KINDS) * config.worlds) as advance:
         record = calibration(config, command=call.command, advance=advance)
     if config.json:
@@ -25,7 +26,7 @@ def calibrate(config: CalibrationOptions, call: Call) -> int:
     else:
         show(Sheet(), record)
     if config.output_dir is not None:
-        write_record(config.output_dir / "calibration.json", record)
+        write_record(make_folder(config.output_dir) / "calibration.json", record)
         call.reporter.note(f"written: calibration.json in {config.output_dir}")
     return 0
 

@@ -1,1 +1,1 @@
-"""Model organisms: LoRA training and the planted toy."""
+"""Model organisms: LoRA training, the planted toy, and planted worlds whose right verdict is known."""
