@@ -41,15 +41,19 @@ def test_the_ablation_that_closes_most_is_chosen() -> None:
 def test_past_one_is_as_far_as_before_it() -> None:
     assert choice(ablation(1.3), ablation(0.8)).chosen == 1
     assert choice(ablation(1.3), ablation(0.6)).chosen == 0
+    assert choice(steering(1.6), steering(0.8)).chosen == 1
 
 
 def test_an_ablation_counts_by_the_worse_of_r_and_c() -> None:
     dial = Option(  # R is 1, but base falls by half the shift as well
         tuned=np.zeros(4), base=BASE - 0.15, delta_nll=0.0, kl=0.01, ablates=True
     )
-    made = choice(dial, ablation(0.7))
-    assert made.gain == pytest.approx([0.5, 0.7])
-    assert made.chosen == 1
+    raised = Option(  # C is 1, but S of both models rises towards the half of the shift
+        tuned=np.full(4, 0.15), base=BASE + 0.15, delta_nll=0.0, kl=0.01, ablates=True
+    )
+    made = choice(dial, raised, ablation(0.7))
+    assert made.gain == pytest.approx([0.5, 0.5, 0.7])
+    assert made.chosen == 2
 
 
 def test_steering_is_not_chosen_where_an_ablation_closes_something() -> None:
@@ -83,8 +87,8 @@ def test_limits_of_kl_and_nll_are_two() -> None:
 
 
 def test_the_least_damage_is_taken_where_nothing_is_allowed() -> None:
-    made = choice(ablation(1.0, kl=0.5), ablation(0.1, kl=0.2, delta_nll=-0.3), ablation(0.9, kl=0.4))
-    assert made.chosen == 1  # 0.5, 0.3 and 0.4
+    made = choice(ablation(1.0, kl=0.5), ablation(0.1, kl=0.2, delta_nll=-0.45), ablation(0.9, kl=0.4))
+    assert made.chosen == 2  # 0.5, 0.45 and 0.4
 
 
 def test_a_tie_goes_to_the_lower_kl() -> None:
@@ -95,7 +99,7 @@ def test_a_tie_goes_to_the_lower_kl() -> None:
 
 
 def test_a_difference_that_the_same_questions_show_is_no_tie() -> None:
-    """The same distance, but alike on every question: the difference has no error, whatever that of the best."""
+    """As far apart, but alike on every question: the difference has no error, whatever the best one has."""
     better, worse = ablation(0.6, kl=0.05, noise=0.06), ablation(0.56, kl=0.01, noise=0.06)
     made = choice(better, worse)
     assert made.error > 0.04
@@ -108,7 +112,7 @@ def test_gains_within_a_hundredth_are_always_tied() -> None:
 
 
 def test_alike_in_kl_the_simpler_is_chosen() -> None:
-    assert choice(ablation(0.9, kl=0.0505, parts=1), ablation(0.9, kl=0.05, parts=3)).chosen == 0
+    assert choice(ablation(0.9, kl=0.05, parts=3), ablation(0.9, kl=0.0505, parts=1)).chosen == 1
     assert choice(steering(0.9, strength=3.0), steering(0.9, strength=2.0)).chosen == 1
 
 

@@ -148,6 +148,7 @@ CASES: list[tuple[Verdict, Evidence, str]] = [
     ),
     ("overshoot", replace(RESTORED, closure=between(1.3, 1.25, 1.35)), "C is 1.30"),
     ("partial", replace(RESTORED, closure=between(0.8, 0.7, 0.9)), "C is 0.80 [0.70, 0.90], not inside"),
+    ("partial", replace(RESTORED, closure=between(1.2, 1.0, 1.6)), "not inside [0.50, 1.50]"),
     ("partial", replace(RESTORED, restoration=between(0.7, 0.6, 0.8)), "R is 0.70"),
     ("compensated", STEERED, "R is 1.00 [0.80, 1.20], inside"),
     (
