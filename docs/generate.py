@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import cog
 
 from persona_probe.base.formatting import interval, number, percent
-from persona_probe.records.calibration import CalibrationRecord
-from persona_probe.records.files import read_as, read_object, read_record
+from persona_probe.records.files import read_record
 from persona_probe.records.parts import Estimate
 
 if TYPE_CHECKING:

@@ -98,29 +98,32 @@ def _gain(
     base: Float[np.ndarray, " question"],
     draws: Int[np.ndarray, "draw question"],
 ) -> Float[np.ndarray, " draw"]:
-    """1 minus the distance from 1 on every draw; where a draw has no shift to restore, how far S falls, in
-    nats."""
-    shift = (tuned - base)[draws].mean(1)
-    fallen = (tuned - option.tuned)[draws].mean(1)
-    off = np.abs(1 - fallen / np.where(shift > 0, shift, 1.0))
-    closed = _closure(option, tuned, base, draws)
-    if closed is not None:
-        off = np.maximum(off, np.abs(1 - closed))
-    return np.where(shift > 0, 1 - off, fallen)
+    """1 minus how far R is from 1, or C of an ablation where that is further; without a shift to restore, how
+    far S falls, in nats.
+
+    What is left is drawn anew, what it is a share of is not: the shift of all questions. A draw whose own
+    shift happens to be near 0 would say that everything is tied.
+    """
+    shift = float((tuned - base).mean())
+    if shift <= 0:
+        return (tuned - option.tuned)[draws].mean(1)
+    left = np.abs((option.tuned - base)[draws].mean(1))
+    if option.ablates and option.base is not None:
+        left = np.maximum(left, np.abs((option.tuned - option.base)[draws].mean(1)))
+    return 1 - left / shift
 
 
-def _closure(
+def _closed(
     option: Option,
     tuned: Float[np.ndarray, " question"],
     base: Float[np.ndarray, " question"],
     draws: Int[np.ndarray, "draw question"],
 ) -> Float[np.ndarray, " draw"] | None:
-    """C of an ablation of both models on every draw, 0 where a draw has no shift; None for other options."""
+    """How much smaller the gap between both models is with the edit, in nats; None for an option that is no
+    ablation of both."""
     if not option.ablates or option.base is None:
         return None
-    shift = (tuned - base)[draws].mean(1)
-    after = (option.tuned - option.base)[draws].mean(1)
-    return np.where(shift > 0, 1 - after / np.where(shift > 0, shift, 1.0), 0.0)
+    return (tuned - base - option.tuned + option.base)[draws].mean(1)
 
 
 def _competing(
@@ -140,14 +143,14 @@ def _competing(
     ablations = [i for i in inside if options[i].ablates]
     if ablations:
         best = max(ablations, key=lambda i: gain[i, 0])
-        closed = _closure(options[best], tuned, base, draws)
+        closed = _closed(options[best], tuned, base, draws)
         if closed is not None and _above_zero(closed, len(tuned), len(ablations)):
             return ablations
     return inside
 
 
 def _above_zero(closed: Float[np.ndarray, " draw"], n_questions: int, n_options: int) -> bool:
-    """Whether the best C of several is above 0; the first draw is the questions as they are."""
+    """Whether the best of several closes anything; the first draw is the questions as they are."""
     if n_questions < 2 or len(closed) < 3:
         return False
     from scipy.stats import t
