@@ -11,7 +11,7 @@ from persona_probe.measurement.arms import Arm, Measurement, persona_levels
 from persona_probe.measurement.comparison import Comparison, partners
 from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.statistics import shares
-from persona_probe.measurement.verdicts import Evidence, compared_with_null, judged
+from persona_probe.measurement.verdicts import Evidence, compared_with_null, does_as_much, judged
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
 from persona_probe.records import files
@@ -21,7 +21,7 @@ from persona_probe.records.verdicts import Cost, Judgement, NullComparison, Use
 
 NOT_ABOUT_IT = ("unrelated", "style")  # controls that a removal must do better than, one by one
 Measured = tuple[Arm, Measurement]
-Shares = tuple[float, float | None]  # R, and C where the same edit was measured on base
+Shares = tuple[Estimate, Estimate | None]  # R and C
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +117,10 @@ class Judge:
             if arm.control in NOT_ABOUT_IT and values and _as_much(values, own, closes=closes)
         ]
         return compared_with_null(
-            restoration=own[0],
-            closure=own[1] if closes else None,
-            null_restoration=[restored for restored, _ in random],
-            null_closure=closures,
+            restoration=own[0].estimate,
+            closure=own[1].estimate if closes and own[1] else None,
+            null_restoration=[restored.estimate for restored, _ in random],
+            null_closure=[closure.estimate for closure in closures],
             n_tried=self.n_tried,
             matched_by=other,
         )
@@ -139,15 +139,17 @@ class Judge:
             parts["C"] = (tuned - base) - gap
         found = shares(tuned, base, parts, seed=self.seed)
         restored, closed = found["R"], found.get("C")
-        return None if restored is None else (restored.estimate, closed.estimate if closed else None)
+        return None if restored is None else (restored, closed)
 
 
-def _as_much(one: Shares, other: Shares, *, closes: bool) -> bool:
-    """Whether R, and C where the edit can close anything, are both as large: what closes as little as a dial
-    does, and restores nothing, is not like it."""
+def _as_much(contrast: Shares, arm: Shares, *, closes: bool) -> bool:
+    """Whether a contrast does as much by R, and by C where the edit can close anything: what closes as little
+    as a dial does, and restores nothing, is not like it."""
+    if not does_as_much(contrast[0].estimate, arm[0]):
+        return False
     if not closes:
-        return one[0] >= other[0]
-    return one[1] is not None and other[1] is not None and one[0] >= other[0] and one[1] >= other[1]
+        return True
+    return bool(contrast[1] and arm[1] and does_as_much(contrast[1].estimate, arm[1]))
 
 
 def use_of(entry: ArmEntry) -> Use:
