@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo talk latents test check format gpu bench bench-peers bench-publish families docs base-replies organisms sae figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (10 to 20 minutes on 2 cores)"
+	@echo "== find the persona direction in the embedded organism (30 to 60 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --dtype float32 --output-dir experiments/runs/demo
 
 talk: $(STAMP)
@@ -19,7 +19,7 @@ latents: $(STAMP)
 	$(BIN)/python -m persona_probe.diff_latents --dtype float32 --output-dir experiments/runs/latents
 
 test: $(STAMP)
-	@echo "== run every test in random order (10 to 20 minutes on 2 cores)"
+	@echo "== run every test in random order (20 to 40 minutes on 2 cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 check: $(STAMP)

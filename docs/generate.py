@@ -116,7 +116,7 @@ def demo_cost() -> None:
     cog.outl("")
     cog.outl(
         f"`make demo` runs in {run.provenance.dtype}, so that other processors give these numbers, too."
-        f" It takes 10 to 20 minutes on two CPU cores and {run.memory.peak_bytes / 1e9:.1f} GB of memory,"
+        f" It takes 30 to 60 minutes on two CPU cores and {run.memory.peak_bytes / 1e9:.1f} GB of memory,"
         " after setting up, and writes `experiments/runs/demo/`; its `report.html` opens from disk."
         " `make talk` opens the live demo."
     )

@@ -125,7 +125,19 @@ def test_a_shipped_organism_is_a_model_and_the_reference_a_record(installed: Ins
 
 
 def test_the_main_job_runs_from_any_folder(installed: Installed) -> None:
-    words = ("--toy", "--json", "--quiet", "--controls", "0", "--n-prompts", "0", "--output-dir", "toy")
+    words = (
+        "--toy",
+        "--json",
+        "--quiet",
+        "--controls",
+        "0",
+        "--null",
+        "0",
+        "--n-prompts",
+        "0",
+        "--output-dir",
+        "toy",
+    )
     done = installed.run("python", "-m", "persona_probe.find_direction", *words)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)

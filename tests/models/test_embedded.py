@@ -16,6 +16,8 @@ ARGUMENTS = [
     "8",
     "--controls",
     "1",
+    "--null",
+    "2",
     "--methods",
     "prompt,mean_diff",
     "--layers-screened",
