@@ -64,8 +64,7 @@ docs: $(STAMP)
 
 figures: $(STAMP)
 	PERSONA_PROBE_PICTURES=$(CURDIR)/figures $(BIN)/python -m pytest tests/app/test_demo_browser.py -k pictures
-	$(BIN)/python -m persona_probe.figures experiments/reference --only arms,frontier,path,latents --png --output-dir figures
-	$(BIN)/python -c "import persona_probe as pp; pp.load('reference').figures.closure().write_image('figures/closure.png', scale=2)"
+	$(BIN)/python -m persona_probe.figures experiments/reference --only closure,arms,frontier,path,latents --png --output-dir figures
 	$(BIN)/python -m persona_probe.figures experiments/reference --only arms --png --talk --theme dark --output-dir figures
 
 organisms: $(STAMP)
