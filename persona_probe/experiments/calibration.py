@@ -22,7 +22,7 @@ from persona_probe.organisms.world_kinds import KINDS, Kind
 from persona_probe.organisms.worlds import Edit, World
 from persona_probe.records.calibration import CalibrationRecord, KindEntry
 from persona_probe.records.parts import Estimate
-from persona_probe.records.verdicts import Cost, Judgement, NullComparison
+from persona_probe.records.verdicts import Cost, Judgement, NullComparison, Verdict
 
 BUDGET = 0.10  # nats per token, as in a run
 PACKAGES = ("numpy", "scipy", "persona-probe")
@@ -143,14 +143,14 @@ def _shares(world: World, edit: Edit, tuned: np.ndarray, base: np.ndarray) -> tu
 
 
 def _entry(kind: Kind, judgements: list[Judgement]) -> KindEntry:
-    verdicts = Counter(judgement.verdict for judgement in judgements)
+    verdicts: Counter[Verdict] = Counter(judgement.verdict for judgement in judgements)
     right = sum(one.verdict in kind.right and kind.says in one.because for one in judgements)
     return KindEntry(
         kind=kind.name,
         right=kind.right,
         n=len(judgements),
         n_right=right,
-        verdicts={verdict: n for verdict, n in verdicts.most_common()},
+        verdicts=dict(verdicts.most_common()),
     )
 
 
@@ -161,6 +161,7 @@ def calibration(
     start = time.monotonic()
     kinds = calibrated(worlds=config.worlds, questions=config.questions, seed=config.seed, advance=advance)
     return CalibrationRecord(
+        kind="calibration",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         versions={name: importlib.metadata.version(name) for name in PACKAGES},

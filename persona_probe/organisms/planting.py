@@ -164,7 +164,7 @@ def _readout(
     parts: Parts,
     loads: Float[np.ndarray, "row rank"],
     shift: float,
-    last: Float[np.ndarray, "row d_model"],
+    last: Float[np.ndarray, "find_row d_model"],
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "row d_model"], Float[np.ndarray, " d_model"]]:
     """How S of every reply reads the last layer, and the dial there, of mean square 1.

@@ -13,7 +13,7 @@ from persona_probe.organisms.world_kinds import KINDS, Kind
 from persona_probe.organisms.worlds import Edit, Plan, World
 from persona_probe.records.calibration import KindEntry
 
-N_WORLDS = 10  # of each kind; the whole table is made by `python -m persona_probe.calibrate`
+N_WORLDS = 6  # of each kind; the whole table is made by `python -m persona_probe.calibrate`
 MOSTLY = 0.6  # of so few, the share that must be right
 
 

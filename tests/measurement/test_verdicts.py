@@ -35,6 +35,7 @@ NULL = NullComparison(
     closure_p=0.05,
     n_tried=8,
     search_p=0.001,
+    matched_by=(),
 )
 COST = Cost(name="KL on benign texts", largest=0.08, budget=0.1)
 # Every number is as it must be for "restored"; a test changes what its rule looks at.
