@@ -152,6 +152,7 @@ def rows_of(scores: dict[str, list[float]]) -> "list[ScoredRow]":
             arm=arm,
             model="tuned" if arm.startswith("tuned") else "base",
             edited="+" in arm,
+            edit="0a" * 32 if "+" in arm else None,
             control=None,
             dose=None,
             kind="persona",

@@ -62,7 +62,7 @@ def test_a_folder_gives_one_page_a_record_beside_it(figures, run_folder):
     code, paths, _ = figures(run_folder)
     assert (code, [Path(path).name for path in paths]) == (0, ["record-figures.html", "latents-figures.html"])
     page = (run_folder / "record-figures.html").read_text()
-    assert page.count('class="plot"') == 10
+    assert page.count('class="plot"') == 12
     assert 'data-theme="light"' in page
     assert "src=" not in page.split("<script>")[0]
 
