@@ -13,6 +13,7 @@ from persona_probe.plots.parts import (
     arm_bar,
     arm_groups,
     arm_points,
+    band,
     budget_line,
     control_points,
     group_name,
@@ -23,7 +24,7 @@ from persona_probe.plots.parts import (
     zero_lines,
 )
 from persona_probe.plots.search import candidate_points
-from persona_probe.plots.style import BAND, empty, finish, view
+from persona_probe.plots.style import empty, finish, view
 from persona_probe.records.arms import ArmEntry
 from persona_probe.records.direction import DirectionRecord
 
@@ -91,7 +92,7 @@ def _measure_axes(
         else:
             rule(figure, (1, column), x=1.0, line=THIN)
             if judged and judged.band and judged_by == measure:
-                figure.add_vrect(*judged.band.ends, **BAND, row=1, col=column)
+                band(figure, (1, column), judged.band.ends)
             ends += [0.0, 1.0]
             n = n_test(record)
         figure.update_xaxes(
@@ -141,8 +142,9 @@ def frontier(record: DirectionRecord) -> Figure:
 
 def _once(trace: Scatter, listed: set[str]) -> Scatter:
     """The trace, in the legend only the first time that its name is drawn."""
-    trace.update(showlegend=trace.name not in listed, legendgroup=trace.name)
-    listed.add(trace.name)
+    name = str(trace.name)
+    trace.update(showlegend=name not in listed, legendgroup=name)
+    listed.add(name)
     return trace
 
 

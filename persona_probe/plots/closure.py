@@ -9,22 +9,16 @@ from plotly.graph_objects import Figure, Scatter
 from plotly.subplots import make_subplots
 
 from persona_probe.base.formatting import Interval, interval, number, percent
-from persona_probe.plots.parts import THIN, arm_groups, arm_text, group_name, rule, scatter
-from persona_probe.plots.style import (
-    ARM_COLOURS,
-    BAND,
-    CONTROL_COLOUR,
-    arm_colour,
-    empty,
-    error_bars,
-    finish,
-    view,
-)
+from persona_probe.plots.parts import THIN, arm_groups, arm_text, band, group_name, rule, scatter
+from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR, arm_colour, empty, error_bars, finish, view
 from persona_probe.records.arms import ArmEntry
 from persona_probe.records.direction import DirectionRecord
-from persona_probe.records.parts import Estimate
+from persona_probe.records.parts import Estimate, Side
 
-SIDES = (("tuned", "square", "solid", 14), ("base", "circle", "dash", 10))
+SIDES: tuple[tuple[Side, str, str, int], ...] = (
+    ("tuned", "square", "solid", 14),
+    ("base", "circle", "dash", 10),
+)
 R_ABOVE, C_BELOW = -0.16, 0.16  # where R and C of one arm stand in their row
 Share = Estimate | float
 
@@ -166,7 +160,7 @@ def _shares(figure: Figure, record: DirectionRecord, pairs: Sequence[Edited], sh
         rule(figure, (1, 2), x=x, line=THIN)
     judged = shown.tuned.judged
     if judged and judged.band:
-        figure.add_vrect(*judged.band.ends, **BAND, row=1, col=2)
+        band(figure, (1, 2), judged.band.ends)
     # A ratio to a small shift has endless intervals; they leave the view.
     figure.update_xaxes(range=view(shares, low=-2.0, high=3.0), row=1, col=2)
     down = {"tickvals": list(range(len(names))), "range": [len(names) - 0.4, -0.6], "showgrid": False}

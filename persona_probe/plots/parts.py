@@ -9,6 +9,7 @@ from plotly.graph_objects import Bar, Figure, Scatter
 
 from persona_probe.base.formatting import Number, interval, number
 from persona_probe.plots.style import (
+    BAND,
     CONTROL_COLOUR,
     CONTROL_NAMES,
     CONTROL_SYMBOLS,
@@ -179,6 +180,12 @@ def rule(
         figure.add_vline(x=x, **style)
     if y is not None:
         figure.add_hline(y=y, **style)
+
+
+def band(figure: Figure, place: tuple[int, int], ends: tuple[Number, Number]) -> None:
+    """Grey ground behind the values of a horizontal axis that count as 1, in the panel at (row, column)."""
+    where: dict[str, Any] = {"row": place[0], "col": place[1]}
+    figure.add_vrect(*ends, **BAND, **where)
 
 
 def zero_lines(figure: Figure, places: Mapping[tuple[int, int], str]) -> None:

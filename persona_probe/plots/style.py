@@ -19,7 +19,11 @@ ARM_COLOURS = {
 }
 OTHER_COLOUR = "#8A5BB5"  # of arms that have no colour of their own
 CONTROL_COLOUR = "#8C8C8C"
-BAND = {"fillcolor": "rgba(128,128,128,0.18)", "line_width": 0, "layer": "below"}  # what counts as 1
+BAND: dict[str, Any] = {
+    "fillcolor": "rgba(128,128,128,0.18)",
+    "line_width": 0,
+    "layer": "below",
+}  # what counts as 1
 CONTROL_SYMBOLS = {
     "covariance": "circle",
     "isotropic": "square",
