@@ -8,7 +8,7 @@ from generate import REFERENCE, arm, direction_run, share, signed, table
 
 from persona_probe.base.formatting import number, percent
 from persona_probe.measurement.closure import closure
-from persona_probe.measurement.verdicts import RULES
+from persona_probe.measurement.verdicts import MIN_NULL, RULES
 from persona_probe.plots.closure import both_edited
 from persona_probe.plots.style import CONTROL_NAMES
 from persona_probe.records.arms import ArmNumbers
@@ -70,6 +70,11 @@ def headline() -> None:
         f" of that shift{of_chosen}. It costs {signed(chosen.delta_nll, 3)} nats per token on harmless"
         f" text.{beside}"
     )
+    if chosen.judged is None:
+        cog.outl(
+            "This record was made by older rules. By those below it is *not tested*: it has"
+            f" {controls.n if controls else 0} random directions, and a verdict needs {MIN_NULL}."
+        )
     cog.outl("")
 
 
