@@ -71,7 +71,6 @@ def show(sheet: "Sheet", record: "DirectionRecord") -> None:
     """The arms in a table, the medians of their controls, and the verdicts with the rule behind each."""
     from persona_probe.base.cli import shown
     from persona_probe.base.printing import LEFT, RIGHT
-    from persona_probe.plots.style import CONTROL_NAMES
 
     rows = []
     for arm in record.arms:
@@ -84,7 +83,8 @@ def show(sheet: "Sheet", record: "DirectionRecord") -> None:
             rows.append((arm.name, score, share, closed, cost, kl, arm.verdict or ""))
     n_arms = len(rows)
     for kind, median in record.controls.items():
-        name = f"{CONTROL_NAMES[kind]} (median of {median.n})"
+        what = "contrast" if kind in ("unrelated", "style") else "random"
+        name = f"{kind} {what} (median of {median.n})"  # short words: a table of 80 columns has room
         closed = "" if median.closure is None else number(median.closure)
         kl = "" if median.kl is None else number(median.kl, digits=3)
         rows.append((name, "", number(median.restoration), closed, signed(median.delta_nll), kl, "control"))

@@ -44,12 +44,17 @@ class Sheet:
         others with their headers.
         """
         table = Table(title=plain(title), title_justify="left")
-        for header, side in columns:
-            table.add_column(Text(plain(header)), justify="left" if side == LEFT else "right")
+        least = 1  # the left edge; each column has two spaces and its right edge
+        for i, (header, side) in enumerate(columns):
+            # Rich shrinks the widest column first, below its longest word if need be.
+            words = [word for row in rows for word in plain(row[i]).split()] + plain(header).split()
+            longest = max(map(len, words), default=0)
+            least += longest + 3
+            justify = "left" if side == LEFT else "right"
+            table.add_column(Text(plain(header)), justify=justify, min_width=longest)
         for number, row in enumerate(rows):
             table.add_row(*(Text(plain(cell)) for cell in row), style="dim" if number in dim else None)
-        unbounded = self._console.options.update(width=10_000)
-        if self._console.measure(table, options=unbounded).minimum <= self._console.width:
+        if least <= self._console.width:
             self._console.print(table)
             return
         self.text(title)

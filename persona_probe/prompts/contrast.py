@@ -63,7 +63,7 @@ class Contrast:
 
 def question_hash(text: str) -> str:
     """Hash of a question up to case and white space."""
-    return hashlib.sha256(" ".join(text.lower().split()).encode()).hexdigest()[:16]
+    return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def shipped(name: str) -> Path:
