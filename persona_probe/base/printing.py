@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -44,17 +45,13 @@ class Sheet:
         others with their headers.
         """
         table = Table(title=plain(title), title_justify="left")
-        least = 1  # the left edge; each column has two spaces and its right edge
-        for i, (header, side) in enumerate(columns):
-            # Rich shrinks the widest column first, below its longest word if need be.
-            words = [word for row in rows for word in plain(row[i]).split()] + plain(header).split()
-            longest = max(map(len, words), default=0)
-            least += longest + 3
-            justify = "left" if side == LEFT else "right"
-            table.add_column(Text(plain(header)), justify=justify, min_width=longest)
+        cells = [[plain(header), *(plain(row[i]) for row in rows)] for i, (header, _) in enumerate(columns)]
+        widths = _widths(cells, self._console.width)
+        for (header, side), size in zip(columns, widths or [0] * len(columns), strict=True):
+            table.add_column(Text(plain(header)), justify="left" if side == LEFT else "right", width=size)
         for number, row in enumerate(rows):
             table.add_row(*(Text(plain(cell)) for cell in row), style="dim" if number in dim else None)
-        if least <= self._console.width:
+        if widths is not None:
             self._console.print(table)
             return
         self.text(title)
@@ -67,3 +64,21 @@ class Sheet:
             first = row[0] if columns[0][1] == LEFT else named[0]  # a name says what it is, a number does not
             for line in (first, *(f"  {part}" for part in named[1:])):
                 self._console.print(Text(plain(line)), soft_wrap=True)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """The width of every column of cells: its longest word, and more as long as there is room; None where the
+    words do not fit.
+
+    Rich would shrink the widest column first, below its longest word if need be.
+    """
+    widths = [
+        max((cell_len(word) for cell in cells for word in cell.split()), default=0) for cells in columns
+    ]
+    left = room - 1 - sum(width + 3 for width in widths)  # edges, and a space on both sides of a cell
+    if left < 0:
+        return None
+    for i, cells in enumerate(columns):
+        more = min(left, max(map(cell_len, cells), default=0) - widths[i])
+        widths[i], left = widths[i] + more, left - more
+    return widths
