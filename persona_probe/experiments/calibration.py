@@ -15,7 +15,8 @@ from persona_probe.measurement import statistics
 from persona_probe.measurement.choice import Option as Tried
 from persona_probe.measurement.choice import chosen
 from persona_probe.measurement.limits import Limits
-from persona_probe.measurement.verdicts import MIN_NULL, Evidence, compared_with_null, does_as_much, judged
+from persona_probe.measurement.nulls import compared_with_null, does_as_much
+from persona_probe.measurement.verdicts import MIN_NULL, Evidence, judged
 from persona_probe.organisms.planting import planted
 from persona_probe.organisms.world_edits import contrasts, n_directions, nulls
 from persona_probe.organisms.world_kinds import KINDS, Kind

@@ -94,7 +94,7 @@ def run_experiment(
     latents: list[Arm] = []
     if sae is not None:
         reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
-        latents = latent_arms(config, fitted, sae, job.select)
+        latents = latent_arms(config, fitted, sae, job.select, limits=limits["select"])
         job.clock.lap("latents")
     plan = planned(direction, selection, ablation, steering, latents, curve)
     plane = Plane.of(fitted, direction.method, direction.hook_point)

@@ -10,8 +10,9 @@ import numpy as np
 from persona_probe.measurement.arms import Arm, Measurement, persona_levels
 from persona_probe.measurement.comparison import Comparison, partners
 from persona_probe.measurement.limits import Limits
+from persona_probe.measurement.nulls import compared_with_null, does_as_much
 from persona_probe.measurement.statistics import shares
-from persona_probe.measurement.verdicts import Evidence, compared_with_null, does_as_much, judged
+from persona_probe.measurement.verdicts import Evidence, judged
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
 from persona_probe.records import files

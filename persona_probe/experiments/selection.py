@@ -217,14 +217,14 @@ def _other_kind(
     return outcomes, usable[0]
 
 
-def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench) -> list[Arm]:
+def latent_arms(config: Config, fitted: Fitted, sae: Sae, bench: Bench, *, limits: Limits) -> list[Arm]:
     """Arms on SAE latents, chosen on the select questions as candidates are."""
     rows, clean = bench.battery.persona, bench.baseline("tuned")
     effect = float((persona_scores(clean, rows) - persona_scores(bench.baseline("base"), rows)).mean())
 
     def merit(arms: list[Arm]) -> list[tuple[bool, float, float]]:
         measured = bench.measure(arms)
-        return [select_score(m, clean, rows, effect=effect).merit(Limits.of(config.budget)) for m in measured]
+        return [select_score(m, clean, rows, effect=effect).merit(limits) for m in measured]
 
     norm = float(fitted.median_norm[fitted.hook_points.index(sae.hook_point)])
     return chosen_latent_arms(

@@ -22,7 +22,7 @@ def command(name: str, *words: object) -> tuple[int, str, str]:
 
 
 def run(folder: Path, *options: str) -> tuple[int, str, str]:
-    return command("diff_latents", "--toy", "--output-dir", folder, *options)
+    return command("diff_latents", "--toy", "--limit", 16, "--output-dir", folder, *options)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from persona_probe.measurement.verdicts import null_p_value
+from persona_probe.measurement.nulls import null_p_value
 
 
 @pytest.mark.parametrize(

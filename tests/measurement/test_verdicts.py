@@ -7,16 +7,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from persona_probe.measurement.verdicts import (
-    RULES,
-    Evidence,
-    band_of,
-    compared_with_null,
-    does_as_much,
-    judged,
-    null_p_value,
-    search_p_value,
-)
+from persona_probe.measurement.nulls import compared_with_null, does_as_much, null_p_value, search_p_value
+from persona_probe.measurement.verdicts import RULES, Evidence, band_of, judged
 from persona_probe.records.parts import Estimate
 from persona_probe.records.verdicts import Cost, NullComparison, Verdict
 
