@@ -7,6 +7,8 @@ import pytest
 from helpers.planted import Planted
 from helpers.present import present
 
+from persona_probe.records.parts import Side
+
 if TYPE_CHECKING:
     from persona_probe.experiments.direction_job import Job
 
@@ -52,7 +54,7 @@ def curve(job: "Job") -> dict[str, Any]:
         arms = plan.arms(side)
         measured |= dict(zip([arm.name for arm in arms], job.controls.measure(arms), strict=True))
     rows = job.controls.battery.persona
-    clean = {side: job.controls.baseline(side) for side in ("base", "tuned")}
+    clean: dict[Side, Any] = {"base": job.controls.baseline("base"), "tuned": job.controls.baseline("tuned")}
     record = rank_record(plan, measured, Comparison(rows, clean, 0), directions.sets, "blocks.1.hook_out")
     return present(record)
 

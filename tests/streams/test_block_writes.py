@@ -2,7 +2,7 @@
 exactly 0 where a block is the base's, and the same however rows are batched."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(
     whole = module.forward
     sizes = []
 
-    def small(model: object, batch: object, **options: object) -> object:
+    def small(model: Any, batch: Any, **options: Any) -> Any:
         sizes.append(len(batch))
         if len(batch) > 1:
             raise MemoryError
