@@ -221,6 +221,12 @@ def control(
         closure=None if closed is None else estimate(closed, 0.0, 1.0),
         delta_nll=estimate(cost, 0.0, 9.0),
         kl=estimate(2 * cost, 0.0, 9.0),
+        base_moved=None,
+        aligned=None,
+        misaligned=None,
+        control_of=None,
+        skill=None,
+        judged=None,
         verdict=None,
     )
 
