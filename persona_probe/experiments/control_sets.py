@@ -13,9 +13,9 @@ from persona_probe.directions.estimators import FITS, MIN_RELATIVE_NORM, mean_di
 from persona_probe.directions.fitting import prompted_rows, read
 from persona_probe.directions.random_directions import of_length, shuffled_labels, shuffled_signs
 from persona_probe.experiments.direction_job import Job
-from persona_probe.measurement.arms import Arm, Measurement
+from persona_probe.measurement.arms import Arm, Measurement, mean_kl
 from persona_probe.measurement.controls import ControlDirection, Draw, Used, control_at, drawn_controls
-from persona_probe.measurement.dosing import Dosed, dosed, mean_kl
+from persona_probe.measurement.dosing import Dosed, dosed
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.control_contrasts import ControlContrast, control_contrasts
 from persona_probe.prompts.rows import Row

@@ -77,7 +77,8 @@ def run_experiment(
 ) -> Result:
     """Run every stage that is not already kept in the run's folder.
 
-    One model at a time: base, tuned, base again.
+    One model at a time, unless the pair keeps both: base; tuned, for the search; base, for the closure of
+    what leads; tuned, with all its arms; base, with all of its own.
     """
     job = prepared(config, pair, run, reporter)
     begun = fitted_directions(job)

@@ -1,7 +1,7 @@
 """Further damage of the arms proper: on the base model's own replies, and in what the model knows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from persona_probe.base.errors import BadInput
@@ -52,7 +52,8 @@ def opened_skill(job: Job) -> Skill | None:
         return None
     if replies.note:
         job.reporter.note(f"note: {replies.note}")
-    return Skill(replace(job.test, battery=battery, _kept={}), items)
+    bench = Bench(job.pair, job.run, battery, job.config.max_tokens, budget=job.test.budget)
+    return Skill(bench, items)
 
 
 def _replies(job: Job) -> SampledBase:

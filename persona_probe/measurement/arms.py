@@ -1,7 +1,9 @@
 """Everything that is measured is an arm: a model and what is done to it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -127,3 +129,11 @@ def delta_nll(measurement: Measurement, clean: Measurement) -> float:
     """Damage: added negative log-probability of benign replies, in nats per token; 0 without any."""
     added, tokens, _ = damage(measurement, clean)
     return float(added.sum() / tokens.sum()) if len(tokens) else 0.0
+
+
+def mean_kl(measurement: Measurement) -> float:
+    """KL from the untouched model over benign texts, nats per token; not a number without any, or for an arm
+    that failed."""
+    if measurement.failed or not measurement.benign:
+        return math.nan
+    return fmean(kl for _, _, kl in measurement.benign.values())

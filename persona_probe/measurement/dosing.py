@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from persona_probe.interventions.forms import Form
-from persona_probe.measurement.arms import Arm, Measurement
+from persona_probe.measurement.arms import Arm, Measurement, mean_kl
 from persona_probe.measurement.controls import ControlDirection, Used, control_arm
 
 ROUNDS = 3  # KL grows about as the square of the strength, so few steps are enough
@@ -24,13 +23,6 @@ class Dosed:
     form: Form
     kl: float
     reached: bool
-
-
-def mean_kl(measurement: Measurement) -> float:
-    """KL from the untouched model over benign texts, nats per token; not a number for an arm that failed."""
-    if measurement.failed or not measurement.benign:
-        return math.nan
-    return fmean(kl for _, _, kl in measurement.benign.values())
 
 
 def dosed(

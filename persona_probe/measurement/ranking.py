@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 
-from persona_probe.measurement.arms import Measurement, delta_nll, persona_scores
+from persona_probe.measurement.arms import Measurement, delta_nll, mean_kl, persona_scores
 from persona_probe.measurement.limits import Limits
 from persona_probe.prompts.rows import Row
 
@@ -50,10 +49,9 @@ def select_score(
     if measurement.failed:
         return FAILED
     scores, tuned = persona_scores(measurement, rows), persona_scores(clean, rows)
-    kl = [nats for _, _, nats in measurement.benign.values()]
     return SelectScore(
         restoration=float((tuned - scores).mean()) / effect if effect > 0 else None,
         delta_nll=delta_nll(measurement, clean),
         persona_score=float(scores.mean()),
-        kl=fmean(kl) if kl else None,
+        kl=mean_kl(measurement) if measurement.benign else None,
     )

@@ -246,6 +246,8 @@ def _further_damage(arms: Sequence[ArmEntry], chosen: str) -> Node:
 def intervention(item: Intervention) -> str:
     """What is done, in a few words."""
     strength = f" × {number(item.coefficient)}" if item.kind == "steer" else ""
+    if item.kind == "ablate" and item.strength != 1:
+        strength = f" × {number(item.strength)}"
     toward = f" toward {item.toward}" if item.kind == "ablate" else ""
     first, *more = item.hook_points
     return f"{item.kind}{strength}{toward} at {f'{len(item.hook_points)} hook points' if more else first}"

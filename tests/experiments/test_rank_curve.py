@@ -16,19 +16,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def job(planted: Planted, tmp_path: Path) -> "Job":
     from persona_probe.base.cli import Reporter
-    from persona_probe.experiments.direction_config import Config
     from persona_probe.experiments.direction_job import prepared
     from persona_probe.storage.runs import Run
 
-    config = Config(
-        base="",
-        tuned="",
-        output_dir=tmp_path,
-        contrast=planted.toy.contrast,
-        benign=planted.toy.benign,
-        n_benign=15,
-        skip_first=0,
-    )
+    config = planted.config(tmp_path, skip_first=0)
     return prepared(config, planted.pair, Run(tmp_path), Reporter(quiet=True))
 
 

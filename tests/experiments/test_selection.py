@@ -23,18 +23,9 @@ LIMITS = Limits(0.1, 0.1)
 def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_reported(
     planted: Planted, tmp_path: Path
 ) -> None:
-    from persona_probe.experiments.direction_config import Config
     from persona_probe.experiments.selection import batteries
 
-    config = Config(
-        base="",
-        tuned="",
-        output_dir=tmp_path,
-        contrast=planted.toy.contrast,
-        benign=planted.toy.benign,
-        n_benign=15,
-    )
-    select, test = batteries(config, planted.pair, planted.rows)
+    select, test = batteries(planted.config(tmp_path), planted.pair, planted.rows)
     splits = {question.id: question.split for question in planted.contrast.questions}
     assert {splits[row.question_id] for row in select.persona} == {"select"}
     assert {splits[row.question_id] for row in test.persona} == {"test"}

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
     from persona_probe.base.hook_points import HookPoint
+    from persona_probe.experiments.direction_config import Config
     from persona_probe.interventions.edits import Intervention
     from persona_probe.interventions.persona_direction import PersonaDirection
     from persona_probe.measurement.arms import Battery
@@ -37,6 +38,13 @@ class Planted:
         from persona_probe.measurement.arms import Battery
 
         return Battery(self.rows["test"], self.benign)
+
+    def config(self, folder: Path, **changes: Any) -> "Config":
+        """Settings of the main job on the toy's data."""
+        from persona_probe.experiments.direction_config import Config
+
+        data: dict[str, Any] = {"contrast": self.toy.contrast, "benign": self.toy.benign, "n_benign": 15}
+        return Config(base="", tuned="", output_dir=folder, **data | changes)
 
     def scores(self, side: "Side", *interventions: "Intervention") -> np.ndarray:
         """S per test question under interventions."""

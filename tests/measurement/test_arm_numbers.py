@@ -5,20 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.hand_worked import BASE, TUNED
 
 from persona_probe.measurement.statistics import ArmLevels, QuestionLevels, arm_numbers, question_levels
 from persona_probe.prompts.contrast import LABELS
-from persona_probe.records.parts import Estimate
-
-BASE, TUNED = (
-    np.array([-0.4, -0.2, -0.3, -0.5]),
-    np.array([0.1, 0.2, 0.2, -0.1]),
-)  # differences 0.5, 0.4, 0.5, 0.4: sum 1.8
-
-
-def estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate.model_construct(estimate=value, ci95=(low, high))  # also of what is not finite
-
 
 TUNED_EDITED = np.array([-0.2, 0.0, 0.0, -0.2])  # 0.8 of the 1.8 nats are gone
 BASE_EDITED = BASE - 0.1  # the same edit takes 0.4 from base, so the gap is 1.4 of 1.8

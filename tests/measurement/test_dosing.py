@@ -145,7 +145,7 @@ def test_a_control_that_fails_at_every_strength_is_said_not_to_reach_it() -> Non
 
 
 def test_mean_kl_is_over_texts_and_no_number_for_an_arm_that_failed() -> None:
-    from persona_probe.measurement.dosing import mean_kl
+    from persona_probe.measurement.arms import mean_kl
 
     assert mean_kl(measurement(0.3)) == pytest.approx(0.3)
     assert math.isnan(mean_kl(measurement(None)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.hand_worked import BASE, TUNED, estimate
 
 from persona_probe.measurement import statistics
 from persona_probe.measurement.arms import Measurement, damage, persona_scores
@@ -13,17 +14,7 @@ from persona_probe.measurement.statistics import induction, paired_difference, r
 from persona_probe.prompts.contrast import LABELS
 from persona_probe.prompts.rows import Label, Row
 from persona_probe.records.arms import ArmEntry
-from persona_probe.records.parts import ControlKind, Estimate
-
-BASE, TUNED = (
-    np.array([-0.4, -0.2, -0.3, -0.5]),
-    np.array([0.1, 0.2, 0.2, -0.1]),
-)  # differences 0.5, 0.4, 0.5, 0.4: sum 1.8
-
-
-def estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate.model_construct(estimate=value, ci95=(low, high))  # also of what is not finite
-
+from persona_probe.records.parts import ControlKind
 
 # Restoration
 
