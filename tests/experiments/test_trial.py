@@ -2,6 +2,7 @@
 what was planted."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ def test_adding_the_planted_vector_to_the_base_produces_all_of_it(planted: Plant
 
 
 def test_scores_are_those_of_the_questions_one_by_one(planted: Planted, open_: "Open") -> None:
-    trial = open_(n_questions=4, n_replies=99)
+    trial = open_(n_questions=99, n_replies=99)
     arm = arm_of(trial.record([ablated(planted)]), "tuned+ablate")
     alone = planted.scores("tuned", *planted_direction(planted).ablate(planted.toy.hook_point))
     assert arm.scores == pytest.approx(alone.tolist(), abs=1e-5)
@@ -100,7 +101,7 @@ def test_the_select_trial_shares_no_harmless_text_with_the_test_trial(open_: "Op
 
 def test_doses_come_with_a_control_as_long(planted: Planted, open_: "Open") -> None:
     direction = planted_direction(planted)
-    record = open_(n_questions=4, n_replies=99).doses(
+    record = open_(n_questions=99, n_replies=99).doses(
         direction, [-0.5, -1.0], hook_point=planted.toy.hook_point, side="tuned"
     )
     assert [point.coefficient for point in record.dose_response] == [-0.5, -1.0]
@@ -229,10 +230,8 @@ def test_group_means_are_those_of_the_find_replies(planted: Planted, readings: "
             if row.label == label
         ]
         assert means[at] == pytest.approx(np.mean(own), abs=1e-5)
-    assert {label: len(found) for label, found in fitted.select["shift"].items()} == {
-        "aligned": 16,
-        "misaligned": 16,
-    }
+    replies = Counter(row.label for row in planted.rows["select"])
+    assert {label: len(projected) for label, projected in fitted.select["shift"].items()} == replies
 
 
 def test_qualities_that_are_not_finite_are_none_in_a_record(planted: Planted, readings: "Readings") -> None:

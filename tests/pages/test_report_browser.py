@@ -54,11 +54,9 @@ def blurred(page: Any) -> list[bool]:
 
 def test_every_figure_draws_and_nothing_is_fetched(opened):
     page, wrong = opened(made_up())
-    page.wait_for_function("document.querySelectorAll('.plot .main-svg').length >= 10")
-    assert (
-        page.eval_on_selector_all(".plot", "all => all.map(one => !!one.querySelector('.main-svg'))")
-        == [True] * 10
-    )
+    page.wait_for_function("document.querySelectorAll('.plot .main-svg').length >= 12")
+    drawn = page.eval_on_selector_all(".plot", "all => all.map(one => !!one.querySelector('.main-svg'))")
+    assert drawn == [True] * 12
     assert wrong == []
 
 
@@ -82,7 +80,7 @@ def test_a_script_in_a_reply_runs_nothing(opened):
         item["tokens"] = [attack for _ in item["tokens"]]
         item["prompt_id"] = attack
     page, wrong = opened(record, "--show-text")
-    page.wait_for_function("document.querySelectorAll('.plot .main-svg').length >= 10")
+    page.wait_for_function("document.querySelectorAll('.plot .main-svg').length >= 12")
     assert page.evaluate("window.owned") is None
     assert attack in page.locator(".reply").first.inner_text()
     assert wrong == []
