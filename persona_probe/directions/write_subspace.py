@@ -94,7 +94,7 @@ class WriteSubspace:
 
 
 def write_subspace(pair: Pair, rows: Sequence[Row], *, max_tokens: int) -> WriteSubspace:
-    """The local write subspace of a pair over the reply tokens of rows; two passes over at most 4,096 tokens,
+    """The local write subspace of a pair over the reply tokens of rows; two passes over at most 2,048 tokens,
     see `block_writes`."""
     return decomposed(block_writes(pair, rows, max_tokens=max_tokens))
 

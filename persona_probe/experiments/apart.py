@@ -31,6 +31,7 @@ class Apart:
 
     def read_base(self) -> None:
         """Base's next-token distributions, where they are still needed, and its scores."""
+        self.job.screen.baseline("base")
         for name, bench in self.benches.items():
             bench.baseline("base")
             if self.job.run.get(self._key(name)) is None:

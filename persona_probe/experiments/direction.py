@@ -84,7 +84,7 @@ def run_experiment(
     begun = fitted_directions(job)
     fitted = begun.fitted
     limits = {name: Limits.of(config.budget, between=one) for name, one in begun.between.items()}
-    selection = selected(config, fitted, job.select, reporter, limits=limits["select"])
+    selection = selected(job, fitted, limits=limits["select"])
     job.clock.lap("select")
     curve = rank_plan(job, fitted)
     noise = noise_of(job, Arm("chosen", "tuned", chosen_edits(selection.chosen, fitted)))

@@ -19,13 +19,15 @@ class SidePlan:
     """What is measured on one model.
 
     `arms` are those of the table, `controls` the directions beside them, which are scored on some rows.
-    `traced` arms are followed over the layers, and `sampled` ones write replies. `doses` are arms along the
+    `skilled` arms are measured on further texts, `traced` ones are followed over the layers, and `sampled`
+    ones write replies. `doses` are arms along the
     steering direction with their coefficients, `curve` are those of the curve of closure against rank.
     """
 
     side: Side
     arms: tuple[Arm, ...]
     controls: tuple[Arm, ...]
+    skilled: tuple[Arm, ...]
     traced: tuple[Arm, ...]
     sampled: tuple[Arm, ...]
     doses: tuple[tuple[Arm, float], ...]
@@ -105,6 +107,7 @@ def planned(
         side="tuned",
         arms=(*traced, *(arm for arm, _ in winners), *latents),
         controls=tuple(arm for one in removals for arm in one.beside("tuned")),
+        skilled=(*traced, *(arm for arm, _ in winners)),
         traced=traced,
         sampled=(*traced, *first),
         doses=dose_arms(direction, "tuned", coefficient),
@@ -115,6 +118,7 @@ def planned(
         side="base",
         arms=(*traced, ablation.partner, steering.partner, *(arm for _, arm in winners)),
         controls=tuple(ablation.beside("base")),
+        skilled=traced,
         traced=traced,
         sampled=traced,
         doses=dose_arms(direction, "base", -coefficient),

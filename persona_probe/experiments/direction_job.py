@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_probe.base.cli import Clock, Reporter
+from persona_probe.experiments.batteries import batteries
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.opening import read_data
-from persona_probe.experiments.selection import batteries
 from persona_probe.measurement.arms import Battery
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.kept import MEGABYTE, Budget
@@ -16,15 +16,16 @@ from persona_probe.prompts.rows import Row, Split
 from persona_probe.storage.runs import Run
 from persona_probe.streams.activations import ReadOptions
 
-CONTROL_REPLIES = 2  # replies of each label per test question that controls are scored on
+CONTROL_REPLIES = 1  # replies of each label per test question that controls are scored on
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """What every stage needs: the settings, the models, where results are kept, and the data.
 
-    `select` measures while choosing, `test` measures what is reported; they share no question and no benign
-    text. `controls` measures on some of the rows of `test`, `doses` on the benign texts of `select`.
+    `screen` and `select` measure while choosing, `test` measures what is reported; it shares no question and
+    no benign text with them. `controls` measures on some of the rows of `test`, `doses` KL alone on the
+    benign texts of `select`.
     """
 
     config: Config
@@ -34,6 +35,7 @@ class Job:
     clock: Clock
     contrast: Contrast
     rows: dict[Split, tuple[Row, ...]]
+    screen: Bench
     select: Bench
     test: Bench
     controls: Bench
@@ -49,16 +51,16 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
     """Read the data and split it."""
     clock = Clock()
     contrast, rows = read_data(config, pair, reporter)
-    select, test = batteries(config, pair, rows)
+    scored = batteries(config, pair, rows)
     budget = Budget(config.memory * MEGABYTE)
     some = Battery(
-        persona=tuple(row for row in test.persona if row.reply_index < CONTROL_REPLIES),
-        benign=test.benign[: max(2, len(test.benign) // 2)],
+        persona=tuple(row for row in scored.test.persona if row.reply_index < CONTROL_REPLIES),
+        benign=scored.test.benign[: max(2, len(scored.test.benign) // 2)],
     )
-    texts = Battery(persona=(), benign=select.benign)
+    texts = Battery(persona=(), benign=scored.select.benign)
 
-    def bench(battery: Battery) -> Bench:
-        return Bench(pair, run, battery, config.max_tokens, budget=budget)
+    def bench(battery: Battery, *, only_kl: bool = False) -> Bench:
+        return Bench(pair, run, battery, config.max_tokens, only_kl=only_kl, budget=budget)
 
     return Job(
         config=config,
@@ -68,10 +70,11 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
         clock=clock,
         contrast=contrast,
         rows=rows,
-        select=bench(select),
-        test=bench(test),
+        screen=bench(scored.screen),
+        select=bench(scored.select),
+        test=bench(scored.test),
         controls=bench(some),
-        doses=bench(texts),
+        doses=bench(texts, only_kl=True),
     )
 
 

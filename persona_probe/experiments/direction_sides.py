@@ -59,9 +59,9 @@ def measured_side(
         curve = job.controls.measure(plan.curve, advance=advance)
     skilled: dict[str, tuple[Arm, Measurement]] = {}
     if skill is not None:
-        with job.reporter.phase(f"skill of the {plan.side} model", len(plan.arms)) as advance:
-            scored = skill.bench.measure(plan.arms, advance=advance)
-        skilled = {arm.name: (arm, m) for arm, m in zip(plan.arms, scored, strict=True)}
+        with job.reporter.phase(f"skill of the {plan.side} model", len(plan.skilled)) as advance:
+            scored = skill.bench.measure(plan.skilled, advance=advance)
+        skilled = {arm.name: (arm, m) for arm, m in zip(plan.skilled, scored, strict=True)}
     everything = [*plan.arms, *plan.controls]
     kept = {arm.name: (arm, m) for arm, m in zip(everything, table, strict=True) if not m.failed}
     job.clock.lap(f"{plan.side} arms")

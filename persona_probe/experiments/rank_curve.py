@@ -17,6 +17,7 @@ from persona_probe.measurement.controls import control_generator
 from persona_probe.models.pairs import Side
 
 RANKS = (1, 2, 4, 8, 16, 32)
+ENERGY = 0.999  # share of what a block writes that is as good as all of it
 INSIDE_RANK = 8  # of the subspace that the methods' directions are compared with
 SEED = 5  # kind of draw, beside those of `controls.SEEDS`
 
@@ -46,6 +47,7 @@ class RankPlan:
 def rank_plan(job: Job, fitted: Fitted) -> RankPlan | None:
     """What tuning writes, read on the find replies. None for a pair of which it cannot be read: the reason is
     said."""
+    job.test.budget.clear()  # the streams of whole rows take its place in memory
     try:
         subspace = write_subspace(job.pair, job.rows["find"], max_tokens=job.config.max_tokens)
     except BadInput as error:
@@ -55,9 +57,8 @@ def rank_plan(job: Job, fitted: Fitted) -> RankPlan | None:
         return RankPlan(subspace, None, ())
     ablation = WriteAblation(subspace=subspace, base_means=fitted.base_mean, skip_first=job.config.skip_first)
     tokens = read(job.pair, job.run, "tuned", job.rows["find"], job.reading).tokens
-    widest = max(len(subspace.basis(point, max(RANKS))) for point in ablation.blocks)
     points: list[Point] = []
-    for index, rank in enumerate(rank for rank in RANKS if rank == 1 or rank <= widest):
+    for index, rank in enumerate(ranks(subspace)):
         generator = control_generator(job.config.seed, SEED, index)
         edits = {False: ablation.top(rank), True: ablation.random(rank, tokens, generator)}
         for random, edit in edits.items():
@@ -65,6 +66,16 @@ def rank_plan(job: Job, fitted: Fitted) -> RankPlan | None:
             for side in ("tuned", "base"):
                 points.append(Point(rank, random, Arm(f"{side}, {name}", side, edit)))
     return RankPlan(subspace, ablation, tuple(points))
+
+
+def ranks(subspace: WriteSubspace) -> tuple[int, ...]:
+    """The ranks of the curve: up to the first one that holds nearly all of what every live block writes and
+    one beyond it, so that the curve is seen to end; or the highest that a block has."""
+    blocks = subspace.live()
+    held = [all(subspace.top_share(point, rank) >= ENERGY for point in blocks) for rank in RANKS]
+    count = held.index(True) + 2 if any(held) else len(RANKS)
+    widest = max(len(subspace.basis(point, max(RANKS))) for point in blocks)
+    return tuple(rank for rank in RANKS[:count] if rank == 1 or rank <= widest)
 
 
 def rank_record(

@@ -1,6 +1,6 @@
 """What the select questions decide: which direction, at which layer, used how, and which SAE latents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +10,9 @@ from persona_probe.base.errors import BadInput
 from persona_probe.base.formatting import interval, number, percent
 from persona_probe.directions.fitting import Fitted
 from persona_probe.experiments.direction_config import Config
+from persona_probe.experiments.direction_job import Job
 from persona_probe.experiments.options import check_layers
-from persona_probe.measurement.arms import Arm, Battery, Measurement, persona_scores
+from persona_probe.measurement.arms import Arm, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.choice import Choice, chosen
 from persona_probe.measurement.controls import Used
@@ -27,21 +28,18 @@ from persona_probe.measurement.search import (
     search,
 )
 from persona_probe.measurement.statistics import paired_difference
-from persona_probe.models.pairs import Pair, Side
-from persona_probe.prompts.contrast import read_benign, shipped
-from persona_probe.prompts.rows import Row, Split
+from persona_probe.models.pairs import SIDES, Side
 from persona_probe.saes.direction_arms import chosen_latent_arms
 from persona_probe.saes.sae import Sae
 
-SELECT_REPLIES = 2  # replies of each label per select question while dozens of candidates are compared
-CLOSING = 8  # ablations with the best R whose closure is measured, beside all further forms of the best
+FINALISTS = 6  # ablations, and steerings, that lead the screen; all further forms of the best join them
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
     """Everything that was tried, the choice among it, and the best ablation and steering along its direction.
 
-    `choice` counts options in the order of `outcomes`.
+    `choice` counts options in the order of `outcomes`: those on all rows come first, and only they compete.
     """
 
     outcomes: list[Outcome]
@@ -66,75 +64,77 @@ class Selection:
         return len({outcome.candidate.place for outcome in self.outcomes})
 
 
-def batteries(config: Config, pair: Pair, rows: Mapping[Split, tuple[Row, ...]]) -> tuple[Battery, Battery]:
-    """What is scored while selecting, and what is reported: other questions and other benign texts."""
-    n_select = max(2, config.n_benign // 3)
-    limit = config.limit * 2 if config.limit else config.n_benign + n_select
-    benign = read_benign(config.benign or shipped("benign.jsonl"), pair.tokenizer, limit=limit)
-    cut = min(n_select, len(benign) // 3)
-    select = tuple(row for row in rows["select"] if row.reply_index < SELECT_REPLIES)
-    return (
-        Battery(persona=select, benign=tuple(benign[:cut])),
-        Battery(persona=rows["test"], benign=tuple(benign[cut:])),
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class SelectBench:
-    """Candidates measured on the select questions, on either model."""
+    """Candidates measured on the select questions, on either model: all of them on the rows of `screen`, and
+    those that lead on all rows of `bench`."""
 
     bench: Bench
+    screen: Bench
     fitted: Fitted
     reporter: Reporter
 
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """The rows that S is computed from."""
-        return self.bench.battery.persona
-
-    def scores(self, side: Side) -> np.ndarray:
+    def scores(self, side: Side, *, screened: bool = False) -> np.ndarray:
         """S of every question of an untouched model."""
-        return persona_scores(self.bench.baseline(side), self.rows)
+        bench = self.screen if screened else self.bench
+        return persona_scores(bench.baseline(side), bench.battery.persona)
 
-    def measured(self, candidates: Sequence[Candidate], side: Side) -> list[Measurement]:
+    def measured(
+        self, candidates: Sequence[Candidate], side: Side, *, screened: bool = False
+    ) -> list[Measurement]:
         """Every candidate on one model."""
         arms = [
             self.used(candidate).arm(f"candidate-{i}", side, candidate.directions)
             for i, candidate in enumerate(candidates)
         ]
-        with self.reporter.phase(f"candidates on the {side} model, select questions", len(arms)) as advance:
-            return self.bench.measure(arms, advance=advance)
+        what = "candidates" if screened else "leading candidates"
+        with self.reporter.phase(f"{what} on the {side} model, select questions", len(arms)) as advance:
+            return (self.screen if screened else self.bench).measure(arms, advance=advance)
 
     def used(self, candidate: Candidate) -> Used:
         """How a candidate is used."""
         point = candidate.directions.hook_points[candidate.layer]
         return Used(candidate.form, point, self.fitted.hook_points, self.fitted.base_mean)
 
+    def screened(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        """Candidates on the tuned model and the rows of the screen; without those that left no finite
+        numbers."""
+        return self._outcomes(candidates, screened=True)
+
     def attempt(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """Candidates on the tuned model; those that left no finite numbers are left out."""
-        clean = self.bench.baseline("tuned")
-        effect = float((self.scores("tuned") - self.scores("base")).mean())
-        measured = self.measured(candidates, "tuned")
+        """The same on all rows."""
+        return self._outcomes(candidates, screened=False)
+
+    def _outcomes(self, candidates: Sequence[Candidate], *, screened: bool) -> list[Outcome]:
+        bench = self.screen if screened else self.bench
+        clean, rows = bench.baseline("tuned"), bench.battery.persona
+        base, tuned = (self.scores(side, screened=screened) for side in SIDES)
+        effect = float((tuned - base).mean())
+        measured = self.measured(candidates, "tuned", screened=screened)
         return [
             Outcome(
                 candidate,
-                select_score(measurement, clean, self.rows, effect=effect),
-                tuned=persona_scores(measurement, self.rows),
+                select_score(measurement, clean, rows, effect=effect),
+                tuned=persona_scores(measurement, rows),
+                screened=screened,
             )
             for candidate, measurement in zip(candidates, measured, strict=True)
             if not measurement.failed
         ]
 
-    def closed(self, outcomes: Sequence[Outcome], limits: Limits) -> list[Outcome]:
-        """The same, with closure where an ablation may be chosen: those with the best R, and all that act at
-        more than one block or not toward the base mean."""
-        ablations = ranked(of_kind(outcomes, "ablate"), limits)
-        plain = [one for one in ablations if (one.candidate.form.where, one.candidate.form.toward) == PLAIN]
-        leading = [one for one in ablations if one in plain[:CLOSING] or one not in plain]
+    def finals(self, outcomes: Sequence[Outcome], limits: Limits) -> list[Outcome]:
+        """Those that lead the screen on all rows, ablations with closure, and then the others as they are."""
+        leading = leaders(outcomes, limits)
+        final = self.closed(self.attempt([one.candidate for one in leading]))
+        return [*final, *(one for one in outcomes if all(one is not other for other in leading))]
+
+    def closed(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """The same, with the closure of ablations."""
+        leading = of_kind(outcomes, "ablate")
         measured = self.measured([one.candidate for one in leading], "base")
         shift = float((self.scores("tuned") - self.scores("base")).mean())
         by_outcome = {
-            id(one): persona_scores(measurement, self.rows)
+            id(one): persona_scores(measurement, self.bench.battery.persona)
             for one, measurement in zip(leading, measured, strict=True)
             if not measurement.failed
         }
@@ -149,15 +149,23 @@ class SelectBench:
         return [with_base(one) for one in outcomes]
 
 
+def leaders(outcomes: Sequence[Outcome], limits: Limits) -> list[Outcome]:
+    """Who leads the screen, in the order of trying: the ablations of one block and the steerings with the
+    best R, and all ablations that act at more than one block or not toward the base mean."""
+    ablations, steerings = (ranked(of_kind(outcomes, kind), limits) for kind in ("ablate", "steer"))
+    plain = [one for one in ablations if (one.candidate.form.where, one.candidate.form.toward) == PLAIN]
+    other = [one for one in ablations if all(one is not same for same in plain)]
+    chosen = {id(one) for one in (*plain[:FINALISTS], *other, *steerings[:FINALISTS])}
+    return [one for one in outcomes if id(one) in chosen]
+
+
 PLAIN = ("layer", "base mean")
 
 
-def selected(
-    config: Config, fitted: Fitted, bench: Bench, reporter: Reporter, *, limits: Limits
-) -> Selection:
+def selected(job: Job, fitted: Fitted, *, limits: Limits) -> Selection:
     """Measure candidates on the select questions until method, layer, form and strength are known."""
-    here = SelectBench(bench, fitted, reporter)
-    bench.baseline("base")
+    config, reporter = job.config, job.reporter
+    here = SelectBench(job.select, job.screen, fitted, reporter)
     base, tuned = here.scores("base"), here.scores("tuned")
     effect = paired_difference(tuned, base, seed=config.seed)
     shift = interval(effect, digits=3, sign=True)
@@ -171,10 +179,10 @@ def selected(
         median_norm=fitted.median_norm,
         limits=limits,
         skip_first=config.skip_first,
-        attempt=here.attempt,
+        attempt=here.screened,
     )
-    outcomes = here.closed(outcomes, limits)
-    options = [outcome.option for outcome in outcomes]
+    outcomes = here.finals(outcomes, limits)
+    options = [outcome.option for outcome in outcomes if not outcome.screened]
     choice = chosen(options, tuned=tuned, base=base, limits=limits, seed=config.seed)
     outcomes, also = _other_kind(here, outcomes, choice, limits)
     best = outcomes[choice.chosen]
@@ -198,12 +206,13 @@ def _other_kind(
     here: SelectBench, outcomes: list[Outcome], choice: Choice, limits: Limits
 ) -> tuple[list[Outcome], Outcome]:
     """All outcomes, and the best steering along the direction of a chosen ablation, or the other way round;
-    tried now where it was not."""
+    tried now where it was not tried on all rows."""
     best = outcomes[choice.chosen].candidate
     kind = "steer" if best.form.kind == "ablate" else "ablate"
 
     def along(tried: Sequence[Outcome]) -> list[Outcome]:
-        return ranked([one for one in of_kind(tried, kind) if one.candidate.place == best.place], limits)
+        same = [one for one in of_kind(tried, kind) if one.candidate.place == best.place]
+        return ranked([one for one in same if not one.screened], limits)
 
     if not along(outcomes):
         forms = other_forms(kind, best.form.skip_first)

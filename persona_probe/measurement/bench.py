@@ -22,11 +22,12 @@ Advance = Callable[[str, float], None]
 @dataclass(frozen=True, eq=False)
 class RowSet:
     """Rows that are scored together: `keep_prompts` where rows share their prompts, `with_kl` where KL from
-    the untouched model is wanted."""
+    the untouched model is wanted, `with_replies` where the log-probability of replies is."""
 
     rows: tuple[Row, ...]
     keep_prompts: bool
     with_kl: bool
+    with_replies: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Bench:
 
     `max_tokens` is the most that one pass computes; small batches carry several arms. `budget` is for what
     passes of the untouched models leave, and may be shared with other benches. `expected`: hook points that
-    later arms will edit.
+    later arms will edit. `only_kl`: benign texts are run for KL alone, their log-probabilities are 0.
     """
 
     pair: Pair
@@ -43,6 +44,7 @@ class Bench:
     battery: Battery
     max_tokens: int
     keep_kl: bool = True
+    only_kl: bool = False
     budget: Budget = field(default_factory=Budget)
     expected: tuple[str, ...] = ()
     _kept: dict[tuple[Side, int], Kept] = field(default_factory=dict)
@@ -75,7 +77,9 @@ class Bench:
         failed: dict[str, str] = {}
         sets = (
             RowSet(self.battery.persona, keep_prompts=True, with_kl=False),
-            RowSet(self.battery.benign, keep_prompts=False, with_kl=self.keep_kl),
+            RowSet(
+                self.battery.benign, keep_prompts=False, with_kl=self.keep_kl, with_replies=not self.only_kl
+            ),
         )
         n_rows = sum(len(one.rows) for one in sets)
         for number, row_set in enumerate(sets):
@@ -89,6 +93,7 @@ class Bench:
                 max_tokens=self.max_tokens,
                 keep_prompts=row_set.keep_prompts,
                 with_kl=row_set.with_kl,
+                with_replies=row_set.with_replies,
                 kept=kept,
             )
             self._keep_cells(model, missing, cells, failed, lambda rows: advance("", rows / n_rows))
@@ -145,4 +150,6 @@ class Bench:
         key = measurement_key(
             arm, self.battery, model_sha256=self.pair.key(arm.side), dtype=str(self.pair.dtype)
         )
+        if self.only_kl:
+            return f"{key}-only-kl"
         return key if self.keep_kl else f"{key}-without-kl"

@@ -45,20 +45,22 @@ def grid(
     max_tokens: int,
     keep_prompts: bool = False,
     with_kl: bool = False,
+    with_replies: bool = True,
     kept: Kept | None = None,
 ) -> Iterator[Cell]:
     """The scores of every arm on every row, batch by batch; within a batch arms come in the order in which
     they share best.
 
     `keep_prompts`: rows of one prompt stand in one batch, which computes it once per arm. `with_kl`: also
-    KL(untouched || edited) of next-token distributions. `kept` must belong to the same model and rows.
+    KL(untouched || edited) of next-token distributions; without `with_replies` nothing but KL is wanted, and
+    log-probabilities are 0. `kept` must belong to the same model and rows.
     Families whose passes cannot start in the middle run every arm whole.
     """
     lowest = [lowest_layer(model, _points(edits)) if resumable(model) else 0 for edits in arms]
     if kept is not None:
         kept.begin(lowest)
     for index, batch in enumerate(model.batches(rows, max_tokens=max_tokens, keep_prompts=keep_prompts)):
-        yield from _cells(_Passes(model, batch, max_tokens, with_kl), arms, lowest, index, kept)
+        yield from _cells(_Passes(model, batch, max_tokens, with_kl, with_replies), arms, lowest, index, kept)
 
 
 def _points(edits: Edits) -> list[str]:
@@ -71,7 +73,8 @@ def _cells(
     """All arms on one batch."""
     streams = {} if kept is None else kept.streams(index)
     untouched = None if kept is None else kept.places(index)
-    passes = passes if any(arms) else replace(passes, with_kl=False)
+    if not any(arms) and passes.with_replies:
+        passes = replace(passes, with_kl=False)
     with_kl = passes.with_kl
     edited = {lowest[arm] for arm in range(len(arms)) if arms[arm]}
     asked = edited if kept is None else edited | {*kept.layers}
@@ -111,13 +114,15 @@ def _start(streams: Mapping[int, Prefix], layer: int) -> int:
 class _Passes:
     """Forward passes of one model over one batch, with several arms side by side.
 
-    `max_tokens` is the most that one of them computes; `with_kl`: each gives what KL is made of.
+    `max_tokens` is the most that one of them computes; `with_kl`: each gives what KL is made of;
+    `with_replies`: and scores the replies.
     """
 
     model: Model
     batch: TokenBatch
     max_tokens: int
     with_kl: bool
+    with_replies: bool
 
     @property
     def side_by_side(self) -> int:
@@ -172,5 +177,7 @@ class _Passes:
             resumed(self.model, None if prefix is None else prefix.tiled(n)),
             applied(self.model, (), parts=edits),
         ):
-            scores = pass_scores(self.model, self.batch.tiled(n), with_places=self.with_kl)
+            scores = pass_scores(
+                self.model, self.batch.tiled(n), with_places=self.with_kl, with_replies=self.with_replies
+            )
         return scores.split(n), streams

@@ -24,6 +24,11 @@ class Budget:
         """Bytes that are kept."""
         return sum(kept.used for kept in self._holders)
 
+    def clear(self) -> None:
+        """Forget everything, before something else needs the memory."""
+        for kept in self._holders:
+            kept.clear()
+
     def use(self, kept: "Kept") -> None:
         """Note that `kept` is in use: others are emptied before it."""
         self._holders = [other for other in self._holders if other is not kept] + [kept]

@@ -54,7 +54,7 @@ def next_tokens(model: Model, rows: Sequence[Row], *, max_tokens: int) -> Places
     """Next-token log-probabilities of an untouched model at a few places of every reply, on the CPU."""
     places: dict[str, Tensor] = {}
     for batch in model.batches(rows, max_tokens=max_tokens, keep_prompts=False):
-        scores = pass_scores(model, batch, with_places=True)
+        scores = pass_scores(model, batch, with_places=True, with_replies=False)
         assert scores.places is not None, "they were asked for"
         parts = scores.places.cpu().split([n_sampled(row) for row in batch.rows])
         places |= {row.id: part.clone() for row, part in zip(batch.rows, parts, strict=True)}

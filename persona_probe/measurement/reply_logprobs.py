@@ -38,13 +38,23 @@ def joined(parts: Sequence[PassScores]) -> PassScores:
     return PassScores(torch.cat([part.logprob for part in parts]), torch.cat(places) if places else None)
 
 
-def pass_scores(model: Model, batch: TokenBatch, *, with_places: bool) -> PassScores:
-    """Run a batch under whatever edits are applied around it, and score its replies."""
+def pass_scores(
+    model: Model, batch: TokenBatch, *, with_places: bool, with_replies: bool = True
+) -> PassScores:
+    """Run a batch under whatever edits are applied around it, and score its replies.
+
+    Without `with_replies` only the places go through the unembedding, which is half of the work above a late
+    block; `logprob` is 0 then.
+    """
     rows = [row.n_reply for row in batch.rows]
     targets = torch.cat([torch.tensor(row.ids[row.n_prompt :]) for row in batch.rows])
     targets = targets.to(model.device, non_blocking=True)
     wanted = sampled(batch.rows) if with_places else []
     at = predicting(batch)
+    if not with_replies:
+        rows = [n_sampled(row) for row in batch.rows]
+        at, targets = (at[0][wanted], at[1][wanted]), targets[wanted]
+        wanted = list(range(len(wanted)))
     if model.engine.splits_head:
         states = model.engine.states(batch, at)
         size = _piece(model)
@@ -64,7 +74,10 @@ def pass_scores(model: Model, batch: TokenBatch, *, with_places: bool) -> PassSc
             places.append(logits[index].float().log_softmax(-1))
         del logits
     per_row = torch.cat(values).cpu().double().split(rows)
-    return PassScores(torch.stack([row.sum() for row in per_row]), torch.cat(places) if places else None)
+    logprob = torch.stack([row.sum() for row in per_row])
+    return PassScores(
+        logprob if with_replies else torch.zeros_like(logprob), torch.cat(places) if places else None
+    )
 
 
 def _piece(model: Model) -> int:

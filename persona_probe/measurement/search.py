@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A candidate and what it did on the select questions.
+    """A candidate and what it did on the select questions; `screened`: on some of their replies only.
 
     `tuned` and `base`: S of every question with the edit; `base` is None where it was not measured, and then
     there is no `closure`.
@@ -59,6 +59,7 @@ class Outcome:
     tuned: Float[np.ndarray, " question"]
     base: Float[np.ndarray, " question"] | None = None
     closure: float | None = None
+    screened: bool = False
 
     @property
     def option(self) -> Option:
@@ -90,6 +91,7 @@ class Outcome:
             "closure": self.closure,
             "within_budget": self.score.within(limits),
             "chosen": chosen,
+            "screened": self.screened,
         }
 
 

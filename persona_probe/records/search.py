@@ -32,6 +32,11 @@ class CandidateEntry(Part):
     persona_score: float = Field(description="S, nats per token.")
     within_budget: bool = Field(description="Whether the damage is inside the budget.")
     chosen: bool = Field(description="Whether this one was selected.")
+    screened: bool = Field(
+        False,
+        description="Whether it was scored on the first reply of each label only. All are at first; those"
+        " that lead are scored on more, and one of them is chosen.",
+    )
 
 
 class Winner(Part):
@@ -57,5 +62,5 @@ class Search(Part):
 
     n_questions: Count = Field(description="Select questions.")
     n_benign: Count = Field(description="Benign texts behind the damage while selecting.")
-    candidates: Many[CandidateEntry] = Field(description="In the order in which they were tried.")
+    candidates: Many[CandidateEntry] = Field(description="Those on all rows first.")
     again: ReSelection | None = Field(None, description="The choice made again; null where it was not.")

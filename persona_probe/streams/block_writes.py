@@ -21,7 +21,7 @@ from persona_probe.prompts.rows import Row
 from persona_probe.streams.reductions import readable
 
 N_TOKENS = 1024  # reply tokens that are kept per block
-N_RUN = 4096  # tokens that are run: their streams are held on the CPU, whole rows of every block
+N_RUN = 2048  # tokens that are run: their streams are held on the CPU, whole rows of every block
 # A block that sees only its input gives the same again; on a GPU sums may be rounded in another order.
 SAME = 1e-2
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from helpers.planted import Planted
 from helpers.present import present
 
@@ -61,6 +62,32 @@ def test_the_planted_write_is_found_and_its_removal_closes_everything(job: "Job"
     assert top["closure"]["estimate"] == pytest.approx(1.0, abs=1e-4)
     assert top["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
     assert abs(random["closure"]["estimate"]) < 0.2
+
+
+def spectrum(*squares: tuple[float, ...]) -> Any:
+    """A write subspace whose blocks have these shares of energy, one direction each."""
+    from persona_probe.base.hook_points import HookPoint
+    from persona_probe.directions.write_subspace import WriteSubspace
+
+    values = torch.tensor(squares).sqrt()
+    n_blocks, n = values.shape
+    return WriteSubspace(
+        hook_points=tuple(HookPoint(layer) for layer in range(n_blocks)),
+        singular_values=values,
+        vectors=tuple(torch.eye(n) for _ in range(n_blocks)),
+        size=torch.ones(n_blocks),
+        rounding=1e-6,
+    )
+
+
+def test_the_curve_ends_one_rank_beyond_the_one_that_holds_everything() -> None:
+    from persona_probe.experiments.rank_curve import ranks
+
+    whole = (1.0, *[0.0] * 7)
+    assert ranks(spectrum(whole)) == (1, 2)
+    assert ranks(spectrum(whole, (0.5, 0.5, *[0.0] * 6))) == (1, 2, 4)  # of every block
+    assert ranks(spectrum((0.125,) * 8)) == (1, 2, 4, 8)  # there is no more
+    assert ranks(spectrum((1.0,))) == (1,)
 
 
 def test_a_method_without_a_direction_there_has_no_share(job: "Job") -> None:

@@ -4,6 +4,7 @@ closure of ablations, and who wins often."""
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +24,17 @@ LIMITS = Limits(0.1, 0.1)
 def test_only_select_questions_are_seen_while_selecting_and_only_test_questions_reported(
     planted: Planted, tmp_path: Path
 ) -> None:
-    from persona_probe.experiments.selection import batteries
+    from persona_probe.experiments.batteries import batteries
 
-    select, test = batteries(planted.config(tmp_path), planted.pair, planted.rows)
+    scored = batteries(planted.config(tmp_path), planted.pair, planted.rows)
+    screen, select, test = scored.screen, scored.select, scored.test
     splits = {question.id: question.split for question in planted.contrast.questions}
     assert {splits[row.question_id] for row in select.persona} == {"select"}
     assert {splits[row.question_id] for row in test.persona} == {"test"}
     assert {row.label for row in select.persona} == {"aligned", "misaligned"}
+    assert {row.id for row in screen.persona} < {row.id for row in select.persona}
+    assert {row.question_id for row in screen.persona} == {row.question_id for row in select.persona}
+    assert {row.ids for row in screen.benign} <= {row.ids for row in select.benign}
     assert not {row.ids for row in select.benign} & {row.ids for row in test.benign}
     assert min(len(select.benign), len(test.benign)) >= 2
     assert len(test.benign) == 15
@@ -124,26 +129,28 @@ class ClosingBench(SelectBench):
         object.__setattr__(self, "asked", [])
         object.__setattr__(self, "failed", failed)
 
-    def scores(self, side: Any) -> np.ndarray:
+    def scores(self, side: Any, *, screened: bool = False) -> np.ndarray:
+        assert not screened
         return {"tuned": TUNED, "base": BASE}[side]
 
     @property
-    def rows(self) -> Any:
+    def bench(self) -> Any:
         from persona_probe.prompts.contrast import LABELS
         from persona_probe.prompts.rows import Row
 
-        return tuple(
+        rows = tuple(
             Row(id=f"{q}{label}", kind="persona", question_id=str(q), ids=(1, 2), n_prompt=1, label=label)
             for q in range(4)
             for label in LABELS
         )
+        return SimpleNamespace(battery=SimpleNamespace(persona=rows))
 
-    def measured(self, candidates: Any, side: Any) -> Any:
+    def measured(self, candidates: Any, side: Any, *, screened: bool = False) -> Any:
         from persona_probe.measurement.arms import Measurement
 
         assert side == "base"
         self.asked.extend(candidates)  # pyright: ignore[reportAttributeAccessIssue]
-        persona = {row.id: -0.6 * (row.label == "misaligned") for row in self.rows}
+        persona = {row.id: -0.6 * (row.label == "misaligned") for row in self.bench.battery.persona}
         whole = [Measurement("k", persona, {}) for _ in candidates]
         if self.failed is not None:  # pyright: ignore[reportAttributeAccessIssue]
             whole[self.failed] = Measurement("k", {}, {}, failed="not finite")  # pyright: ignore[reportAttributeAccessIssue]
@@ -155,7 +162,7 @@ def closed(
 ) -> "tuple[list[Outcome], list[Candidate]]":
     """The outcomes with closure, and the candidates that were measured on base."""
     bench: Any = ClosingBench(failed)
-    return bench.closed(outcomes, LIMITS), bench.asked
+    return bench.closed(outcomes), bench.asked
 
 
 def test_closure_while_selecting_is_by_hand() -> None:
@@ -167,19 +174,58 @@ def test_closure_while_selecting_is_by_hand() -> None:
     assert one.option.base is one.base
 
 
-def test_the_best_plain_ablations_and_all_other_ablations_are_measured_on_base_and_no_steering() -> None:
-    from persona_probe.experiments.selection import CLOSING
+def test_no_steering_is_measured_on_base() -> None:
+    every, asked = closed([outcome(candidate(), 0.9, 0.0), outcome(candidate(kind="steer"), 0.9, 0.0)])
+    assert [one.form.kind for one in asked] == ["ablate"]
+    assert [one.closure is None for one in every] == [False, True]
 
-    plain = [outcome(candidate(layer=n), 0.05 * n, 0.0) for n in range(CLOSING + 2)]
+
+def test_the_best_of_one_block_and_of_steering_and_all_other_ablations_lead_the_screen() -> None:
+    from persona_probe.experiments.selection import FINALISTS, leaders
+
+    plain = [outcome(candidate(layer=n), 0.05 * n, 0.0) for n in range(FINALISTS + 2)]
     weak = candidate(layer=1)
     other = [outcome(replace(weak, form=replace(weak.form, toward="zero")), 0.0, 0.0)]
     other += [outcome(replace(weak, form=replace(weak.form, where="own", band=(2, 5))), 0.0, 0.0)]
-    steered = [outcome(candidate(kind="steer"), 0.9, 0.0)]
-    every, asked = closed([*plain, *other, *steered])
-    assert {one.layer for one in asked if one.form == weak.form} == set(range(2, CLOSING + 2))
-    assert [one for one in asked if one.form != weak.form] == [one.candidate for one in other]
-    assert [one.candidate for one in every] == [one.candidate for one in (*plain, *other, *steered)]
-    assert [one.closure is not None for one in every] == [False] * 2 + [True] * CLOSING + [True] * 2 + [False]
+    steered = [outcome(candidate(layer=n, kind="steer"), 0.05 * n, 0.0) for n in range(FINALISTS + 3)]
+    assert leaders([*plain, *other, *steered], LIMITS) == [*plain[2:], *other, *steered[3:]]
+
+
+class FinalBench(Bench):
+    """A bench that says what it measured on all rows, where every R is 0.1 lower than on those of the screen;
+    base stays as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda one: (0.1 * one.layer - 0.1, 0.0))
+
+    def closed(self, outcomes: Any) -> Any:
+        return list(outcomes)
+
+
+def test_those_that_lead_are_measured_on_all_rows_and_the_others_stay_as_they_are() -> None:
+    from persona_probe.experiments.selection import FINALISTS
+
+    screened = [
+        replace(outcome(candidate(layer=n), 0.1 * n, 0.0), screened=True) for n in range(FINALISTS + 3)
+    ]
+    bench: Any = FinalBench()
+    every = bench.finals(screened, LIMITS)
+    assert [one.candidate for one in every] == [one.candidate for one in (*screened[3:], *screened[:3])]
+    assert [one.screened for one in every] == [False] * FINALISTS + [True] * 3
+    assert [one.candidate for one in every[:FINALISTS]] == bench.asked
+    assert every[0].score.restoration == pytest.approx(0.2)
+    assert every[FINALISTS:] == screened[:3]
+
+
+def test_what_was_only_screened_is_tried_again_along_the_chosen_direction() -> None:
+    """A steering that was screened does not stand for one on all rows."""
+    chosen = outcome(candidate(), 0.9, 0.0)
+    steered = replace(outcome(candidate(kind="steer"), 0.9, 0.0), screened=True)
+    bench: Any = Bench(lambda _: (0.5, 0.0))
+    every, other = other_kind([chosen, steered], 0, bench)
+    assert bench.asked
+    assert other is not steered
+    assert every[:2] == [chosen, steered]
 
 
 def test_an_ablation_that_left_no_numbers_on_base_has_no_closure() -> None:

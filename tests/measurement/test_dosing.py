@@ -81,9 +81,9 @@ def matched(
     return dosed(controls(n), used(kind), target, measure), measure
 
 
-def test_a_kl_that_grows_with_the_square_of_the_strength_is_matched_in_three_rounds() -> None:
+def test_a_kl_that_grows_with_the_square_of_the_strength_is_matched_in_two_rounds() -> None:
     found, measure = matched(lambda _, s: 0.01 * s**2, target=0.04)
-    assert measure.rounds == 3
+    assert measure.rounds == 2
     assert found[0].form.strength == pytest.approx(2.0, rel=1e-6)
     assert (found[0].kl, found[0].reached) == (pytest.approx(0.04, rel=1e-6), True)
 
@@ -104,7 +104,11 @@ def test_steering_is_matched_by_its_coefficient_and_keeps_its_sense() -> None:
 def test_every_control_has_a_strength_of_its_own() -> None:
     size = {"random-covariance-1": 0.01, "random-covariance-2": 0.16, "random-covariance-3": 0.04}
     found, measure = matched(lambda name, s: size[name] * s**2, target=0.04, n=3)
-    assert measure.rounds == 3
+    assert {name: len(tried) for name, tried in measure.strengths.items()} == {
+        "random-covariance-1": 2,
+        "random-covariance-2": 2,
+        "random-covariance-3": 1,  # it was right at once
+    }
     assert [one.control.name for one in found] == list(size)
     assert [one.form.strength for one in found] == pytest.approx([2.0, 0.5, 1.0], rel=1e-6)
 

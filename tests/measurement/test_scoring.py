@@ -56,16 +56,38 @@ def test_arms_together_survive_a_halved_batch(llama: Family, monkeypatch: pytest
     real, arms = grid.pass_scores, [interventions(llama, edit) for edit in (*TOGETHER, "steer 2")]
     expected = score_arms(llama.model, rows_of(llama), arms, max_tokens=4096, with_kl=True)
 
-    def narrow(model, batch, *, with_places):
+    def narrow(model, batch, **wanted):
         if len(batch) > 2:
             raise MemoryError
-        return real(model, batch, with_places=with_places)
+        return real(model, batch, **wanted)
 
     monkeypatch.setattr(grid, "pass_scores", narrow)
     halved = score_arms(llama.model, rows_of(llama), arms, max_tokens=4096, with_kl=True)
     for left, right in zip(expected, halved, strict=True):
         assert (left.logprob - right.logprob).abs().max() <= 1e-4
         torch.testing.assert_close(left.kl, right.kl, atol=1e-5, rtol=1e-3)
+
+
+@families
+@pytest.mark.parametrize("with_clean", [False, True])
+def test_kl_alone_is_the_kl_beside_scores(family: Family, with_clean: bool) -> None:
+    """Whether an untouched arm is among them or not, and from kept streams."""
+    from persona_probe.measurement.grid import grid
+
+    arms = [interventions(family, edit) for edit in TOGETHER]
+    for some in (arms, [(), *arms]):
+        found = []
+        for with_replies in (True, False):
+            options = {"max_tokens": 150, "with_kl": True, "with_replies": with_replies}
+            kept = kept_of(family, 2, keep_prompts=False) if with_clean else None
+            cells = grid(family.model, rows_of(family), some, kept=kept, **options)
+            found.append({(cell.arm, row.id): cell for cell in cells for row in cell.rows})
+        whole, alone = found
+        assert whole.keys() == alone.keys()
+        for key, cell in alone.items():
+            torch.testing.assert_close(cell.kl, whole[key].kl, atol=1e-6, rtol=1e-3)
+            assert not cell.logprob.any()
+        assert max(float(cell.kl.max()) for cell in alone.values()) > 1e-3
 
 
 @families
