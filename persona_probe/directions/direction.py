@@ -16,11 +16,16 @@ from persona_probe.streams.activations import Activations
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Direction:
     """One vector at one hook point. It keeps its length: coefficient 1.0 adds it as it is. + is towards
-    misaligned."""
+    misaligned.
+
+    `read`: what an oblique ablation measures along, scaled so that read @ unit is 1; None where it was not
+    fitted.
+    """
 
     hook_point: HookPoint
     vector: Float[Tensor, " d_model"]
     method: str
+    read: Float[Tensor, " d_model"] | None = None
 
     def __post_init__(self) -> None:
         if not torch.isfinite(self.vector).all() or not self.vector.any():
@@ -40,7 +45,8 @@ class DirectionSet:
     """One method's directions at all hook points.
 
     `stability`: cosine between the directions of two halves of the questions. `auroc`: how well projections
-    separate replies of questions that the direction was not fitted on.
+    separate replies of questions that the direction was not fitted on. `reads`: rows that oblique ablations
+    measure along, zero where none was fitted.
     """
 
     method: str
@@ -48,6 +54,7 @@ class DirectionSet:
     vectors: Float[Tensor, "hook d_model"]
     stability: Float[Tensor, " hook"] | None = None
     auroc: Float[Tensor, " hook"] | None = None
+    reads: Float[Tensor, "hook d_model"] | None = None
 
     def at(self, hook_point: str) -> Direction:
         """The direction of one hook point."""
@@ -57,7 +64,10 @@ class DirectionSet:
                 f"there is one at {self.hook_points[0]} to {self.hook_points[-1]}"
             )
         index = self.hook_points.index(HookPoint.parse(hook_point))
-        return Direction(hook_point=self.hook_points[index], vector=self.vectors[index], method=self.method)
+        read = self.reads[index] if self.reads is not None and self.reads[index].any() else None
+        return Direction(
+            hook_point=self.hook_points[index], vector=self.vectors[index], method=self.method, read=read
+        )
 
 
 def project(directions: DirectionSet, acts: Activations) -> Float[Tensor, "row hook"]:

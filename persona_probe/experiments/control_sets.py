@@ -1,7 +1,7 @@
 """The controls of a run: random directions, the same estimator on nonsense, and on other contrasts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,14 @@ from persona_probe.directions.fitting import prompted_rows, read
 from persona_probe.directions.random_directions import of_length, shuffled_labels, shuffled_signs
 from persona_probe.experiments.direction_job import Job
 from persona_probe.measurement.arms import Arm, Measurement, mean_kl
-from persona_probe.measurement.controls import ControlDirection, Draw, Used, control_at, drawn_controls
+from persona_probe.measurement.controls import (
+    ControlDirection,
+    Draw,
+    Used,
+    control_at,
+    drawn_controls,
+    with_reads,
+)
 from persona_probe.measurement.dosing import Dosed, dosed
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.control_contrasts import ControlContrast, control_contrasts
@@ -35,20 +42,24 @@ class ControlSource:
         """Activations of the find rows, as the directions were fitted on."""
         return read(self.job.pair, self.job.run, side, self.job.rows["find"], self.job.reading)
 
-    def controls(self, needed: Sequence[HookPoint], *, all_kinds: bool) -> list[ControlDirection]:
-        """Covariance-matched directions at the hook points that a use needs, and with `all_kinds` the others.
+    def controls(self, used: Used, *, all_kinds: bool) -> list[ControlDirection]:
+        """Covariance-matched directions at the hook points that a use needs, and with `all_kinds` the others;
+        with rows to read along where it is oblique.
 
         The method's own estimator makes the shuffled ones and those of other contrasts; shifts have no
         counterpart there, so the mean difference stands for them.
         """
-        config = self.job.config
+        config, needed = self.job.config, used.needed
         counts = {"covariance": config.null}
         if all_kinds:
             counts |= {"isotropic": config.controls, "orthogonal": config.controls}
         made = drawn_controls(self.real, self.find("tuned"), needed, counts, seed=config.seed)
         if all_kinds and config.controls:
             made += self._shuffled(needed) + self._contrasts(needed)
-        return made
+        if not used.form.oblique:
+            return made
+        find = self.find("tuned")
+        return [replace(one, directions=with_reads(one.directions, find, needed)) for one in made]
 
     def _shuffled(self, needed: Sequence[HookPoint]) -> list[ControlDirection]:
         config = self.job.config
@@ -155,7 +166,7 @@ def dosed_controls(
 
     KL is measured on the benign texts of the select questions, which no result is reported on.
     """
-    controls = ControlSource(job, real).controls(used.needed, all_kinds=all_kinds)
+    controls = ControlSource(job, real).controls(used, all_kinds=all_kinds)
     if not controls:
         return ()
     with job.reporter.phase("controls at the dose of the arm", 3 * len(controls)) as advance:

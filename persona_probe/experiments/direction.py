@@ -173,12 +173,14 @@ def fitted_directions(job: Job) -> Begun:
 def persona_direction(job: Job, fitted: Fitted, selection: Selection) -> PersonaDirection:
     """The selected direction, ready to be used."""
     config, chosen = job.config, selection.chosen.candidate
+    ablated = selection.ablation.candidate.directions
     find = read(job.pair, job.run, "tuned", job.rows["find"], job.reading)
     direction = from_fitted(
         fitted,
         chosen.method,
         chosen.direction.hook_point,
-        control=covariance_controls(fitted.of(chosen.method), find, seed=config.seed),
+        control=covariance_controls(ablated, find, seed=config.seed),
+        reads=ablated.reads,
         ablation=selection.ablation.candidate.form,
         steering=selection.steering.candidate.form,
         budget=config.budget,

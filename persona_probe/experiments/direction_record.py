@@ -241,6 +241,7 @@ class _Table:
                 "skip_first": form.skip_first,
                 "where": form.where,
                 "strength": form.strength if form.kind == "ablate" else None,
+                "oblique": form.oblique,
             },
             "budget": self.config.budget,
             "within_budget": all(cost.within for cost in self.judge.costs(arm)),

@@ -8,14 +8,15 @@ import numpy as np
 from persona_probe.base.cli import Reporter
 from persona_probe.base.errors import BadInput
 from persona_probe.base.formatting import interval, number, percent
-from persona_probe.directions.fitting import Fitted
+from persona_probe.directions.direction import DirectionSet
+from persona_probe.directions.fitting import Fitted, read
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_job import Job
 from persona_probe.experiments.options import check_layers
 from persona_probe.measurement.arms import Arm, Measurement, persona_scores
 from persona_probe.measurement.bench import Bench
 from persona_probe.measurement.choice import Choice, chosen
-from persona_probe.measurement.controls import Used
+from persona_probe.measurement.controls import Used, with_reads
 from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import select_score
 from persona_probe.measurement.search import (
@@ -180,6 +181,7 @@ def selected(job: Job, fitted: Fitted, *, limits: Limits) -> Selection:
         limits=limits,
         skip_first=config.skip_first,
         attempt=here.screened,
+        readable=lambda directions, layer: _readable(job, directions, layer),
     )
     outcomes = here.finals(outcomes, limits)
     options = [outcome.option for outcome in outcomes if not outcome.screened]
@@ -200,6 +202,16 @@ def selected(job: Job, fitted: Fitted, *, limits: Limits) -> Selection:
         ablation=best if ablates else also,
         steering=also if ablates else best,
     )
+
+
+def _readable(job: Job, directions: DirectionSet, layer: int) -> DirectionSet | None:
+    """A method's directions with a row to read along at one layer; None where the tokens do not say one."""
+    find = read(job.pair, job.run, "tuned", job.rows["find"], job.reading)
+    try:
+        return with_reads(directions, find, [directions.hook_points[layer]])
+    except BadInput as error:
+        job.reporter.note(f"note: no oblique ablation at layer {layer}: {error}")
+        return None
 
 
 def _other_kind(

@@ -58,6 +58,31 @@ def erasure(x: Float[Tensor, "row d_model"], labels: Shaped[Tensor, "*labels"]) 
     )
 
 
+def read_rows(
+    vectors: Float[Tensor, "k d_model"], tokens: Float[Tensor, "token d_model"]
+) -> Float[Tensor, "k d_model"]:
+    """What to read along, so that an ablation takes each vector away with the least change of `tokens`.
+
+    inv(covariance) @ vector, scaled so that it measures 1 for the vector's unit: the linear discriminant. For
+    the difference of two classes' means, the ablation that reads so is `erasure` of these classes. With no
+    more tokens than dimensions the covariance is shrunk, as there. BadInput for tokens that do not vary along
+    a vector.
+    """
+    if not torch.isfinite(tokens).all():
+        raise BadInput("tokens to read from hold NaN or infinity")
+    centred = tokens.double() - tokens.double().mean(dim=0)
+    covariance, _ = _covariance(centred)
+    values, basis = torch.linalg.eigh(covariance)
+    live = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+    units = torch.nn.functional.normalize(vectors.double(), dim=-1)
+    inside = units @ basis[:, live]
+    rows = (inside / values[live]) @ basis[:, live].T
+    measured = (rows * units).sum(-1, keepdim=True)
+    if not (inside.norm(dim=-1) > MIN_CORRELATION).all():
+        raise BadInput(f"the {len(tokens)} tokens do not vary along the vector that is to be read")
+    return (rows / measured).to(torch.float32)
+
+
 def _columns(x: Float[Tensor, "row d_model"], labels: Shaped[Tensor, "*labels"]) -> Tensor:
     """The labels as centred columns of standard deviation 1; of classes, all but the last."""
     if len(labels) != len(x) or labels.ndim > 2 or not labels.numel():

@@ -12,7 +12,7 @@ from torch import Tensor
 from persona_probe.base.errors import BadInput
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import Direction, DirectionSet
-from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
+from persona_probe.interventions.edits import Ablate, Intervention, Steer, biorthogonal, orthonormal
 
 Where = Literal["layer", "later", "all", "band", "own"]
 
@@ -29,7 +29,8 @@ class Form:
     the base model's mean where it is; "zero" displaces, since it takes the mean's own component away as well
     (`displacement` says how far). strength: of an ablation; 1.0 sets the component to the target's, less goes
     part of the way. beyond: an ablation edits only tokens that lie further than this past the target, towards
-    misaligned, in lengths of the direction; None edits all.
+    misaligned, in lengths of the direction; None edits all. oblique: an ablation that measures along the
+    direction's `read` row, as least-squares concept erasure does, and takes away along the direction.
     """
 
     kind: Literal["steer", "ablate"]
@@ -40,6 +41,7 @@ class Form:
     strength: float = 1.0
     band: tuple[int, int] | None = None
     beyond: float | None = None
+    oblique: bool = False
 
     def __post_init__(self) -> None:
         if not (self.kind == "steer") == (self.coefficient is not None) == (self.toward is None):
@@ -52,6 +54,8 @@ class Form:
                 f"steer with strength {self.strength} beyond {self.beyond}: only ablate has these; "
                 "the coefficient is the strength of steering"
             )
+        if self.kind == "steer" and self.oblique:
+            raise BadInput("steer that is oblique: only ablate measures anything")
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise BadInput(f"{self.kind} with strength {self.strength}: a finite number above 0 is needed")
         if self.beyond is not None and not math.isfinite(self.beyond):
@@ -79,6 +83,8 @@ class Form:
         target = None
         if self.toward == "base mean":
             target = torch.stack([means[list(hook_points).index(hook_point)] for hook_point in points])
+        if self.oblique:
+            return (self._oblique(direction, points, target),)
         rows, beyond = orthonormal(direction.vector[None]), None
         if self.beyond is not None:
             rows = rows * torch.sign(
@@ -87,6 +93,29 @@ class Form:
             beyond = self.beyond * float(direction.vector.norm())
         edit = Ablate(rows, points, target, self.skip_first, strength=self.strength, beyond=beyond)
         return (edit,)
+
+    def _oblique(
+        self,
+        direction: Direction,
+        points: tuple[HookPoint, ...],
+        target: Float[Tensor, "hook d_model"] | None,
+    ) -> Ablate:
+        """Towards misaligned is positive along both rows, so a boundary needs no sign."""
+        if direction.read is None:
+            raise BadInput(
+                f"no oblique ablation of the {direction.method} direction at {direction.hook_point}: it has"
+                " no row to read along (interventions.erasure.read_rows)"
+            )
+        write = direction.unit[None]
+        return Ablate(
+            write,
+            points,
+            target,
+            self.skip_first,
+            read=biorthogonal(direction.read[None], write),
+            strength=self.strength,
+            beyond=None if self.beyond is None else self.beyond * float(direction.vector.norm()),
+        )
 
     def edits(
         self,
@@ -182,6 +211,7 @@ def displacement(
     if form.coefficient is not None:
         moved = form.coefficient
     else:
-        centre = at_base if form.toward == "base mean" else 0.0
-        moved = form.strength * (centre - at_mean)
+        row = direction.read.double() if form.oblique and direction.read is not None else unit
+        centre = float(base_mean.double() @ row) if form.toward == "base mean" else 0.0
+        moved = form.strength * (centre - float(mean.double() @ row)) / length
     return Displacement(moved=moved, from_base=at_mean + moved - at_base)

@@ -26,13 +26,15 @@ from persona_probe.storage.tensor_files import read_tensors, sha256_tensors, wri
 
 KIND, FORMAT_VERSION = "persona_direction", 1
 TENSORS = ("direction", "control", "base_mean")
+READS = ("direction_read", "control_read")  # only in files of an oblique ablation
 
 
 @dataclass(frozen=True, eq=False)
 class PersonaDirection:
     """What a run selected, with all that is needed to use it elsewhere. Vectors have one row per hook point.
 
-    `control`: a covariance-matched random direction of the same length at every hook point.
+    `control`: a covariance-matched random direction of the same length at every hook point. `reads` and
+    `control_reads`: rows that their oblique ablation measures along, None where the ablation is not oblique.
     `group_means`: mean projections of the tuned model's aligned and misaligned find replies, in units of the
     stream.
     `damage`: (side, coefficient, ΔNLL) of every dose that was measured at `hook_point`.
@@ -52,6 +54,8 @@ class PersonaDirection:
     budget: float
     damage: tuple[tuple[str, float, float], ...]
     identity: Mapping[str, Any]
+    reads: Float[Tensor, "hook d_model"] | None = None
+    control_reads: Float[Tensor, "hook d_model"] | None = None
 
     @property
     def d_model(self) -> int:
@@ -61,12 +65,22 @@ class PersonaDirection:
     @property
     def sha256(self) -> str:
         """Hash of everything that decides what an arm does with it."""
-        return sha256_tensors([self.vectors, self.control, self.base_mean])
+        return sha256_tensors(list(self.tensors.values()))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that has a row per hook point, by the name in its file."""
+        tensors = {"direction": self.vectors, "control": self.control, "base_mean": self.base_mean}
+        if self.reads is not None and self.control_reads is not None:
+            tensors |= {"direction_read": self.reads, "control_read": self.control_reads}
+        return tensors
 
     @property
     def directions(self) -> DirectionSet:
         """The directions of all hook points."""
-        return DirectionSet(method=self.method, hook_points=self.hook_points, vectors=self.vectors)
+        return DirectionSet(
+            method=self.method, hook_points=self.hook_points, vectors=self.vectors, reads=self.reads
+        )
 
     @property
     def seen(self) -> frozenset[str]:
@@ -90,7 +104,14 @@ class PersonaDirection:
 
     def as_control(self) -> "PersonaDirection":
         """The same forms, strengths and scale along the covariance-matched random direction."""
-        return replace(self, method="random-covariance", vectors=self.control, control=self.vectors)
+        return replace(
+            self,
+            method="random-covariance",
+            vectors=self.control,
+            control=self.vectors,
+            reads=self.control_reads,
+            control_reads=self.reads,
+        )
 
     def projection(self, hook_point: str | None = None) -> Projection:
         """The scale of one hook point, by default the selected one."""
@@ -158,14 +179,15 @@ def from_fitted(
     method: str,
     hook_point: HookPoint,
     *,
-    control: Float[Tensor, "hook d_model"],
+    control: DirectionSet,
+    reads: Float[Tensor, "hook d_model"] | None = None,
     ablation: Form,
     steering: Form,
     budget: float,
 ) -> PersonaDirection:
     """The direction of one method with its scale, before any dose of it was measured.
 
-    `budget` in nats per token.
+    `control` and `reads` as in `PersonaDirection`; `budget` in nats per token.
     """
     directions = fitted.of(method)
     return PersonaDirection(
@@ -173,7 +195,7 @@ def from_fitted(
         hook_points=directions.hook_points,
         hook_point=hook_point,
         vectors=directions.vectors,
-        control=control,
+        control=control.vectors,
         base_mean=fitted.base_mean,
         median_norm=tuple(fitted.median_norm.tolist()),
         group_means=fitted.group_means(method),
@@ -182,12 +204,14 @@ def from_fitted(
         budget=budget,
         damage=(),
         identity={},
+        reads=reads,
+        control_reads=control.reads,
     )
 
 
 def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
     """Write it as safetensors; every fact a reader must check is in the metadata."""
-    tensors = {"direction": direction.vectors, "control": direction.control, "base_mean": direction.base_mean}
+    tensors = direction.tensors
     facts = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -204,7 +228,7 @@ def save_persona_direction(path: Path, direction: PersonaDirection) -> None:
         "budget": direction.budget,
         "damage": [list(item) for item in direction.damage],
         "identity": dict(direction.identity),
-        "tensor_sha256": sha256_tensors([tensors[name] for name in TENSORS]),
+        "tensor_sha256": direction.sha256,
     }
     checked(PersonaDirectionFile, facts, at=f"{path}: these facts do not describe a persona direction")
     write_tensors(path, tensors, facts)
@@ -226,8 +250,9 @@ def _check_format(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
             f"{path}: kind {facts.get('kind')!r:.40}, format {facts.get('format_version')!r:.40}; "
             f"expected {KIND}, format {FORMAT_VERSION}{hint if other else ''}"
         )
-    if sorted(tensors) != sorted(TENSORS) or facts.get("tensor_sha256") != sha256_tensors(
-        [tensors[name] for name in TENSORS]
+    names = (*TENSORS, *READS) if READS[0] in tensors else TENSORS
+    if sorted(tensors) != sorted(names) or facts.get("tensor_sha256") != sha256_tensors(
+        [tensors[name] for name in names]
     ):
         raise BadInput(
             f"{path}: the vectors do not match the hash in the file: it was changed after it was written"
@@ -258,4 +283,6 @@ def _parsed(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any])
         budget=said.budget,
         damage=said.damage,
         identity=facts["identity"],
+        reads=tensors.get("direction_read"),
+        control_reads=tensors.get("control_read"),
     )

@@ -1,7 +1,7 @@
 """The controls beside every result: directions that are not the one that was found, used in the same form."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import Direction, DirectionSet
 from persona_probe.directions.random_directions import covariance_matched, isotropic, orthogonal
+from persona_probe.interventions.erasure import read_rows
 from persona_probe.interventions.forms import Form
 from persona_probe.measurement.arms import Arm
 from persona_probe.models.pairs import Side
@@ -78,10 +79,9 @@ def control_at(
     return ControlDirection(kind, name, made)
 
 
-def covariance_controls(
-    directions: DirectionSet, find: Activations, *, seed: int
-) -> Float[Tensor, "hook d_model"]:
-    """A covariance-matched direction at every hook point, zero where there is no direction to match.
+def covariance_controls(directions: DirectionSet, find: Activations, *, seed: int) -> DirectionSet:
+    """A covariance-matched direction at every hook point, zero where there is no direction to match, with
+    rows to read along where `directions` has them.
 
     It is the first covariance control of `drawn_controls`.
     """
@@ -91,7 +91,21 @@ def covariance_controls(
             generator = control_generator(seed, SEEDS["covariance"], 0)
             drawn = covariance_matched(directions.at(hook_point), find.tokens[:, hook], generator)
             vectors[hook] = drawn.vector
-    return vectors
+    made = replace(directions, vectors=vectors, method="random-covariance", reads=None)
+    if directions.reads is None:
+        return made
+    read = [point for point, row in zip(made.hook_points, directions.reads, strict=True) if row.any()]
+    return with_reads(made, find, read)
+
+
+def with_reads(directions: DirectionSet, find: Activations, hook_points: Sequence[HookPoint]) -> DirectionSet:
+    """The same with rows to read along at some of their hook points, from the tokens of the find replies, so
+    that they can be ablated obliquely."""
+    reads = torch.zeros_like(directions.vectors)
+    for point in hook_points:
+        row, hook = directions.hook_points.index(point), find.hook_points.index(point)
+        reads[row] = read_rows(directions.vectors[row : row + 1], find.tokens[:, hook])[0]
+    return replace(directions, reads=reads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,7 @@ class Outcome:
             "band": form.band,
             "toward": form.toward,
             "coefficient": form.coefficient,
+            "oblique": form.oblique,
             **asdict(self.score),
             "closure": self.closure,
             "within_budget": self.score.within(limits),
@@ -96,6 +97,7 @@ class Outcome:
 
 
 Try = Callable[[Sequence[Candidate]], list[Outcome]]
+Readable = Callable[[DirectionSet, int], DirectionSet | None]  # the same with a row to read along at a layer
 
 
 def grid(
@@ -131,13 +133,15 @@ def search(
     limits: Limits,
     skip_first: int,
     attempt: Try,
+    readable: Readable = lambda directions, layer: None,
 ) -> list[Outcome]:
     """Three rounds: all methods ablated and steered at the layers `screened`; layers around the best; other
     forms and doses of the best.
 
     `layers` are those that may be tried at all. Each round is a longer list for the same measuring loop. The
-    rounds are led by R on the tuned model; what is chosen in the end is up to `choice.chosen`. Nothing here
-    sees a test question.
+    rounds are led by R on the tuned model; what is chosen in the end is up to `choice.chosen`. `readable`:
+    what the best ablations are tried obliquely with, None where that cannot be. Nothing here sees a test
+    question.
     """
     first = (
         Form("ablate", "layer", None, "base mean", skip_first),
@@ -153,7 +157,7 @@ def search(
     norms = {directions.method: directions.vectors.norm(dim=-1) for directions in sets}
     long = [one for one in near if norms[one.method][one.layer] > MIN_RELATIVE_NORM * median_norm[one.layer]]
     outcomes += attempt(long)
-    outcomes += attempt(_other_forms(outcomes, limits, layers))
+    outcomes += attempt(_other_forms(outcomes, limits, layers, readable))
     return outcomes
 
 
@@ -196,16 +200,19 @@ def _near(
     ]
 
 
-def _other_forms(outcomes: Sequence[Outcome], limits: Limits, layers: Sequence[int]) -> list[Candidate]:
-    """The best ablations at more blocks and toward zero, bands of each block's own direction, and more doses
-    of the best directions."""
+def _other_forms(
+    outcomes: Sequence[Outcome], limits: Limits, layers: Sequence[int], readable: Readable
+) -> list[Candidate]:
+    """The best ablations at more blocks, toward zero and obliquely, bands of each block's own direction, and
+    more doses of the best directions."""
     ablations, steerings = (ranked(of_kind(outcomes, kind), limits) for kind in ("ablate", "steer"))
     candidates: list[Candidate] = []
     if ablations:
         best = ablations[0].candidate
         wider = [replace(best.form, where=where) for where in ("later", "all")]
         candidates += [replace(best, form=form) for form in (*wider, replace(best.form, toward="zero"))]
-        candidates += _bands(_distinct(ablations, lambda one: one.method), layers)
+        of_methods = _distinct(ablations, lambda one: one.method)
+        candidates += _bands(of_methods, layers) + _oblique(of_methods, readable)
     finalists = _distinct(
         [one for both in zip(steerings, ablations, strict=False) for one in both], lambda one: one.place
     )
@@ -231,6 +238,16 @@ def _bands(best: Sequence[Candidate], layers: Sequence[int]) -> list[Candidate]:
                 form = replace(one.form, where="own", band=(low, high))
                 bands.append(replace(one, form=form))
     return bands
+
+
+def _oblique(best: Sequence[Candidate], readable: Readable) -> list[Candidate]:
+    """Ablations that measure along the discriminant, at their own block."""
+    pairs = ((one, readable(one.directions, one.layer)) for one in best)
+    return [
+        replace(one, directions=directions, form=replace(one.form, oblique=True))
+        for one, directions in pairs
+        if directions is not None
+    ]
 
 
 def _distinct(outcomes: Sequence[Outcome], key: Callable[[Candidate], Any]) -> list[Candidate]:

@@ -33,7 +33,8 @@ def candidate(item: CandidateEntry) -> str:
     """A candidate in a few words."""
     strength = f" × {number(item.coefficient)}" if item.coefficient is not None else f" toward {item.toward}"
     band = f" {item.band[0]} to {item.band[1]}" if item.band else ""
-    return f"{item.kind} {item.method} of block {item.layer}{strength} ({item.act_on}{band})"
+    how = " obliquely" if item.oblique else ""
+    return f"{item.kind} {item.method} of block {item.layer}{strength} ({item.act_on}{band}){how}"
 
 
 def chosen_again(record: DirectionRecord) -> Node:

@@ -112,6 +112,7 @@ def choice(record: DirectionRecord) -> Node:
         dose = f"{number(selected.relative_dose)} of the median residual norm"
         strength = f" with coefficient {number(form.coefficient)} ({dose})"
     toward = f" toward {form.toward}" if form.toward else ""
+    toward = f" obliquely{toward}" if form.oblique else toward
     steps = (
         (
             f"Find ({n.find} questions): directions were fitted by every method at every hook point, on these"

@@ -108,6 +108,7 @@ def _text(item: CandidateEntry) -> str:
     if item.kl is not None:
         cost += f", KL {number(item.kl, digits=3)}"
     toward = f" toward {item.toward}" if item.toward else ""
+    toward = f" obliquely{toward}" if item.oblique else toward
     return "<br>".join(
         (
             f"{plain(item.method)}, layer {item.layer}",

@@ -57,6 +57,7 @@ class ChosenForm(Part):
     skip_first: Count = Field(description="First tokens of a sequence that are left alone.")
     where: Where | None = Field(None, description="The place in one word; null in older records.")
     strength: Positive | None = Field(None, description="Of an ablation, 1 goes all the way; null likewise.")
+    oblique: bool = Field(False, description="Whether an ablation measures along a row of its own.")
 
 
 class SelectScores(Part):
@@ -106,7 +107,7 @@ class Selected(Part):
     def phrase(self) -> str:
         """What the chosen arm does, as the beginning of a sentence."""
         method = self.method.replace("_", " ")
-        verb = "Ablating"
+        verb = "Ablating obliquely" if self.form.oblique else "Ablating"
         if self.form.coefficient is not None:
             verb = f"Adding {number(self.form.coefficient, digits=1, sign=True)} times"
         if self.form.where == "own":

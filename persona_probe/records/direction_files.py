@@ -86,6 +86,9 @@ class Form(Part):
         description="Only tokens further than this past the target are edited, in lengths of the direction;"
         " null for all.",
     )
+    oblique: bool = Field(
+        False, description="Whether an ablation measures along a row of its own, not along the direction."
+    )
 
     @model_validator(mode="after")
     def _steers_or_ablates(self) -> "Form":
@@ -94,8 +97,8 @@ class Form(Part):
             raise ValueError(
                 "steering has a coefficient and no target, an ablation a target and no coefficient"
             )
-        if steers and (self.strength != 1 or self.beyond is not None):
-            raise ValueError("the coefficient is the strength of steering, which has no boundary")
+        if steers and (self.strength != 1 or self.beyond is not None or self.oblique):
+            raise ValueError("the coefficient is the strength of steering, which has no boundary or row")
         banded = self.where in ("band", "own")
         if (self.band is None) == banded or (self.band and self.band[0] > self.band[1]):
             raise ValueError("a band has a first and a last block, every other place has none")

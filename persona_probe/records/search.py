@@ -25,6 +25,7 @@ class CandidateEntry(Part):
     band: Pair[Count] | None = Field(None, description="First and last block of a band; null for no band.")
     toward: Target | None = Field(description="What an ablation sets the component to; null for steering.")
     coefficient: float | None = Field(description="Multiple that is added; null for an ablation.")
+    oblique: bool = Field(False, description="Whether an ablation measures along a row of its own.")
     restoration: float | None = Field(description="R; null where tuning did not raise S.")
     closure: float | None = Field(None, description="C; null where base was not measured with it.")
     kl: float | None = Field(None, description="KL on benign texts; null in records before version 3.")

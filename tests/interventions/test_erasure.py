@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from persona_probe.base.errors import BadInput
 from persona_probe.interventions.edits import Ablate
-from persona_probe.interventions.erasure import Erasure, erasure
+from persona_probe.interventions.erasure import Erasure, erasure, read_rows
 
 HERE = "blocks.0.hook_out"
 
@@ -48,6 +48,32 @@ class Shrunk(LeaceFitter):
 def reference(x: Tensor, z: Tensor) -> LeaceEraser:
     """The eraser of `concept-erasure` with the covariance of the rows."""
     return LeaceFitter.fit(x, z, affine=True, shrinkage=False, constrain_cov_trace=False).eraser
+
+
+# Rows to read along
+
+
+@pytest.mark.parametrize("n_rows", [400, 12])
+def test_reading_the_difference_of_two_means_is_erasing_their_classes(n_rows: int) -> None:
+    x, classes = made(n_rows, 20, 2)
+    difference = x[classes == 1].mean(0) - x[classes == 0].mean(0)
+    fitted = erasure(x, classes)
+    read = read_rows(difference[None], x)
+    sign = torch.sign(fitted.write[0].double() @ difference)
+    assert_close(fitted.read.double() * sign, read.double(), atol=1e-4, rtol=1e-4)
+
+
+def test_reading_along_uncorrelated_axes_of_equal_spread_is_reading_along_the_vector() -> None:
+    x = torch.cat([torch.eye(4), -torch.eye(4)])
+    vectors = torch.tensor([[2.0, 0, 0, 0], [1.0, 1, 0, 0]])
+    assert_close(read_rows(vectors, x), torch.nn.functional.normalize(vectors, dim=-1))
+
+
+def test_a_vector_along_which_nothing_varies_cannot_be_read() -> None:
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    x[:, 2] = 1.0
+    with pytest.raises(BadInput, match="the 50 tokens do not vary along the vector"):
+        read_rows(torch.tensor([[0.0, 0.0, 1.0]]), x)
 
 
 # By hand

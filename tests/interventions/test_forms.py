@@ -1,5 +1,6 @@
 """Claims about the ways a direction is used: what a form edits, where, how strongly, and how it is kept."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,10 +33,40 @@ def steering(**changes: Any) -> Form:
     )
 
 
-def made(form: Form) -> Ablate:
-    (edit,) = form.interventions(DIRECTION, hook_points=POINTS, means=MEANS)
+def made(form: Form, direction: Direction = DIRECTION) -> Ablate:
+    (edit,) = form.interventions(direction, hook_points=POINTS, means=MEANS)
     assert isinstance(edit, Ablate)
     return edit
+
+
+# Oblique
+
+READABLE = replace(DIRECTION, read=torch.tensor([1.0, 0.5]))  # 1 along the unit (0.6, 0.8)
+
+
+def test_an_oblique_ablation_measures_along_one_row_and_takes_away_along_the_direction() -> None:
+    edit = made(ablation(oblique=True, strength=0.5), READABLE)
+    stream = torch.tensor([[[10.0, 2.0]]])
+    # Base's mean at block 2 is (4, 5): 11 - 6.5 is measured, and half of it times the unit taken away.
+    expected = stream - 0.5 * 4.5 * torch.tensor([0.6, 0.8])
+    assert_close(edit.edit(stream, hook_point=POINTS[2]), expected)
+
+
+def test_what_an_oblique_ablation_does_to_a_mean_is_what_its_displacement_says() -> None:
+    form, mean = ablation(oblique=True), torch.tensor([10.0, 2.0])
+    told = displacement(form, READABLE, mean=mean, base_mean=MEANS[2])
+    after = made(form, READABLE).edit(mean[None, None], hook_point=POINTS[2])[0, 0]
+    assert told.moved == pytest.approx(float((after - mean) @ READABLE.unit) / 5)
+    assert told.from_base == pytest.approx(float((after - MEANS[2]) @ READABLE.unit) / 5)
+
+
+def test_an_oblique_ablation_needs_a_row_and_steering_has_none() -> None:
+    with pytest.raises(BadInput, match="no oblique ablation of the shift direction at blocks"):
+        made(ablation(oblique=True))
+    with pytest.raises(BadInput, match="steer that is oblique"):
+        steering(oblique=True)
+    assert ablation(oblique=True).describe()["oblique"] is True
+    assert "oblique" not in ablation().describe()
 
 
 # Where

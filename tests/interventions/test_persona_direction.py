@@ -1,6 +1,7 @@
 """Claims about a selected direction, ready to be used, and about the file it is kept in."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,21 @@ def test_the_file_comes_back_as_it_went(direction: PersonaDirection, tmp_path: P
     assert back.sha256 == direction.sha256
     plain = {name: value for name, value in vars(direction).items() if not isinstance(value, torch.Tensor)}
     assert {name: getattr(back, name) for name in plain} == plain
+
+
+def test_an_oblique_ablation_comes_back_with_its_rows_and_its_control_reads_along_its_own(
+    direction: PersonaDirection, tmp_path: Path
+) -> None:
+    reads = [torch.nn.functional.normalize(rows, dim=-1) for rows in (direction.vectors, direction.control)]
+    form = replace(direction.ablation, toward="base mean", oblique=True)
+    oblique = replace(direction, ablation=form, reads=reads[0] + 0.01, control_reads=reads[1] - 0.01)
+    path = tmp_path / "persona_direction.safetensors"
+    save_persona_direction(path, oblique)
+    back = load_persona_direction(path)
+    assert back.sha256 == oblique.sha256 != direction.sha256
+    for one, kept in ((oblique, back), (oblique.as_control(), back.as_control())):
+        assert [edit.describe() for edit in one.ablate()] == [edit.describe() for edit in kept.ablate()]
+    assert oblique.ablate()[0].describe() != oblique.as_control().ablate()[0].describe()
 
 
 @pytest.mark.parametrize(

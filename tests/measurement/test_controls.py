@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from helpers.present import present
 
 from persona_probe.base.hook_points import HookPoint
 
@@ -243,6 +244,26 @@ def test_covariance_controls_are_those_of_the_table_and_zero_where_nothing_is() 
     found = covariance_controls(
         DirectionSet(method="mean_diff", hook_points=POINTS, vectors=vectors), find(), seed=0
     )
-    assert not found[0].any()
-    assert torch.allclose(found[1], made()["random-covariance-1"].vector)
-    assert not torch.allclose(found[2], found[1])
+    assert not found.vectors[0].any()
+    assert torch.allclose(found.vectors[1], made()["random-covariance-1"].vector)
+    assert not torch.allclose(found.vectors[2], found.vectors[1])
+    assert found.reads is None
+
+
+def test_rows_to_read_along_are_those_of_each_control_where_the_direction_has_one() -> None:
+    from persona_probe.directions.direction import DirectionSet
+    from persona_probe.interventions.erasure import read_rows
+    from persona_probe.measurement.controls import covariance_controls, with_reads
+
+    vectors = torch.stack([direction().vector] * 3)
+    bare = DirectionSet(method="mean_diff", hook_points=POINTS, vectors=vectors)
+    assert bare.at(POINTS[1]).read is None
+    real = with_reads(bare, find(), [POINTS[1]])
+    assert real.at(POINTS[0]).read is None
+    found = covariance_controls(real, find(), seed=0)
+    for one in (real, found):
+        assert one.reads is not None
+        assert [bool(row.any()) for row in one.reads] == [False, True, False]
+        expected = read_rows(one.vectors[1:2], find().tokens[:, 1])[0]
+        assert torch.allclose(present(one.at(POINTS[1]).read), expected)
+    assert not torch.allclose(present(real.at(POINTS[1]).read), present(found.at(POINTS[1]).read))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from helpers.outcomes import METHODS, N_LAYERS, POINTS, WIDTH, outcome
+from helpers.outcomes import METHODS, N_LAYERS, POINTS, WIDTH, candidate, outcome
 from helpers.present import present
 
 from persona_probe.base.hook_points import HookPoint
@@ -149,6 +149,22 @@ def test_the_last_round_tries_bands_of_own_directions_more_blocks_zero_and_doses
     steered = {(one.method, one.layer) for one in last if one.form.kind == "steer"}
     assert len(steered) == 2
     assert {one.form.coefficient for one in last if one.form.kind == "steer"} <= {-1.0, -1.5, -2.0, -3.0}
+
+
+def test_the_best_ablations_of_two_methods_are_tried_obliquely_where_that_can_be() -> None:
+    from persona_probe.measurement.search import _oblique
+
+    best = [candidate("shift", 8), candidate("lda", 4)]
+
+    def readable(directions: Any, layer: int) -> Any:
+        if directions.method == "lda":
+            return None
+        assert layer == 8
+        return replace(directions, reads=torch.ones_like(directions.vectors))
+
+    (one,) = _oblique(best, readable)
+    assert (one.method, one.layer, one.form.oblique, one.form.where) == ("shift", 8, True, "layer")
+    assert one.direction.read is not None
 
 
 def test_bands_leave_layers_that_may_not_be_tried_alone() -> None:
