@@ -1,6 +1,6 @@
 """The generated parts about closure, verdicts and controls; see generate.py."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, get_args
 
 import cog
@@ -211,7 +211,8 @@ def controls() -> None:
 def candidate_words(item: "CandidateEntry") -> str:
     """How a candidate uses its direction."""
     band = f" {item.band[0]} to {item.band[1]}" if item.band else ""
-    return f"{item.kind} {item.toward or signed(item.coefficient, 1)} ({item.act_on}{band})"
+    how = " obliquely" if item.oblique else ""
+    return f"{item.kind} {item.toward or signed(item.coefficient, 1)} ({item.act_on}{band}){how}"
 
 
 def search() -> None:
@@ -225,11 +226,20 @@ def search() -> None:
             signed(item.closure),
             signed(item.kl, 3),
             signed(item.delta_nll, 3),
-            "chosen" if item.chosen else "" if item.within_budget else "over budget",
+            "; ".join(_marks(item)),
         )
         for item in direction_run().search.candidates
     ]
     table(("direction", "block", "form", "R", "C", "KL", "ΔNLL", ""), rows)
+
+
+def _marks(item: "CandidateEntry") -> Iterator[str]:
+    if item.chosen:
+        yield "chosen"
+    if not item.within_budget:
+        yield "over budget"
+    if item.screened:
+        yield "screened only"
 
 
 def chosen_again() -> None:
