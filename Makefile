@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format gpu bench bench-peers bench-publish families docs base-replies organisms sae figures clean
+.PHONY: demo talk latents test check format gpu matrix bench bench-peers bench-publish families docs base-replies organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (30 to 60 minutes on 2 cores)"
@@ -37,6 +37,10 @@ format: $(STAMP)
 gpu: $(STAMP)
 	@echo "== parity with the CPU, memory, waits and speed on a GPU (about 10 minutes)"
 	$(BIN)/python tests/gpu_checks.py $(GPU)
+
+matrix: $(STAMP)
+	@echo "== the same run in other number formats, instruction sets, batches and seeds (hours; MATRIX='float32 seed-1' does a part)"
+	$(BIN)/python tests/matrix.py $(MATRIX)
 
 bench: $(STAMP)
 	@echo "== ours beside its peers, and how cost grows (hours with every size; BENCH='--rows 4,16' does a part)"

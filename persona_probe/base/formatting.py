@@ -20,8 +20,11 @@ def visible(value: object) -> str:
 
 
 def number(value: Number | None, *, digits: int = 2, sign: bool = False) -> str:
-    """A number with a real minus sign; `n/a` for None."""
-    return MISSING if value is None else f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    """A number with a real minus sign; `n/a` for None.
+
+    What rounds to 0 keeps its sign only with `sign`: of an interval that just excludes 0 it says so.
+    """
+    return MISSING if value is None else f"{value:{'+' if sign else 'z'}.{digits}f}".replace("-", "−")
 
 
 def signed(value: Number | None) -> str:
@@ -31,7 +34,7 @@ def signed(value: Number | None) -> str:
 
 def percent(value: Number) -> str:
     """A share as a whole number of per cent."""
-    return f"{value:.0%}".replace("-", "−")
+    return f"{value:z.0%}".replace("-", "−")
 
 
 def short(value: Number | None) -> str:
