@@ -288,6 +288,38 @@ def rank() -> None:
     )
 
 
+def frontier() -> None:
+    """What closes how much at which damage, on the test questions, beside directions that mean nothing."""
+    run = direction_run()
+    nulls = run.controls.get("covariance")
+    largest = "–" if nulls is None else signed(nulls.closure_max)
+    lines = [(one.name, one, largest) for one in run.arms if one.verdict and one.closure]
+    curve = run.writes.curve if run.writes else ()
+    random = {point.rank: signed(point.closure) for point in curve if point.random}
+    lines += [
+        (
+            f"the first {point.rank} of what tuning writes, at every live block",
+            point,
+            random.get(point.rank, "–"),
+        )
+        for point in curve
+        if not point.random and point.closure
+    ]
+    lines.sort(key=lambda line: -line[1].closure.estimate)
+    rows = [
+        (
+            name,
+            signed(one.closure),
+            signed(one.restoration),
+            signed(one.kl, 3),
+            signed(one.delta_nll, 3),
+            null,
+        )
+        for name, one, null in lines
+    ]
+    table(("edit of both models", "C", "R", "KL", "ΔNLL", "C of random directions"), rows)
+
+
 def noise() -> None:
     """The numerical noise of S."""
     said = direction_run().noise
