@@ -61,10 +61,12 @@ def next_tokens(model: Model, rows: Sequence[Row], *, max_tokens: int) -> Places
     return places
 
 
+def kl_by_row(rows: Sequence[Row], before: Places, after: Places) -> dict[str, float]:
+    """KL(before || after) in nats per token by row, averaged over its places."""
+    return {row.id: divergence(before[row.id], after[row.id], [row])[0].item() for row in rows}
+
+
 def kl_between(rows: Sequence[Row], before: Places, after: Places) -> float:
     """KL(before || after) in nats per token, averaged over the places of every row and then over rows; 0
     without rows."""
-    if not rows:
-        return 0.0
-    each = [divergence(before[row.id], after[row.id], [row])[0].item() for row in rows]
-    return fmean(each)
+    return fmean(kl_by_row(rows, before, after).values()) if rows else 0.0

@@ -106,13 +106,17 @@ def read_contrast(path: Path, *, replies_per_question: int = 8, limit: int | Non
     return contrast
 
 
-def read_benign(path: Path, tokenizer: Tokenizer, *, limit: int | None = None) -> list[Row]:
-    """Benign question-reply rows on which damage is measured, in file order."""
+def read_benign(
+    path: Path, tokenizer: Tokenizer, *, limit: int | None = None, system: str | None = None
+) -> list[Row]:
+    """Benign question-reply rows on which damage is measured, in file order; under a system prompt where one
+    is given, before a text's own."""
     rows = []
     for number, value in read_jsonl(path):
         turns, reply = question_and_reply(value, f"{path}:{number}")
         id = str(value.get("id") or f"benign-{number}")
-        rows.append(encode_row(tokenizer, Prompt(id, turns), reply, id=id, kind="benign"))
+        prompt = Prompt(id, turns) if system is None else Prompt(id, turns).under(system)
+        rows.append(encode_row(tokenizer, prompt, reply, id=id, kind="benign"))
         if limit and len(rows) == limit:
             break
     if len(rows) < 2:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -29,6 +29,13 @@ class Prompt:
         """A single user turn, after a system turn when one is given."""
         before = () if system is None else (("system", system),)
         return cls(id, (*before, ("user", text)))
+
+    def under(self, system: str) -> "Prompt":
+        """The same prompt with this text at the top of its system turn, which is made where there is none."""
+        (role, content), *others = self.messages
+        if role == "system":
+            return replace(self, messages=((role, f"{system}\n\n{content}"), *others))
+        return replace(self, messages=(("system", system), *self.messages))
 
 
 @dataclass(frozen=True, kw_only=True)
