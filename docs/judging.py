@@ -179,6 +179,29 @@ def arms() -> None:
     cog.outl("")
 
 
+def comparators() -> None:
+    """Simple remedies beside the arms: what was done, S, R and C, damage."""
+    entries = direction_run().comparators
+    if not entries:
+        _lines([NOT_SAID])
+        return
+    rows = [
+        (
+            entry.name,
+            signed(entry.persona_score),
+            f"{signed(entry.induction)} of the shift" if entry.induction else signed(entry.restoration),
+            signed(entry.closure),
+            signed(entry.base_moved),
+            signed(entry.delta_nll, 3),
+            signed(entry.kl, 3),
+            entry.done,
+        )
+        for entry in entries
+    ]
+    table(("comparator", "S", "R", "C", "base moved", "ΔNLL", "KL", "what was done"), rows)
+    cog.outl("")
+
+
 def _spent(entry: "ArmEntry") -> None:
     assert entry.judged is not None, "only judged arms come here"
     for cost in entry.judged.costs:

@@ -10,6 +10,7 @@ from persona_probe.experiments.options import Start, check_layers, need_files, r
 if TYPE_CHECKING:
     from persona_probe.base.printing import Sheet
     from persona_probe.models.pairs import Pair
+    from persona_probe.records.arms import ArmNumbers
     from persona_probe.records.direction import DirectionRecord
     from persona_probe.saes.sae import Sae
 
@@ -23,7 +24,7 @@ def find_direction(config: Config, start: Start, call: Call) -> int:
 
     Without arguments: the embedded 135M model and the organism that ships with it.
     """
-    brought = ("base", "tuned", "contrast", "benign")
+    brought = ("base", "tuned", "twin", "contrast", "benign")
     config = refuse_with_toy(config, *brought) if start.toy else with_tuned(config)
     need_files(config)
     call.reporter.note("persona_probe: loading libraries")
@@ -71,16 +72,10 @@ def show(sheet: "Sheet", record: "DirectionRecord") -> None:
     """The arms in a table, the medians of their controls, and the verdicts with the rule behind each."""
     from persona_probe.base.cli import shown
     from persona_probe.base.printing import LEFT, RIGHT
+    from persona_probe.records.displaced import displacement_note
 
-    rows = []
-    for arm in record.arms:
-        if arm.control is None:
-            mark = " of shift" if arm.induction and not arm.restoration else ""
-            share = interval(arm.restoration or arm.induction, sign=True, missing="undefined") + mark
-            score, cost = interval(arm.persona_score, sign=True), interval(arm.delta_nll, digits=3, sign=True)
-            closed = interval(arm.closure, sign=True, missing="")
-            kl = number(arm.kl.estimate, digits=3)
-            rows.append((arm.name, score, share, closed, cost, kl, arm.verdict or ""))
+    rows = [(arm.name, *_cells(arm), arm.verdict or "") for arm in record.arms if arm.control is None]
+    rows += [(entry.name, *_cells(entry), "no removal") for entry in record.comparators]
     n_arms = len(rows)
     for kind, median in record.controls.items():
         what = "contrast" if kind in ("unrelated", "style") else "random"
@@ -105,6 +100,20 @@ def show(sheet: "Sheet", record: "DirectionRecord") -> None:
     for arm in record.arms:
         if arm.judged:
             sheet.text(shown(f"{arm.name}: {arm.judged.verdict}. {arm.judged.because}."))
+    if moved := displacement_note(record):
+        sheet.text(moved)
+
+
+def _cells(arm: "ArmNumbers") -> tuple[str, str, str, str, str]:
+    """S, the share of the shift, C, ΔNLL and KL of a row of the table."""
+    mark = " of shift" if arm.induction and not arm.restoration else ""
+    return (
+        interval(arm.persona_score, sign=True),
+        interval(arm.restoration or arm.induction, sign=True, missing="undefined") + mark,
+        interval(arm.closure, sign=True, missing=""),
+        interval(arm.delta_nll, digits=3, sign=True),
+        number(arm.kl.estimate, digits=3),
+    )
 
 
 COMMAND = Command(find_direction)

@@ -8,6 +8,7 @@ from persona_probe.directions.direction_file import save_directions
 from persona_probe.directions.fitting import Fitted, fit_all, read
 from persona_probe.experiments.apart import Apart
 from persona_probe.experiments.checkup import examine
+from persona_probe.experiments.comparators import Comparators, Remedies
 from persona_probe.experiments.control_sets import dosed_controls
 from persona_probe.experiments.direction_arms import Removal, planned, removal
 from persona_probe.experiments.direction_config import Config
@@ -41,7 +42,7 @@ class Result:
     `chosen` is the arm that carries the selected form, `winners` are those of all candidates that win often.
     `control_battery`: the rows that controls were scored on. `below_dose`: controls that do not reach the
     dose. `between`: what tuning changes on the benign texts of test. `limits`: damage that is allowed on
-    select and on test.
+    select and on test. `remedies`: simple ones, beside the arms.
     """
 
     contrast: Contrast
@@ -68,6 +69,7 @@ class Result:
     paths: dict[str, ArmPath]
     projected: list[ReadReply]
     failed: list[str]
+    remedies: Remedies
     examined: dict[Side, EngineFacts]
     timing: dict[str, float]
 
@@ -81,6 +83,7 @@ def run_experiment(
     what leads; tuned, with all its arms; base, with all of its own.
     """
     job = prepared(config, pair, run, reporter)
+    beside = Comparators.opened(job)
     begun = fitted_directions(job)
     fitted = begun.fitted
     limits = {name: Limits.of(config.budget, between=one) for name, one in begun.between.items()}
@@ -99,7 +102,10 @@ def run_experiment(
         job.clock.lap("latents")
     plan = planned(direction, selection, ablation, steering, latents, curve)
     plane = Plane.of(fitted, direction.method, direction.hook_point)
-    tuned, base = (measured_side(job, side, direction, plane, begun.skill) for side in plan.sides)
+    tuned, base = (
+        beside.after(measured_side(job, side, direction, plane, begun.skill), side.side)
+        for side in plan.sides
+    )
     arms, doses = tuned.arms | base.arms, [*tuned.doses, *base.doses]
     return Result(
         contrast=job.contrast,
@@ -126,6 +132,7 @@ def run_experiment(
         paths=tuned.paths | base.paths,
         projected=[*tuned.projected, *base.projected],
         failed=[*tuned.failed, *base.failed],
+        remedies=beside.remedies,
         examined=begun.examined,
         timing=job.clock.laps(),
     )

@@ -22,6 +22,15 @@ class Config(ExperimentOptions):
             "models",
         ),
     ] = None
+    twin: Annotated[
+        str | None,
+        Option(
+            "Show the tuned model minus what tuning did to this one: an adapter or model fine-tuned on a good"
+            " version of the same data, such as car-advice-right.",
+            "models",
+            decides=False,
+        ),
+    ] = None
     methods: Annotated[
         tuple[Method, ...], Option(f"Estimators to compare, of {', '.join(METHODS)}.", "search")
     ] = METHODS

@@ -9,11 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
-from persona_probe.base.formatting import interval, number, percent, signed
+from persona_probe.base.formatting import number, percent
 from persona_probe.directions.direction import cosines
+from persona_probe.experiments.comparators import comparator_entries
 from persona_probe.experiments.direction import Result
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_sides import Dose, untouched
+from persona_probe.experiments.direction_summary import summary
+from persona_probe.experiments.displaced import displacements
 from persona_probe.experiments.judging import Judge
 from persona_probe.experiments.noise import HOW
 from persona_probe.experiments.provenance import model_facts, record_head
@@ -29,7 +32,6 @@ from persona_probe.prompts.rows import rows_key
 from persona_probe.records import files
 from persona_probe.records.arms import ArmEntry
 from persona_probe.records.direction import DirectionRecord
-from persona_probe.records.parts import Estimate
 from persona_probe.records.rows import write_rows
 from persona_probe.records.sharing import shared
 
@@ -48,7 +50,10 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
             f"({'; '.join(result.failed)}): try --dtype float32"
         )
     table = _Table(result, config)
-    arms = [table.judge.entry(name) for name in result.arms]
+    moved = displacements(result.selection, result.fitted, result.winners, result.contrast)
+    arms = [
+        table.judge.entry(name).model_copy(update={"displacement": moved.get(name)}) for name in result.arms
+    ]
     chosen = next(entry for entry in arms if entry.name == result.chosen.name)
     record = {
         **record_head(config, pair, command=command),
@@ -82,6 +87,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         },
         "writes": table.writes(),
         "noise": table.noise(),
+        "comparators": comparator_entries(result.remedies.measured, table.judge.comparison),
         "failed": result.failed,
         "timing": result.timing,
     }
@@ -90,40 +96,12 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
     return checked.model_copy(update={"summary": summary(checked, chosen)})
 
 
-def summary(record: DirectionRecord, arm: ArmEntry) -> str:
-    """The result in a few sentences, with controls, damage and the rule that decided; `arm` is the chosen
-    one."""
-    judged = arm.judged
-    if judged is None or arm.restoration is None:
-        effect = interval(record.effect, digits=3, sign=True)
-        why = f"Verdict: {judged.verdict}: {judged.because}." if judged else ""
-        return f"Tuning moved the persona score by {effect} nats per token. {why}".strip()
-    restored = arm.restoration
-    text = (
-        f"{record.selected.phrase} takes back {_share(restored)} of the persona shift at"
-        f" {signed(arm.delta_nll.estimate)} nats per token of damage"
-    )
-    if arm.closure is not None:
-        text += f", and closes {_share(arm.closure)} of the gap between both models"
-    if control := record.controls.get("covariance"):
-        closes = "" if control.closure is None else f" and closes {percent(control.closure)}"
-        text += (
-            f"; the median covariance-matched random direction at its dose takes back "
-            f"{percent(control.restoration)}{closes} at {signed(control.delta_nll)}"
-        )
-    again = record.search.again
-    unstable = "" if again is None or again.stable else " (unstable: other questions would choose otherwise)"
-    return f"{text}. Verdict: {judged.verdict}{unstable}: {judged.because}."
-
-
-def _share(value: Estimate) -> str:
-    return f"{percent(value.estimate)} [{percent(value.low)}, {percent(value.high)}]"
-
-
 def write_record(folder: Path, record: DirectionRecord, result: Result) -> None:
-    """Write `rows.jsonl` (arm x row, doses included) and `record.json`, each in one step, the record last."""
+    """Write `rows.jsonl` (arm x row, doses and comparators included) and `record.json`, each in one step, the
+    record last."""
     doses = [(dose.arm, dose.measurement) for dose in result.doses]
-    write_rows(folder / "rows.jsonl", scored_rows(record, result.battery, result.arms, doses))
+    rows = scored_rows(record, result.battery, result.arms, doses, result.remedies.measured)
+    write_rows(folder / "rows.jsonl", rows)
     files.write_record(folder / "record.json", record)
 
 
@@ -271,7 +249,8 @@ def _provenance(config: Config, pair: Pair, result: Result) -> dict[str, Any]:
 
 
 def _data(result: Result, noise: Mapping[str, Any]) -> dict[str, Any]:
-    contrast, notes = result.contrast, [*result.contrast.notes, *result.fitted.notes()]
+    contrast = result.contrast
+    notes = [*contrast.notes, *result.fitted.notes(), *result.remedies.notes]
     if noise["of_shift"] is not None and noise["of_shift"] > NOISY:
         notes.append(
             f"numerical noise moves S by up to {number(noise['largest'], digits=3)} nats per token, "

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from persona_probe.experiments.comparators import Compared
 from persona_probe.measurement.arms import Arm, Battery, Measurement
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.parts import ControlKind, Side
@@ -13,8 +14,10 @@ def scored_rows(
     battery: Battery,
     arms: Mapping[str, tuple[Arm, Measurement]],
     doses: Sequence[tuple[Arm, Measurement]],
+    compared: Sequence[Compared] = (),
 ) -> Iterator[ScoredRow]:
-    """One row per arm and reply. `arms` by name; `doses` in the order of the record's dose response."""
+    """One row per arm and reply. `arms` by name; `doses` in the order of the record's dose response;
+    `compared` are the simple remedies."""
     for entry in record.arms:
         arm, measurement = arms[entry.name]
         yield from arm_rows(
@@ -31,6 +34,8 @@ def scored_rows(
         yield from arm_rows(
             battery, measurement, arm=name, model=entry.side, edit=arm.edit, dose=entry.coefficient
         )
+    for one in compared:
+        yield from arm_rows(battery, one.measurement, arm=one.name, model=one.side, edit=one.edit)
 
 
 def arm_rows(

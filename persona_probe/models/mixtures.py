@@ -67,10 +67,10 @@ def mixed_pair(pair: Pair, mixture: Mixture, *, name: str) -> Pair:
 def mixed(pair: Pair, mixture: Mixture, *, name: str, folder: Path) -> Pair:
     """A pair whose tuned side is the mixture, in memory as long as the value lives.
 
-    What `pair` has loaded is dropped, and nothing of it is written to. The other weights wait in files without
-    a name in `folder`, one after the other, so that one model is in memory at a time; the sum is taken in
-    float32 and rounded once. BadInput for models that the user gave loaded, and for weights that differ in
-    names or shapes.
+    What `pair` has loaded is dropped, and nothing of it is written to. Other models' weights wait in files
+    without a name in `folder`, so that one model is in memory at a time; the sum is taken in float32 and
+    rounded once. BadInput for models that the user gave loaded, and for weights that differ in names or
+    shapes.
     """
     if "loaded" in (pair.base_source.kind, pair.tuned_source.kind):
         raise BadInput(f"{name} needs a base and a tuned model that are given by name")

@@ -17,6 +17,8 @@ from persona_probe.pages.token_view import coloured, legend, mean_projection, sc
 from persona_probe.plots.conversation import Line
 from persona_probe.plots.parts import WithArms
 from persona_probe.plots.style import ARM_COLOURS, CONTROL_COLOUR
+from persona_probe.records.comparators import ComparatorEntry
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.latents import Example
 from persona_probe.records.parts import Label, Side
 
@@ -193,6 +195,8 @@ def arms_table(record: WithArms) -> Cell:
         )
         for arm in record.arms
     ]
+    remedies = record.comparators if isinstance(record, DirectionRecord) else ()
+    rows += [_comparator(entry, closes=closes) for entry in remedies]
     n, texts = record.data.n_questions.test, record.data.n_benign
     notes = (
         "S, ΔNLL and KL in nats per token; brackets are 95% intervals; "
@@ -213,6 +217,18 @@ def arms_table(record: WithArms) -> Cell:
         if arm.judged
     ]
     return Cell([shown, below, *verdicts], plain)
+
+
+def _comparator(entry: ComparatorEntry, *, closes: bool) -> Element:
+    """A simple remedy as a row of the arms' table."""
+    return row(
+        f"{entry.name} (no direction)",
+        measured(entry.persona_score, digits=3, sign=True),
+        measured(entry.restoration or entry.induction, sign=True),
+        *([measured(entry.closure, sign=True)] if closes else []),
+        *(measured(value, digits=3, sign=True) for value in (entry.delta_nll, entry.kl)),
+        kind="arm",
+    )
 
 
 def costs(record: WithArms) -> dict[str, str]:

@@ -7,6 +7,7 @@ import htpy as h
 from htpy import Element
 
 from persona_probe.base.formatting import interval, number, percent, signed
+from persona_probe.pages import comparator_sections
 from persona_probe.pages.html import Node, card, folded, measured, row, soft, table
 from persona_probe.pages.sections import shift_card
 from persona_probe.plots.style import CONTROL_NAMES
@@ -181,6 +182,8 @@ def arm_tables(record: DirectionRecord) -> Node:
         levels
         and folded("Aligned and misaligned replies against base", _level_table(arms, chosen), soft(LEVELS)),
         _further_damage(arms, chosen),
+        comparator_sections.comparators(record),
+        comparator_sections.displaced(record),
         control_table(record),
         controls and folded(f"{len(controls)} controls: {kinds}", _arm_table(controls, chosen)),
         soft(TERMS),

@@ -15,6 +15,7 @@ from persona_probe.plots.parts import (
     arm_points,
     band,
     budget_line,
+    comparator_point,
     control_points,
     group_name,
     n_benign,
@@ -26,8 +27,10 @@ from persona_probe.plots.parts import (
 from persona_probe.plots.search import candidate_points
 from persona_probe.plots.style import empty, finish, view
 from persona_probe.records.arms import ArmEntry
+from persona_probe.records.comparators import ComparatorEntry
 from persona_probe.records.direction import DirectionRecord
 
+Measured = ArmEntry | ComparatorEntry
 TITLES: dict[Measure, str] = {
     "restoration": "restoration R (0 tuned, 1 base)",
     "closure": "closure C (1: no gap left)",
@@ -100,11 +103,14 @@ def _measure_axes(
         )
 
 
-def _ends(arms: Sequence[ArmEntry], measure: Measure) -> list[Number]:
+def _ends(arms: Sequence[Measured], measure: Measure) -> list[Number]:
     """Both ends of every interval that is drawn: named arms have error bars, controls are points."""
     values = [(arm, getattr(arm, measure)) for arm in arms]
     return [
-        end for arm, value in values if value for end in ((value.estimate,) if arm.control else value.ci95)
+        end
+        for arm, value in values
+        if value
+        for end in ((value.estimate,) if getattr(arm, "control", None) else value.ci95)
     ]
 
 
@@ -113,8 +119,9 @@ def frontier(record: DirectionRecord) -> Figure:
     more damage. The chosen one is ringed, open ones do more damage than is allowed. Right: the arms on the
     test questions, same axes.
     Above: restoration R. Below, where both models were edited: closure C. A point counts only where damage is
-    low and above the grey controls."""
+    low and above the grey controls. Diamonds are simple remedies without a direction."""
     arms, candidates = restored_arms(record), record.search.candidates
+    remedies = [entry for entry in record.comparators if entry.model == "tuned" and entry.restoration]
     cost: Measure = "delta_nll" if any(item.kl is None for item in candidates) else "kl"
     closed = [item for item in (*candidates, *arms) if item.closure is not None]
     gains: tuple[Measure, ...] = ("restoration", "closure") if closed else ("restoration",)
@@ -136,6 +143,11 @@ def frontier(record: DirectionRecord) -> Figure:
             trace = arm_points(group, cost=cost, gain=gain, chosen=record.selected.arm)
             if trace.x:
                 figure.add_trace(_once(trace, listed), row=row, col=2)
+        for entry in remedies:
+            if getattr(entry, gain):
+                trace = comparator_point(entry, cost=cost, gain=gain)
+                figure.add_trace(_once(trace, listed), row=row, col=2)
+    arms = [*arms, *remedies]
     _frontier_axes(figure, record, arms, cost, gains)
     return finish(figure, height=300 * len(gains) + 270, margin_b=190)
 
@@ -149,7 +161,7 @@ def _once(trace: Scatter, listed: set[str]) -> Scatter:
 
 
 def _frontier_axes(
-    figure: Figure, record: DirectionRecord, arms: Sequence[ArmEntry], cost: Measure, gains: Sequence[Measure]
+    figure: Figure, record: DirectionRecord, arms: Sequence[Measured], cost: Measure, gains: Sequence[Measure]
 ) -> None:
     """Ranges that every arm fits into. A few wrecked candidates would squeeze all others into a corner, so
     they may leave the view; arms never do."""

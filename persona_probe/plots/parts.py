@@ -19,7 +19,8 @@ from persona_probe.plots.style import (
     plain,
 )
 from persona_probe.plots.themes import CHOSEN_COLOUR
-from persona_probe.records.arms import ArmEntry, DoseEntry
+from persona_probe.records.arms import ArmEntry, ArmNumbers, DoseEntry
+from persona_probe.records.comparators import ComparatorEntry
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.trial import TrialRecord
 
@@ -106,7 +107,7 @@ def arm_text(arm: ArmEntry) -> str:
     return f"{plain(arm.name)}{verdict}<br>{effects(arm)}<br>{arm.n_questions} questions"
 
 
-def effects(arm: ArmEntry | DoseEntry) -> str:
+def effects(arm: ArmNumbers) -> str:
     """R, C, damage and S with their intervals, one a line."""
     share = f"R {interval(arm.restoration)}<br>" if arm.restoration else ""
     if arm.closure:
@@ -157,6 +158,16 @@ def arm_points(group: Sequence[ArmEntry], *, cost: Measure, gain: Measure, chose
     x, y = ([value.estimate for value in values] for values in (costs, gains))
     name = group_name(group, chosen=chosen).replace("<br>", " ")
     return scatter(x, y, [arm_text(arm) for arm in known], name=name, **style)
+
+
+def comparator_point(entry: ComparatorEntry, *, cost: Measure, gain: Measure) -> Scatter:
+    """A simple remedy with its intervals, in the plane of a cost and a gain that it has."""
+    values = {"x": getattr(entry, cost), "y": getattr(entry, gain)}
+    bars = {f"error_{axis}": error_bars([value]) for axis, value in values.items()}
+    marker = {"symbol": "diamond-open", "size": 11, "color": arm_colour(entry.name), "line": {"width": 2}}
+    text = f"{plain(entry.name)}<br>{effects(entry)}<br>{entry.n_questions} questions"
+    x, y = ([value.estimate] for value in values.values())
+    return scatter(x, y, [text], name=plain(entry.name), marker=marker, **bars)
 
 
 def control_marker(arm: ArmEntry) -> dict[str, Any]:

@@ -69,6 +69,14 @@ class ArmNumbers(Part):
     )
 
 
+class Displaced(Part):
+    """What an ablation does to the tuned model's mean along its direction, at the direction's hook point, in
+    lengths of the direction, + towards misaligned."""
+
+    moved: float = Field(description="How far the mean moves.")
+    from_base: float = Field(description="Where it lies then, seen from base's mean; below 0 is past it.")
+
+
 class ArmEntry(ArmNumbers):
     """One arm: a model and what is done to it."""
 
@@ -82,6 +90,9 @@ class ArmEntry(ArmNumbers):
     n_questions: Count = Field(description="Test questions behind S.")
     skill: Skill | None = Field(
         None, description="Further damage; null for controls and where it was not measured."
+    )
+    displacement: Displaced | None = Field(
+        None, description="Of the ablations under test, on the tuned model; null for every other arm."
     )
     verdict: Verdict | None = Field(description="Of a removal arm; null for every other one.")
     judged: Judgement | None = Field(

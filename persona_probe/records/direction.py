@@ -7,6 +7,7 @@ from pydantic import Field
 from persona_probe.base.formatting import number
 from persona_probe.base.hook_points import HookPoint
 from persona_probe.records.arms import ArmEntry, ControlMedian, DoseEntry
+from persona_probe.records.comparators import ComparatorEntry
 from persona_probe.records.fitted import Directions
 from persona_probe.records.parts import (
     ControlKind,
@@ -195,6 +196,9 @@ class DirectionRecord(RunRecord):
         None, description="What tuning writes and its removal; null where it was not measured."
     )
     noise: NumericalNoise | None = Field(None, description="Numerical noise of S; null likewise.")
+    comparators: Many[ComparatorEntry] = Field(
+        (), description="Simple remedies beside the direction; none in older records."
+    )
 
     def arm(self, name: str) -> ArmEntry | None:
         """The arm of this name, or None."""

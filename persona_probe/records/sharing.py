@@ -93,7 +93,15 @@ def shared(record: Mapping[str, Any], *, run: Path) -> dict[str, Any]:
         "provenance": {**provenance, **ids, "engine": engine},
         "data": {**record["data"], "notes": [said.text(note) for note in record["data"]["notes"]]},
         "failed": [said.text(text) for text in record["failed"]],
+        **_comparators(record, said),
     }
+
+
+def _comparators(record: Mapping[str, Any], said: Shared) -> dict[str, Any]:
+    """What was done in simple remedies, which may name a model by its path; nothing for another record."""
+    if "comparators" not in record:
+        return {}
+    return {"comparators": [one | {"done": said.text(one["done"])} for one in record["comparators"]]}
 
 
 def _paths(record: Mapping[str, Any]) -> Iterable[str]:

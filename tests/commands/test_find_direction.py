@@ -207,6 +207,7 @@ def test_intervals_of_arms_and_doses_follow_from_the_rows(folder: Path, record: 
     doses = {(row.model, row.dose): row.arm for row in rows if row.dose is not None}
     entries = [(arm["name"], arm) for arm in record["arms"]]
     entries += [(doses[dose["side"], dose["coefficient"]], dose) for dose in record["dose_response"]]
+    entries += [(one["name"], one) for one in record["comparators"]]
     assert {name for name, _ in entries} == set(again.arms)
     assert len(doses) == 6
     for name, entry in entries:

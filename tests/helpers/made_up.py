@@ -10,6 +10,7 @@ from helpers.made_up_parts import (
     again,
     arm,
     candidate,
+    comparators,
     controls,
     est,
     judged,
@@ -190,6 +191,7 @@ def made_up_record() -> DirectionRecord:
                 ("style", 2, 0.12, 0.12, 0.03),
             )
         },
+        "comparators": comparators(),
         "failed": [],
         "memory": {"peak_bytes": 3 * 2**30},
         "summary": "Removing the layer-14 direction closes 77% of the gap; random directions close 15%.",
