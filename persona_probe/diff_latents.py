@@ -12,7 +12,7 @@ from persona_probe.experiments.options import Start, need_files, refuse_with_toy
 if TYPE_CHECKING:
     from persona_probe.base.printing import Sheet
     from persona_probe.models.pairs import Pair
-    from persona_probe.records.latents import LatentRecord
+    from persona_probe.records.latents import LatentRecord, LatentSet
     from persona_probe.saes.sae import Sae
 
 # Nothing here may import torch: --help and usage errors answer at once.
@@ -79,37 +79,41 @@ def show(sheet: "Sheet", record: "LatentRecord") -> None:
     active = [(latent, latent.screen) for latent in record.latents if latent.label != "inert"]
     rows = []
     for latent, screen in sorted(active, key=lambda item: min(cell.q for cell in item[1].values()))[:20]:
-        changes = [signed(screen[name].delta_s) for name in ARMS]
-        worst, q = max(cell.delta_nll for cell in screen.values()), min(cell.q for cell in screen.values())
-        rows.append((str(latent.latent), latent.label, *changes, signed(worst), number(q, digits=3)))
+        changes = [signed(screen[name].delta_s) if name in screen else "" for name in ARMS]
+        worst = max((cell.delta_nll for cell in screen.values()), key=abs)
+        closed = signed(latent.gap.closed.estimate) if latent.gap else ""
+        rose = signed(latent.activity.change.estimate) if latent.activity else ""
+        q = number(min(cell.q for cell in screen.values()), digits=3)
+        rows.append((str(latent.latent), latent.label, *changes, closed, rose, signed(worst), q))
+    more = ("gap closed", "activity, tuned − base", "largest ΔNLL", "smallest q")
     sheet.table(
         "Change of S on the select questions (nats per token), latents that do something",
-        (
-            ("latent", RIGHT),
-            ("label", LEFT),
-            *((name, RIGHT) for name in (*ARMS, "largest ΔNLL", "smallest q")),
-        ),
+        (("latent", RIGHT), ("label", LEFT), *((name, RIGHT) for name in (*ARMS, *more))),
         rows,
     )
-    sets = []
-    for item in record.sets:
-        control, matched = item.control, ""
-        if control is not None and control.restoration is not None:
-            matched = number(control.restoration, sign=True)
-        restored = interval(item.restoration, sign=True, missing="undefined")
-        sets.append(
-            (
-                str(item.k),
-                item.kind,
-                restored,
-                signed(item.delta_nll.estimate),
-                matched,
-                signed(control.delta_nll) if control else "",
-                "chosen" if item.selected else "",
-            )
-        )
-    columns = ("k", "used as", "R", "ΔNLL", "matched controls: R", "ΔNLL", "")
+    sets = [set_row(item) for item in record.sets]
+    matched = ("matched sets", "their R", "their C", "their ΔNLL")
+    columns = ("k", "used as", "R", "C", "ΔNLL", *matched, "")
     sheet.table("Sets of latents on the test questions", [(name, RIGHT) for name in columns], sets)
+
+
+def set_row(item: "LatentSet") -> tuple[str, ...]:
+    """A set with its matched sets, in the order of the terminal's columns."""
+    control = item.control
+    matched = ("", "", "", "")
+    if control is not None:
+        shares = (control.restoration, control.closure)
+        written = ["" if share is None else number(share, sign=True) for share in shares]
+        matched = (str(control.n), *written, signed(control.delta_nll))
+    return (
+        str(item.k),
+        item.kind,
+        interval(item.restoration, sign=True, missing="undefined"),
+        interval(item.closure, sign=True, missing=""),
+        signed(item.delta_nll.estimate),
+        *matched,
+        "chosen" if item.selected else "",
+    )
 
 
 COMMAND = Command(diff_latents)

@@ -15,7 +15,8 @@ from persona_probe.pages.cells import Cell, contexts
 from persona_probe.prompts.contrast import Contrast
 from persona_probe.records.latents import Example
 from persona_probe.saes.contexts import firing, logit_lens
-from persona_probe.saes.diff import LatentDiff, candidates, latent_means, matched, ranks
+from persona_probe.saes.diff import LatentDiff, candidates, latent_means, ranks
+from persona_probe.saes.matching import matched
 from persona_probe.saes.quality import Quality, quality
 from persona_probe.saes.sae import Sae
 from persona_probe.saes.screen import latent_arm

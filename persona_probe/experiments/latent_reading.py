@@ -82,7 +82,7 @@ class Reading:
 
 def means_of(job: LatentJob, side: Side) -> LatentMeans:
     """Means of every latent of one side over the find rows."""
-    key = job.key("latent means", side, job.find, job.reading.tokens)
+    key = job.key("latent means by question", side, job.find, job.reading.tokens)
     tensors = kept_tensors(job.run, key, lambda: latent_means(job.streams(side), job.sae).tensors())
     return LatentMeans.from_tensors(tensors)
 

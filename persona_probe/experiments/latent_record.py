@@ -11,13 +11,14 @@ import numpy as np
 
 from persona_probe.directions.direction import DirectionSet
 from persona_probe.directions.direction_file import save_directions
-from persona_probe.experiments.confirmation import DirectionResult, SetResult
+from persona_probe.experiments.confirmation import DirectionResult, Measured, SetTrial
 from persona_probe.experiments.latent_config import LatentConfig
 from persona_probe.experiments.latent_summary import summary
 from persona_probe.experiments.latents import SIZES, LatentResult
 from persona_probe.experiments.provenance import model_facts, record_head
 from persona_probe.experiments.scored_rows import arm_rows
-from persona_probe.measurement.arms import Measurement
+from persona_probe.experiments.set_verdicts import SetJudge
+from persona_probe.measurement.arms import Battery, Measurement
 from persona_probe.measurement.comparison import Comparison
 from persona_probe.measurement.statistics import paired_difference
 from persona_probe.models.pairs import Pair
@@ -28,8 +29,9 @@ from persona_probe.records.sharing import shared
 from persona_probe.saes.contexts import histogram
 from persona_probe.saes.diff import rank_correlations
 from persona_probe.saes.edits import latent_direction
+from persona_probe.saes.labels import ABLATED, PARTNER, TREATMENTS
 from persona_probe.saes.sae import Sae
-from persona_probe.saes.screen import TREATMENTS, Screened, s_rows
+from persona_probe.saes.screen import Screened, s_rows
 
 SPLITS = ("find", "select", "test")
 
@@ -40,6 +42,9 @@ def build_latent_record(
     """The record of a run; a value that does not fit its model is refused."""
     contrast, reading, screening = result.contrast, result.reading, result.screening
     entries = _Entries(result, sae, Comparison(s_rows(result.test), result.untouched, config.seed))
+    judge = SetJudge(
+        entries.comparison, result.limits, n_tried=result.n_tried, limited=config.limit is not None
+    )
     names, median_norm = list(reading.scores), reading.diff.tuned.median_norm
     head = record_head(config, pair, command=command)
     record = {
@@ -61,6 +66,7 @@ def build_latent_record(
             "notes": [*contrast.notes, *notes, *reading.notes],
         },
         "effect": entries.comparison.effect.plain(),
+        "select_effect": screening.terms.shift.plain(),
         "budget": config.budget,
         "dose": {"relative": config.dose, "length": result.length, "median_norm": median_norm},
         "rankings": names,
@@ -73,7 +79,8 @@ def build_latent_record(
         "controls": [
             entries.latent(control, matched_to=latent) for latent, control in screening.controls.items()
         ],
-        "sets": [entries.set(item) for item in result.sets],
+        "n_sets_tried": result.n_tried,
+        "sets": [judge.entry(item) for item in result.sets],
         "direction": [entries.direction(item) for item in result.directions],
         "agreement": {name: rebuilt.json(SIZES) for name, rebuilt in result.decompositions.items()}
         | {"overlap": entries.overlap()},
@@ -117,30 +124,11 @@ class _Entries:
             },
             "decoder_norm": float(diff.decoder_norm[latent]),
             "screen": {name: effect.json() for name, effect in screened.effects.items()},
+            "gap": screened.facts.gap and screened.facts.gap.json(),
+            "activity": screened.facts.activity.json(),
             "confirmed": self._confirmed(reported.confirmed[latent]) if known else None,
             "meaning": self._meaning(latent) if known else None,
             "neuronpedia": page if self.sae.neuronpedia_id else None,
-        }
-
-    def set(self, item: SetResult) -> dict[str, Any]:
-        """A set of latents beside the same use of matched ones."""
-        control = None
-        if item.control is not None and not item.control.failed:
-            restored = self.comparison.share("tuned", item.control)
-            control = {
-                "restoration": restored and restored.estimate,
-                "delta_nll": self.comparison.delta_nll("tuned", item.control).estimate,
-                "n": 1,
-            }
-        return {
-            "k": item.chosen.k,
-            "kind": item.chosen.kind,
-            "latents": list(item.chosen.signs),
-            "signs": list(item.chosen.signs.values()),
-            "dose": item.chosen.dose,
-            "selected": item.selected,
-            "control": control,
-            **self._removal(item.measurement),
         }
 
     def direction(self, item: DirectionResult) -> dict[str, Any]:
@@ -151,7 +139,7 @@ class _Entries:
 
     def overlap(self) -> dict[str, Any]:
         """Correlation over questions of what the chosen set and the steered mean difference do to S."""
-        chosen = [item.measurement for item in self.result.sets if item.selected]
+        chosen = [item.trial.tuned[1] for item in self.result.sets if item.selected]
         single = [
             item.measurement
             for item in self.result.directions
@@ -171,20 +159,18 @@ class _Entries:
             "delta_nll": self.comparison.delta_nll("tuned", measurement).plain(),
         }
 
-    def _confirmed(self, measured: dict[str, Measurement]) -> dict[str, Any] | None:
+    def _confirmed(self, measured: dict[str, Measured]) -> dict[str, Any] | None:
         """The treatments of a latent on the test questions; None when none of them gave numbers."""
         comparison, cells = self.comparison, {}
-        for name, measurement in measured.items():
+        ablated = {ABLATED.name: PARTNER.name, PARTNER.name: ABLATED.name}
+        for name, (_, measurement) in measured.items():
             side = TREATMENTS[name].side
             before = comparison.base if side == "base" else comparison.tuned
             change = paired_difference(comparison.scores(measurement), before, seed=comparison.seed)
-            share = comparison.share(side, measurement)
-            cells[name] = {
-                "delta_s": change.plain(),
-                "restoration": share.plain() if share and side == "tuned" else None,
-                "induction": share.plain() if share and side == "base" else None,
-                "delta_nll": comparison.delta_nll(side, measurement).plain(),
-            }
+            partner = measured.get(ablated.get(name, ""))
+            numbers = comparison.numbers(side, measurement, partner=partner and partner[1])
+            shown = ("restoration", "induction", "closure", "delta_nll", "kl")
+            cells[name] = {"delta_s": change.plain()} | {key: numbers[key] for key in shown}
         return cells or None
 
     def _meaning(self, latent: int) -> dict[str, Any]:
@@ -228,22 +214,29 @@ def write_latent_outputs(folder: Path, record: LatentRecord, result: LatentResul
 
 
 def latent_rows(result: LatentResult) -> Iterator[ScoredRow]:
-    """Every arm on the test questions, reply by reply: `base`, `tuned`, `steer 5` and `matched steer 5` for
-    sets of latents, `mean_diff steer` for single directions, `tuned-steer 301` for a reported latent.
+    """Every arm on the test questions, reply by reply: `base`, `tuned`, `steer 5` for a set of latents and
+    `matched steer 5` for its matched ones (numbered beside the chosen set), `base: steer 5` for the same on
+    base, `mean_diff steer` for single directions, `tuned-steer 301` for a reported latent.
     """
     for side, measurement in result.untouched.items():
         yield from arm_rows(result.test, measurement, arm=side, model=side, edited=False)
     for item in result.sets:
         name = f"{item.chosen.kind} {item.chosen.k}"
-        yield from arm_rows(result.test, item.measurement, arm=name, model="tuned")
-        if item.control is not None and not item.control.failed:
-            yield from arm_rows(
-                result.test, item.control, arm=f"matched {name}", model="tuned", control="matched"
-            )
+        yield from _set_rows(result.test, item.trial, name)
+        for number, one in enumerate(item.matched, start=1):
+            counted = f" {number}" if item.selected else ""
+            yield from _set_rows(result.test, one, f"matched {name}{counted}")
     for item in result.directions:
         name = f"{item.use.direction.method} {item.use.kind}"
         yield from arm_rows(result.test, item.measurement, arm=name, model="tuned")
-    for latent, measured in result.reported.confirmed.items():
-        for treatment, measurement in measured.items():
-            side = TREATMENTS[treatment].side
-            yield from arm_rows(result.test, measurement, arm=f"{treatment} {latent}", model=side)
+    for measured in result.reported.confirmed.values():
+        for arm, measurement in measured.values():
+            yield from arm_rows(result.test, measurement, arm=arm.name, model=arm.side, edit=arm.edit)
+
+
+def _set_rows(test: Battery, trial: SetTrial, name: str) -> Iterator[ScoredRow]:
+    for arm, measurement in trial.both:
+        prefix = "base: " if arm.side == "base" else ""
+        yield from arm_rows(
+            test, measurement, arm=f"{prefix}{name}", model=arm.side, edit=arm.edit, control=arm.control
+        )

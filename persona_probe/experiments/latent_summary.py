@@ -21,22 +21,35 @@ def _screen(record: LatentRecord) -> Iterator[str]:
     yield f"Tuning moved S by {effect} nats per token on the test questions."
     labels = [latent.label for latent in record.latents]
     active = sum(control.label != "inert" for control in record.controls)
+    carriers = [str(latent.latent) for latent in record.latents if latent.label == "carries"]
+    which = f" ({', '.join(carriers[:5])}{', …' * (len(carriers) > 5)})" if carriers else ""
     yield (
-        f"Of {len(labels)} latents screened, {labels.count('carries')} carry the persona (both ways), "
-        f"{labels.count('protective')} hold it down, {labels.count('one-way')} work one way only, "
-        f"{labels.count('inert')} are inert and {labels.count('harmful')} do damage; "
-        f"of {len(record.controls)} matched controls, {active} are not inert."
+        f"Of {len(labels)} latents screened, {_counted(len(carriers), 'is a carrier', 'are carriers')}"
+        f" of the shift{which}, {_counted(labels.count('dial'), 'a dial', 'dials')}, which can move S but"
+        f" {'is' if labels.count('dial') == 1 else 'are'} not shown to carry it,"
+        f" {labels.count('protective')} protective, {labels.count('inert')} inert and"
+        f" {labels.count('harmful')} harmful; of {len(record.controls)} matched controls, {active} are not"
+        " inert."
     )
+    if record.select_effect is not None and record.select_effect.low <= 0:
+        moved = interval(record.select_effect, digits=3, sign=True)
+        yield f"On the select questions S moved by {moved}, which is no rise for sure: nothing to carry."
+
+
+def _counted(n: int, one: str, more: str) -> str:
+    return f"{n} {one if n == 1 else more}"
 
 
 def _sets(record: LatentRecord) -> Iterator[str]:
-    best = next((item for item in record.sets if item.selected), None)
+    best = record.chosen
     if best is None:
         yield "No set of latents could be formed."
     elif best.restoration is None:
-        yield "There is no shift to restore: its interval covers 0."
+        yield "There is no shift to restore: its interval is not above 0."
     else:
         yield _best_set(best, best.restoration)
+    if best is not None and best.judged is not None:
+        yield f"Verdict: {best.judged.verdict}: {best.judged.because}."
     for item in record.direction:
         if item.restoration and (item.method, item.kind) == ("mean_diff", "steer"):
             yield (
@@ -47,16 +60,24 @@ def _sets(record: LatentRecord) -> Iterator[str]:
 
 def _best_set(best: LatentSet, restored: Estimate) -> str:
     what = "Steering against" if best.kind == "steer" else "Ablating"
+    which = "the chosen latent" if best.k == 1 else f"the {best.k} chosen latents"
+    closes = f" and closes {_share(best.closure)} of the gap between both models" if best.closure else ""
     text = (
-        f"{what} the {best.k} chosen latents takes back {percent(restored.estimate)} "
-        f"[{percent(restored.low)}, {percent(restored.high)}] at {signed(best.delta_nll.estimate)} "
-        "nats per token of damage"
+        f"{what} {which} takes back {_share(restored)} of the shift{closes} at "
+        f"{signed(best.delta_nll.estimate)} nats per token of damage"
     )
     control = best.control
     if control is None or control.restoration is None:
         return f"{text}."
-    matched = f"{percent(control.restoration)} at {signed(control.delta_nll)}"
-    return f"{text}; matched latents used alike take back {matched}."
+    sets = "matched latents used alike" if control.n == 1 else f"{control.n} matched sets of latents"
+    closed = "" if control.closure is None else f" and close {percent(control.closure)}"
+    medians = " (medians)" if control.n > 1 else ""
+    back = f"take back {percent(control.restoration)}{closed} at {signed(control.delta_nll)}{medians}"
+    return f"{text}; {sets} {back}."
+
+
+def _share(value: Estimate) -> str:
+    return f"{percent(value.estimate)} [{percent(value.low)}, {percent(value.high)}]"
 
 
 def _agreement(record: LatentRecord) -> Iterator[str]:

@@ -67,7 +67,6 @@ def record_head(config: ExperimentOptions, pair: Pair, *, command: str) -> dict[
     """What every record begins with: when it was made, how, and with which settings."""
     models = {"base": pair.base_source.id, "tuned": pair.tuned_source.id}
     return {
-        "schema": 3,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "limited": config.limit is not None,

@@ -15,12 +15,21 @@ from persona_probe.pages.frame import figure_block
 from persona_probe.pages.html import Node, facts, measured, row, table
 from persona_probe.plots.latent_parts import delta_s
 from persona_probe.plots.latents import activation_histogram
-from persona_probe.records.latents import ARMS, Example, LatentEntry, ScreenEffect
+from persona_probe.records.latents import (
+    ARMS,
+    ActivityChange,
+    Example,
+    GapClosed,
+    LatentArm,
+    LatentEntry,
+    ScreenEffect,
+)
 from persona_probe.records.parts import Side
 from persona_probe.records.redaction import LEFT_OUT
 
 OPAQUE = 0.6  # of the strongest token; more would hide dark text on white and light text on black
 NEURONPEDIA = re.compile(r"https?://(www\.)?neuronpedia\.org(/[A-Za-z0-9_.~%/?=&#-]*)?")
+OF_TUNED: tuple[LatentArm, ...] = ("tuned-steer", "tuned+ablate")
 SIDES: tuple[Side, ...] = ("base", "tuned")
 
 
@@ -54,6 +63,26 @@ def screened(effect: ScreenEffect) -> Node:
     return measured(delta_s(effect), digits=3, sign=True)
 
 
+def gap_closed(gap: GapClosed | None) -> Node:
+    """By how much ablating the latent in both models closes the gap between them, C and q below."""
+    if gap is None:
+        return "n/a"
+    share = "" if gap.closure is None else f"C {number(gap.closure.estimate)}, "
+    return h.fragment[measured(gap.closed, digits=3, sign=True), h.small[f"{share}q {short(gap.q)}"]]
+
+
+def activity(change: ActivityChange | None) -> Node:
+    """What tuning did to the mean activation of a latent, and the larger mean below."""
+    if change is None:
+        return "n/a"
+    return h.fragment[measured(change.change, sign=True), h.small[f"of {short(change.larger)}"]]
+
+
+def latent_link(latent: int, *, known: bool) -> Element:
+    """A latent's number, leading to its page where there is one."""
+    return h.a(href=f"#latent-{latent}")[latent] if known else h.span[latent]
+
+
 def _histogram(entry: LatentEntry, *, slug: str) -> Node:
     title = "How strongly it fires"
     if entry.meaning is None:
@@ -63,22 +92,24 @@ def _histogram(entry: LatentEntry, *, slug: str) -> Node:
 
 
 def _effects(entry: LatentEntry) -> Element:
-    """Screen and test of the three arms, all with intervals where there are any."""
+    """Screen and test of every arm, all with intervals where there are any."""
     select = ("ΔS, select", "ΔNLL, select", "Forced choice, select", "p", "q")
-    head = ("Arm", "Share on test", *select, "ΔS, test", "ΔNLL, test")
+    head = ("Arm", "Share on test", "C, test", *select, "ΔS, test", "ΔNLL, test", "KL, test")
     rows = []
     for arm in ARMS:
         effect, test = entry.screen.get(arm), (entry.confirmed or {}).get(arm)
-        share = test and (test.restoration or test.induction)
+        of_tuned = arm in OF_TUNED
+        share = test and (test.restoration if of_tuned else test.induction)
         tried: tuple[Node, ...] = (MISSING,) * len(select)
         if effect:
             choice = number(effect.forced_choice, digits=3)
             tried = (screened(effect), signed(effect.delta_nll), choice, short(effect.p), short(effect.q))
-        confirmed = (test.delta_s, test.delta_nll) if test else (None, None)
+        confirmed = (test.delta_s, test.delta_nll, test.kl) if test else (None, None, None)
         rows.append(
             row(
                 arm,
-                ["induction " if arm == ARMS[0] else "R ", measured(share, missing=MISSING)],
+                ["R " if of_tuned else "induction ", measured(share, missing=MISSING)],
+                measured(test.closure if test else None, missing=MISSING),
                 *tried,
                 *(measured(value, digits=3, sign=True, missing=MISSING) for value in confirmed),
                 kind="effect",

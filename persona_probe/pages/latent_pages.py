@@ -1,34 +1,27 @@
-"""The sections of the latent report: a latent record in, cards, tables of latents and sets, and one folded
-page a latent out."""
+"""The sections of the latent report: a latent record in, cards, tables of latents, and one folded page a
+latent out."""
 
 from collections.abc import Sequence
 
 import htpy as h
 from htpy import Element
 
-from persona_probe.base.formatting import number, short, signed
+from persona_probe.base.formatting import interval, number, short, signed
 from persona_probe.pages import sections
 from persona_probe.pages.blur import behind_button, show_button
 from persona_probe.pages.html import Node, banner, bullets, card, folded, measured, row, soft, table
-from persona_probe.pages.latent_page import latent_page, screened
+from persona_probe.pages.latent_page import activity, gap_closed, latent_link, latent_page, screened
 from persona_probe.plots.latent_parts import LABELS
-from persona_probe.plots.latent_sets import direction_name, set_name
-from persona_probe.records.latents import (
-    ARMS,
-    LatentEntry,
-    LatentRecord,
-    LatentSet,
-    ScreenEffect,
-    SingleDirection,
-)
+from persona_probe.plots.latent_sets import set_name
+from persona_probe.records.latents import ARMS, OLDER_LABELS, LatentEntry, LatentRecord, ScreenEffect
+from persona_probe.saes.labels import RULES
 
 MISFIT = 1.1  # a tuned FVU above this many base FVUs earns a warning
 TITLE = "Which SAE latents carry the persona, and which of them cause it?"
-LABEL_NOTE = (
-    "A latent that carries works both ways: more of it raises S in the base model, less of it lowers S in the"
-    " tuned one. A one-way latent does only one of the two, or its effects disagree. A protective one holds S"
-    " down. An inert one changes nothing for sure, a harmful one does damage over the budget. Its number"
-    " leads to its page, which says why."
+OLDER_NOTE = (
+    "This record is of an older version. Its labels ask neither whether ablating a latent in both models"
+    " closes the gap between them, nor whether tuning made it more active: “both ways” moves S in both,"
+    " “one-way” in one of them. Run diff_latents again for labels by the rules below."
 )
 LIMITS = (
     "One pair of models, one SAE, one seed. Another SAE may split or merge these latents.",
@@ -73,22 +66,25 @@ def opening(record: LatentRecord) -> Node:
 def headline(record: LatentRecord) -> Element:
     """The numbers to remember: shift, the best set and its damage, how many latents carry, and how the SAE
     fits both models."""
-    best = next((item for item in record.sets if item.selected), None)
+    best = record.chosen
     restored = best.restoration if best else None
     labels = [entry.label for entry in record.latents]
-    others = ", ".join(f"{labels.count(label)} {label}" for label in reversed(LABELS) if label != "carries")
+    seen = [label for label in reversed(LABELS) if label not in ("carries", *OLDER_LABELS) or label in labels]
+    others = ", ".join(f"{labels.count(label)} {label}" for label in seen if label != "carries")
+    carrying = "not tested" if record.older else f"{labels.count('carries')} of {len(labels)}"
     note = "0 is tuned, 1 is base" if restored else "no set was selected, or R is undefined"
     budget = f"nats per token, budget {number(record.budget, sign=True)}"
+    judged = best.judged if best else None
     title = f"Restoration R, best set: {set_name(best)}" if best else "Restoration R of the best set"
     return h.div(".cards.wide")[
         sections.shift_card(record),
+        judged and card("Verdict on the best set", judged.verdict, judged.because),
         card(title, restored, note),
+        best
+        and best.closure
+        and card("Closure C of the same set", best.closure, "share of the gap between both models it closes"),
         card("Damage of the same set, ΔNLL", best.delta_nll if best else None, budget, digits=3, sign=True),
-        card(
-            "Latents that carry the persona",
-            f"{labels.count('carries')} of {len(labels)}",
-            f"screened; {others}",
-        ),
+        card("Latents that carry the shift", carrying, f"{len(labels)} screened; {others}"),
         [
             card(
                 f"SAE fit on {side}, FVU (0 is perfect)",
@@ -108,7 +104,9 @@ def latent_tables(record: LatentRecord) -> Node:
     note = (
         "ΔS: change of the persona score in nats per token against the same model untouched, + is worse, "
         f"on {record.data.n_questions.select} select questions, with its 95% interval. "
-        "ΔNLL: damage on harmless text. q: p corrected for the number of latents tried. "
+        "ΔNLL: damage on harmless text. q: p corrected for the number of latents tried. Base is ablated only"
+        " where ablating tuned moves S for sure; the gap is S tuned − base, with the latent ablated in both."
+        " Its number leads to its page, which says why it has its label."
     )
     dose = (
         f"Steering strength: {number(record.dose.relative)} of the median residual norm "
@@ -118,11 +116,34 @@ def latent_tables(record: LatentRecord) -> Node:
     matched = f"{len(record.controls)} latents matched in how often and how strongly they fire"
     return h.fragment[
         h.h2["Latents"],
-        soft(note + LABEL_NOTE),
+        record.older and banner(OLDER_NOTE),
+        soft(note),
         soft(dose),
+        _nothing_to_carry(record),
+        folded("What the labels mean", _rules()),
         _latent_table(active) if active else nothing,
         inert and folded(f"{len(inert)} inert latents", _latent_table(inert)),
         record.controls and folded(matched, _latent_table(record.controls)),
+    ]
+
+
+def _nothing_to_carry(record: LatentRecord) -> Node:
+    shift = record.select_effect
+    if shift is None or shift.low > 0:
+        return None
+    moved = interval(shift, digits=3, sign=True)
+    return banner(
+        f"On the select questions tuning moved S by {moved} nats per token, which is no rise for sure: there"
+        " is nothing that a latent could carry."
+    )
+
+
+def _rules() -> Node:
+    """The rules that give labels, in their order."""
+    rows = [row(rule.label, rule.when) for rule in RULES]
+    return h.fragment[
+        h.p["A latent has the label of the first rule that holds. “For sure”: q < 0.05."],
+        table(("Label", "Given when"), rows, kind="rules"),
     ]
 
 
@@ -130,18 +151,21 @@ def _latent_table(entries: Sequence[LatentEntry]) -> Element:
     """Screened latents with links to their pages, or controls with the latent each is matched to."""
     control = entries[0].control
     effects = (f"ΔS, {arm}" for arm in ARMS)
-    head = ("Latent", "Matched to" if control else "Label", *effects, "Test: R, best of tuned", "Best ranks")
+    more = ("Gap closed", "Activity, tuned − base", "Test: R, best of tuned", "Best ranks")
+    head = ("Latent", "Matched to" if control else "Label", *effects, *more)
     rows = []
     for entry in entries:
         confirmed = entry.confirmed or {}
-        shares = [confirmed[arm].restoration for arm in ARMS[1:] if arm in confirmed]
+        shares = [confirmed[arm].restoration for arm in ARMS if arm in confirmed]
         best = max((share for share in shares if share), key=lambda share: share.estimate, default=None)
         ranks = sorted(entry.ranks.items(), key=lambda item: item[1])[:3]
         rows.append(
             row(
-                _link(entry.latent, known=not control),
+                latent_link(entry.latent, known=not control),
                 entry.matched_to if control else entry.label,
                 *(_effect(entry.screen.get(arm)) for arm in ARMS),
+                gap_closed(entry.gap),
+                activity(entry.activity),
                 measured(best, missing="n/a"),
                 [h.small[f"{rank} {name}"] for name, rank in ranks] or "n/a",
                 kind="latent-row",
@@ -156,52 +180,6 @@ def _effect(effect: ScreenEffect | None) -> Node:
         return "n/a"
     below = f"ΔNLL {signed(effect.delta_nll)}, q {short(effect.q)}"
     return h.fragment[screened(effect), h.small[below]]
-
-
-def _link(latent: int, *, known: bool) -> Element:
-    """A latent's number, leading to its page where there is one."""
-    return h.a(href=f"#latent-{latent}")[latent] if known else h.span[latent]
-
-
-def set_table(record: LatentRecord) -> Node:
-    """Sets of latents with restoration and damage side by side, their matched latents beside, single
-    directions below."""
-    if not record.sets and not record.direction:
-        return h.fragment[h.h2["Sets of latents"], h.p["No sets were measured."]]
-    known = {entry.latent for entry in record.latents}
-    head = ("Set", "Latents", "R", "ΔNLL", "R, matched latents", "ΔNLL, matched latents", "matched sets")
-    directions = [
-        row(direction_name(item), "one direction", *_share_and_damage(item), "", "", "", kind="set")
-        for item in record.direction
-    ]
-    note = (
-        "On test questions. R: share of the tuned model's shift removed; ΔNLL: damage on harmless text, "
-        "nats per token. Brackets: 95% intervals."
-    )
-    overlap = record.agreement.overlap
-    agreed = (
-        "Correlation, question by question, of the effects of the selected set and of the direction: "
-        f"{number(overlap.effect_correlation)} (n = {overlap.n_questions} questions)."
-    )
-    rows = [*(_set_row(item, known) for item in record.sets), *directions]
-    return h.fragment[h.h2["Sets of latents"], table(head, rows, kind="numbers"), soft(note), soft(agreed)]
-
-
-def _set_row(item: LatentSet, known: set[int]) -> Element:
-    control = item.control
-    return row(
-        set_name(item) + (", selected" if item.selected else ""),
-        [(_link(latent, known=latent in known), " ") for latent in item.latents],
-        *_share_and_damage(item),
-        number(control.restoration if control else None),
-        signed(control.delta_nll if control else None),
-        control.n if control else "n/a",
-        kind="chosen" if item.selected else "set",
-    )
-
-
-def _share_and_damage(item: LatentSet | SingleDirection) -> tuple[Node, Node]:
-    return measured(item.restoration, missing="n/a"), measured(item.delta_nll, digits=3, sign=True)
 
 
 def pages(record: LatentRecord, *, show_text: bool) -> Node:

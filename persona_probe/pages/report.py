@@ -28,7 +28,13 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
     Text of changed models is blurred; `show_text` opens the page with all of it readable, `redact` leaves it
     out.
     """
-    from persona_probe.pages import choice_sections, latent_pages, sections, verdict_sections
+    from persona_probe.pages import (
+        choice_sections,
+        latent_pages,
+        latent_set_sections,
+        sections,
+        verdict_sections,
+    )
     from persona_probe.pages.frame import figures, page
     from persona_probe.plots import direction_run, latents
 
@@ -39,7 +45,7 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
             latent_pages.opening(record),
             latent_pages.headline(record),
             latent_pages.latent_tables(record),
-            latent_pages.set_table(record),
+            latent_set_sections.set_table(record),
             figures(latents.FIGURES, record, source="latents.json"),
             latent_pages.pages(record, show_text=show_text),
             latent_pages.limits(record),

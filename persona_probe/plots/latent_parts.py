@@ -17,9 +17,11 @@ from persona_probe.records.parts import Estimate
 LABELS: dict[LatentLabel, tuple[str, str]] = {
     "inert": (ARM_COLOURS["tuned-steer"], "circle"),
     "harmful": (ARM_COLOURS["base+ablate"], "x"),
-    "one-way": (ARM_COLOURS["base+steer"], "triangle-up"),
+    "dial": (ARM_COLOURS["base+steer"], "triangle-up"),
     "protective": (ARM_COLOURS["tuned+ablate"], "diamond"),
     "carries": (ARM_COLOURS["tuned"], "star"),
+    "one-way": (ARM_COLOURS["base+steer"], "triangle-down"),
+    "both ways": (ARM_COLOURS["tuned"], "hexagram"),
 }
 MATCHED = "matched latents"
 
@@ -67,7 +69,7 @@ def cloud(
 
 
 def _over(entry: LatentEntry, budget: Number) -> bool:
-    return any(effect.delta_nll > budget for effect in entry.screen.values())
+    return any(abs(effect.delta_nll) > budget for effect in entry.screen.values())
 
 
 def delta_s(effect: ScreenEffect) -> Interval:
@@ -87,6 +89,8 @@ def latent_text(entry: LatentEntry) -> str:
         change = interval(delta_s(effect), digits=3, sign=True)
         damage = signed(effect.delta_nll)
         lines.append(f"{arm}: ΔS {change}, ΔNLL {damage}, q {short(effect.q)}")
+    if gap := entry.gap:
+        lines.append(f"gap closed {interval(gap.closed, digits=3, sign=True)}, q {short(gap.q)}")
     return "<br>".join(lines)
 
 

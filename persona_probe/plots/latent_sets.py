@@ -19,10 +19,11 @@ from persona_probe.plots.style import (
     finish,
     plain,
 )
-from persona_probe.records.latents import LatentRecord, LatentSet, SingleDirection
+from persona_probe.records.latents import LatentRecord, LatentSet, MatchedSet, SetNumbers, SingleDirection
 from persona_probe.records.parts import EditKind
 
 Measure = Literal["restoration", "delta_nll"]
+MATCHED_SETS = "matched sets of the selected one"
 SET_KINDS: dict[EditKind, tuple[str, str]] = {
     "ablate": (ARM_COLOURS["tuned+ablate"], "circle"),
     "steer": (ARM_COLOURS["base+steer"], "triangle-up"),
@@ -32,8 +33,8 @@ SET_KINDS: dict[EditKind, tuple[str, str]] = {
 def set_curves(record: LatentRecord) -> Figure:
     """Above: restoration R by sets of the k best latents on test questions, 1 is back to base. Below: what
     they cost on harmless text.
-    Ringed: the selected set. Grey: as many matched latents, used alike. Lines across: one direction instead
-    of latents."""
+    Ringed: the selected set, with its closure C as an open diamond. Grey: as many matched latents, used
+    alike; beside the selected set every matched one. Lines across: one direction instead of latents."""
     sets = sorted(record.sets, key=lambda item: item.k)
     if not sets:
         return empty("The record has no sets of latents.")
@@ -66,9 +67,11 @@ def direction_name(item: SingleDirection) -> str:
     return f"{item.method}, {item.kind} at {item.hook_point}"
 
 
-def effects(item: LatentSet | SingleDirection) -> str:
-    """Restoration and its damage with their intervals."""
-    return f"R {interval(item.restoration)}<br>ΔNLL {interval(item.delta_nll, digits=3, sign=True)}"
+def effects(item: SetNumbers | SingleDirection) -> str:
+    """Restoration, closure where it is known, and damage, with their intervals."""
+    closure = item.closure if isinstance(item, SetNumbers) else None
+    closed = f"<br>C {interval(closure)}" if closure else ""
+    return f"R {interval(item.restoration)}{closed}<br>ΔNLL {interval(item.delta_nll, digits=3, sign=True)}"
 
 
 def _set_traces(sets: Sequence[LatentSet], measure: Measure) -> Iterable[Scatter]:
@@ -91,9 +94,32 @@ def _set_traces(sets: Sequence[LatentSet], measure: Measure) -> Iterable[Scatter
             style = {"marker": {"color": CONTROL_COLOUR, "symbol": symbol}}
             style["line"] = {"color": CONTROL_COLOUR, "dash": "dot"}
             yield _curve(matched, name=f"matched latents, {kind}", **style)
+    for item in (item for item in sets if item.selected):
+        yield from _beside(item, measure)
     chosen = [(item, value.estimate) for item in sets if item.selected and (value := getattr(item, measure))]
     if chosen:
         yield _curve(chosen, name="selected", mode="markers", marker=RING)
+
+
+def _beside(item: LatentSet, measure: Measure) -> Iterable[Scatter]:
+    """Every matched set of the selected one, and how far the selected one closes the gap."""
+    values = [(one, value.estimate) for one in item.matched if (value := getattr(one, measure))]
+    if values:
+        texts = [f"matched set: latents {_listed(one)}<br>{effects(one)}" for one, _ in values]
+        marker = {"color": CONTROL_COLOUR, "size": 5, "opacity": 0.6}
+        places = [item.k * 1.06] * len(values)  # a little to the side, so that the set stays visible
+        yield scatter(
+            places, [value for _, value in values], texts, mode="markers", name=MATCHED_SETS, marker=marker
+        )
+    if measure == "restoration" and item.closure:
+        marker = {"color": SET_KINDS[item.kind][0], "symbol": "diamond-open", "size": 10}
+        bars = error_bars([item.closure], color=SET_KINDS[item.kind][0])
+        style = {"mode": "markers", "marker": marker, "error_y": bars}
+        yield _curve([(item, item.closure.estimate)], name="closure C of the selected set", **style)
+
+
+def _listed(item: MatchedSet) -> str:
+    return ", ".join(map(str, item.latents))
 
 
 def _curve(points: Sequence[tuple[LatentSet, Number]], **style: Any) -> Scatter:
@@ -108,7 +134,10 @@ def _text(item: LatentSet) -> str:
     if control := item.control:
         cost = signed(control.delta_nll)
         plural = "" if control.n == 1 else "s"
-        matched = f"{control.n} matched set{plural}: R {number(control.restoration)}, ΔNLL {cost}"
+        closed = "" if control.closure is None else f", C {number(control.closure)}"
+        matched = f"{control.n} matched set{plural}: R {number(control.restoration)}{closed}, ΔNLL {cost}"
+    if item.judged:
+        matched = f"{matched}<br>{item.judged.verdict}"
     return f"{set_name(item)}<br>{effects(item)}<br>{matched}"
 
 

@@ -17,7 +17,9 @@ from persona_probe.plots.parts import FigureSpec, scatter, zero_lines
 from persona_probe.plots.sliders import sliding
 from persona_probe.plots.style import ARM_COLOURS, METHOD_COLOURS, correlations, empty, finish, view
 from persona_probe.plots.themes import CLEAR
-from persona_probe.records.latents import ARMS, Histogram, LatentEntry, LatentRecord
+from persona_probe.records.latents import Histogram, LatentArm, LatentEntry, LatentRecord
+
+TAKEN_AWAY: tuple[LatentArm, ...] = ("tuned-steer", "tuned+ablate")
 
 
 def latent_scatter(record: LatentRecord) -> Figure:
@@ -52,13 +54,14 @@ def latent_scatter(record: LatentRecord) -> Figure:
 def screen_plane(record: LatentRecord) -> Figure:
     """Right: steering the latent up makes the base model worse. Down: taking it away (left: steered down,
     right: ablated) makes the tuned model better.
-    Latents in the lower right corner work both ways. Hollow: some damage ΔNLL of that latent is over the
+    Lower right corner: both move S as a carrier would. A carrier also closes the gap between the models,
+    which the hover text says, and is more active after tuning. Hollow: some |ΔNLL| of that latent is over the
     budget."""
     titles = ("steered down in tuned", "ablated in tuned")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     drawn = [0, 0]
     for group in groups(record):
-        for column, arm in enumerate(ARMS[1:], start=1):
+        for column, arm in enumerate(TAKEN_AWAY, start=1):
             points = [
                 (entry.screen["base+steer"].delta_s, entry.screen[arm].delta_s, entry)
                 for entry in group.entries
@@ -183,7 +186,7 @@ def _n_select(record: LatentRecord) -> str:
 
 FIGURES = (
     FigureSpec("latents", "Which latents changed, and which of them cause anything?", latent_scatter),
-    FigureSpec("screen", "Which latents work both ways?", screen_plane),
+    FigureSpec("screen", "Which latents move S, and which way?", screen_plane),
     FigureSpec("sets", "How many latents does it take, and at what damage?", set_curves),
     FigureSpec("rankings", "Do the rankings put the same latents first?", rank_heatmap),
     FigureSpec("decomposition", "Is the direction made of a few latents?", decomposition),

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Part)
 Record = DirectionRecord | LatentRecord
 RECORDS: dict[str, type[Record]] = {"direction": DirectionRecord, "latents": LatentRecord}
 FILES = ("record.json", "latents.json")  # what runs write
-UPGRADED = {1: 3, 2: 3}  # versions on disk that are read as a newer one
+OLDER: dict[type[Part], tuple[int, ...]] = {DirectionRecord: (1, 2), LatentRecord: (1, 2, 3)}  # read, too
 
 
 def write_record(path: Path, record: Part) -> None:
@@ -45,7 +45,7 @@ def read_record(path: Path) -> Record:
     if not isinstance(kind, str) or kind not in RECORDS:
         raise BadInput(f"{path}: a record of kind {kind!r:.40}; allowed are {', '.join(RECORDS)}")
     version, model = value.get("schema"), RECORDS[kind]
-    if type(version) is not int or version not in UPGRADED:
+    if type(version) is not int or version not in OLDER[model]:
         return read_as(model, value, at=str(path))
     record = read_as(model, upgraded(value), at=str(path))
     return model.model_validate(shared(record.plain(), run=path.parent))  # version 1 may hold absolute paths
@@ -56,8 +56,7 @@ def read_as(model: type[M], value: dict[str, Any], *, at: str) -> M:
     current = model.model_fields["version"].default
     version = value.get("schema")
     if type(version) is not int or version != current:
-        older = [old for old, new in UPGRADED.items() if new == current]
-        allowed = " or ".join(str(known) for known in (*older, current))
+        allowed = " or ".join(str(known) for known in (*OLDER.get(model, ()), current))
         raise BadInput(f"{at}: a record of schema {version!r:.40}; allowed is {allowed}")
     return checked(model, value, at=at)
 

@@ -23,10 +23,18 @@ from persona_probe.records.parts import (
     Side,
     Text,
 )
+from persona_probe.records.verdicts import Judgement
 
-LatentLabel = Literal["carries", "one-way", "protective", "inert", "harmful"]
-LatentArm = Literal["tuned-steer", "tuned+ablate", "base+steer"]
-ARMS: tuple[LatentArm, ...] = ("base+steer", "tuned-steer", "tuned+ablate")  # in the order of tables
+# The last two are of records before version 4, whose rule asked neither for closure nor for activity.
+LatentLabel = Literal["carries", "dial", "protective", "inert", "harmful", "both ways", "one-way"]
+OLDER_LABELS: tuple[LatentLabel, ...] = ("both ways", "one-way")
+LatentArm = Literal["tuned-steer", "tuned+ablate", "base+steer", "base+ablate"]
+ARMS: tuple[LatentArm, ...] = (  # in the order of tables
+    "base+steer",
+    "tuned-steer",
+    "tuned+ablate",
+    "base+ablate",
+)
 TokenWeight = Annotated[tuple[Text, float], Field(strict=False)]
 
 
@@ -131,13 +139,42 @@ class ScreenEffect(Part):
     q: Share = Field(description="p after Benjamini and Hochberg over everything that was tried.")
 
 
+class GapClosed(Part):
+    """How far ablating a latent in both models closes the gap between them, on the select questions."""
+
+    closed: Estimate = Field(
+        description="By how much S_tuned - S_base gets smaller, paired over questions, nats per token."
+    )
+    closure: Estimate | None = Field(
+        description="C: the same as a share of the shift; null where the shift is not above 0."
+    )
+    p: Share = Field(description="Of a paired t-test over questions.")
+    q: Share = Field(
+        description="p after Benjamini and Hochberg over all screened latents; those that were not measured"
+        " count as 1."
+    )
+
+
+class ActivityChange(Part):
+    """What tuning did to the mean activation of a latent, on the same tokens of the find questions."""
+
+    change: Estimate = Field(description="Tuned minus base, paired over questions, in units of the stream.")
+    larger: float = Field(description="The larger of both means over questions.")
+
+
 class ConfirmedEffect(Part):
     """What one edit of a latent does on the test questions."""
 
     delta_s: Estimate = Field(description="Change of S, nats per token.")
     restoration: Estimate | None = Field(description="R on the tuned model; null on base or without effect.")
     induction: Estimate | None = Field(description="Share of the shift on base; null on tuned likewise.")
+    closure: Estimate | None = Field(
+        None, description="C of an ablation; null for steering, without an effect, and before version 4."
+    )
     delta_nll: Estimate = Field(description="Damage, nats per token.")
+    kl: Estimate | None = Field(
+        None, description="KL on harmless text, nats per token; null before version 4."
+    )
 
 
 class Origin(Part):
@@ -192,7 +229,13 @@ class LatentEntry(Part):
     density: Density = Field(description="Share of tokens it fires on.")
     mean: MeanActivation = Field(description="Mean activation.")
     decoder_norm: NonNegative = Field(description="Length of its decoder row.")
-    screen: dict[LatentArm, ScreenEffect] = Field(description="Edits on the select questions.")
+    screen: dict[LatentArm, ScreenEffect] = Field(
+        description="Edits on the select questions; base is ablated where ablating tuned moves S for sure."
+    )
+    gap: GapClosed | None = Field(
+        None, description="Its ablation in both models; null where base was not ablated."
+    )
+    activity: ActivityChange | None = Field(None, description="What tuning did to it; null before version 4.")
     confirmed: dict[LatentArm, ConfirmedEffect] | None = Field(
         description="Edits on the test questions; null where not tried."
     )
@@ -202,15 +245,41 @@ class LatentEntry(Part):
     )
 
 
+class SetNumbers(Part):
+    """What latents that are edited together do on the test questions."""
+
+    restoration: Estimate | None = Field(description="R; null without an effect to restore.")
+    closure: Estimate | None = Field(
+        None, description="C; null where the base model was not edited likewise, and as R is."
+    )
+    base_moved: Estimate | None = Field(
+        None, description="How far the same edit lowers S of base, as a share of the shift; null as C is."
+    )
+    delta_nll: Estimate = Field(description="Damage, nats per token.")
+    kl: Estimate | None = Field(
+        None, description="Damage: KL on harmless text, nats per token; null before version 4."
+    )
+
+
+class MatchedSet(SetNumbers):
+    """Latents that are like those of the chosen set in how often and how strongly they fire, used alike."""
+
+    latents: Many[Count] = Field(description="Which, by index.")
+
+
 class SetControl(Part):
-    """Matched latents, used as the set is."""
+    """Matched latents, used as the set is: medians over such sets."""
 
     restoration: float | None = Field(description="R; null without an effect to restore.")
+    restoration_max: float | None = Field(None, description="Largest R; null likewise.")
+    closure: float | None = Field(None, description="C; null where base was not edited.")
+    closure_max: float | None = Field(None, description="Largest C; null likewise.")
     delta_nll: float = Field(description="Damage, nats per token.")
+    kl: float | None = Field(None, description="KL, nats per token; null before version 4.")
     n: Annotated[int, Field(ge=1)] = Field(description="How many such sets.")
 
 
-class LatentSet(Part):
+class LatentSet(SetNumbers):
     """The best latents, edited together, on the test questions."""
 
     k: Annotated[int, Field(ge=1)] = Field(description="How many.")
@@ -219,11 +288,18 @@ class LatentSet(Part):
     signs: Many[Literal[-1, 1]] = Field(description="Per latent: 1 where more of it is more misaligned.")
     dose: NonNegative | None = Field(description="Multiple of the screening dose; null for an ablation.")
     selected: bool = Field(description="Whether this set was chosen on the select questions.")
+    wins: Share | None = Field(
+        None,
+        description="Share of 200 draws of the select questions in which this set wins; null before"
+        " version 4.",
+    )
     control: SetControl | None = Field(
         description="Matched latents used alike; null where none gave numbers."
     )
-    restoration: Estimate | None = Field(description="R; null without an effect to restore.")
-    delta_nll: Estimate = Field(description="Damage, nats per token.")
+    matched: Many[MatchedSet] = Field((), description="Beside the chosen set: each of its matched sets.")
+    judged: Judgement | None = Field(
+        None, description="Verdict on the chosen set, with the rule and the numbers; null for other sets."
+    )
 
 
 class SingleDirection(Part):
@@ -262,12 +338,15 @@ class Agreement(Part):
 class LatentRecord(RunRecord):
     """What a run of `diff_latents` asked, with what, and what came out (latents.json)."""
 
-    version: Literal[3] = Field(default=3, alias="schema", description="Version of this contract.")
+    version: Literal[4] = Field(default=4, alias="schema", description="Version of this contract.")
     kind: Literal["latents"] = Field("latents", description="Which contract.")
     provenance: LatentProvenance = Field(description="What was run.")
     quality: dict[Side, Quality] = Field(description="How well the autoencoder fits each model.")
     data: LatentData = Field(description="How much was measured.")
     effect: Estimate = Field(description="S_tuned - S_base: what tuning did, nats per token.")
+    select_effect: Estimate | None = Field(
+        None, description="The same on the select questions, which labels go by; null before version 4."
+    )
     budget: NonNegative = Field(description="Damage that was allowed, nats per token.")
     dose: Dose = Field(description="How strongly latents are steered.")
     rankings: Many[Text] = Field(description="Names of the rankings.")
@@ -278,6 +357,19 @@ class LatentRecord(RunRecord):
             "Latents matched to screened ones: the untested ones most alike in activation, used alike."
         )
     )
+    n_sets_tried: Count | None = Field(
+        None, description="Sets tried on the select questions; null before version 4."
+    )
     sets: Many[LatentSet] = Field(description="Latents edited together.")
     direction: Many[SingleDirection] = Field(description="Single directions at the same place.")
     agreement: Agreement = Field(description="How latents and directions agree.")
+
+    @property
+    def chosen(self) -> LatentSet | None:
+        """The set that was chosen on the select questions; None without one."""
+        return next((item for item in self.sets if item.selected), None)
+
+    @property
+    def older(self) -> bool:
+        """Whether the labels are of the rule before version 4."""
+        return self.select_effect is None

@@ -1,21 +1,29 @@
-"""Records of versions 1 and 2 in the form of version 3. Only here is an old name parsed."""
+"""Records of older versions in the form of the newest. Only here is an old name parsed."""
 
+from collections.abc import Callable
 from typing import Any
 
 Plain = dict[str, Any]
 
 
-def upgraded(record: Plain) -> Plain:
-    """A copy in the form of version 3; facts that older versions lack are None. Damaged parts stay.
+NEWEST = {"direction": 3, "latents": 4}
+# Before version 4 a latent "carried" that moved S both ways, whatever its ablation did to the base model.
+RELABELLED = {"carries": "both ways"}
 
-    Version 3 only adds parts that have a default.
+
+def upgraded(record: Plain) -> Plain:
+    """A copy in the form of the newest version; facts that older versions lack are None. Damaged parts stay.
+
+    Versions 3 only add parts that have a default, and so does version 4 of latents, but for its labels.
     """
-    older, record = record.get("schema"), {**record, "schema": 3}
-    if older == 2:
-        return record
-    if isinstance(record.get("provenance"), dict):
-        record["provenance"] = _provenance(record["provenance"])
-    return _latents(record) if record.get("kind") == "latents" else _direction(record)
+    older = record.get("schema")
+    latents = record.get("kind") == "latents"
+    record = {**record, "schema": NEWEST["latents" if latents else "direction"]}
+    if older == 1:
+        if isinstance(record.get("provenance"), dict):
+            record["provenance"] = _provenance(record["provenance"])
+        record = _latents(record, _latent) if latents else _direction(record)
+    return _latents(record, _relabelled) if latents and older in (1, 2, 3) else record
 
 
 def _provenance(facts: Plain) -> Plain:
@@ -37,11 +45,19 @@ def _direction(record: Plain) -> Plain:
     return record
 
 
-def _latents(record: Plain) -> Plain:
-    for name in ("latents", "controls"):
-        if isinstance(record.get(name), list):
-            record[name] = [_latent(entry) for entry in record[name]]
-    return record
+def _latents(record: Plain, change: Callable[[Any], Any]) -> Plain:
+    entries = {
+        name: [change(entry) for entry in record[name]]
+        for name in ("latents", "controls")
+        if isinstance(record.get(name), list)
+    }
+    return {**record, **entries}
+
+
+def _relabelled(entry: Any) -> Any:
+    if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
+        return entry
+    return {**entry, "label": RELABELLED.get(entry["label"], entry["label"])}
 
 
 def _latent(entry: Any) -> Any:

@@ -1,6 +1,6 @@
 """How the latents of an SAE differ between base and tuned and between labels, and how they rank by it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,8 @@ class LatentMeans:
 
     Activations are scaled to the stream (`Sae.in_stream`). From the same pass: `stream` holds, by label, the
     mean of row means of the stream, `median_norm` its median length. `n_tokens` were read of `n_readable`:
-    the others are outliers that were left out; None where these were not counted.
+    the others are outliers that were left out; None where these were not counted. `by_question`: mean over
+    the tokens of every question, questions in the order of their ids; None in files from before it.
     """
 
     n_tokens: int
@@ -34,6 +35,7 @@ class LatentMeans:
     stream: dict[str, Tensor]
     median_norm: float
     n_readable: int | None = None
+    by_question: Float[Tensor, "question d_sae"] | None = None
 
     @property
     def dropped(self) -> float | None:
@@ -43,7 +45,9 @@ class LatentMeans:
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for files."""
         counted = [] if self.n_readable is None else [float(self.n_readable)]
+        more = {} if self.by_question is None else {"by_question": self.by_question}
         return {
+            **more,
             "mean": self.mean,
             "density": self.density,
             "facts": torch.tensor([float(self.n_tokens), self.median_norm, *counted]),
@@ -66,6 +70,7 @@ class LatentMeans:
             density=tensors["density"],
             median_norm=median_norm,
             n_readable=int(counted[0]) if counted else None,
+            by_question=tensors.get("by_question"),
             **parts,
         )
 
@@ -128,6 +133,19 @@ class _Sums:
     n_rows: int = 0
 
 
+@dataclass(eq=False)
+class _Question:
+    """The sum over the tokens of one question, in float32."""
+
+    acts: Tensor
+    n_tokens: int = 0
+
+    @property
+    def mean(self) -> Tensor:
+        """Per token; 0 where none was read."""
+        return self.acts / max(1, self.n_tokens)
+
+
 def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
     """One pass over the streams of some rows (`read_tokens`): sums in float64, divided once.
 
@@ -135,6 +153,7 @@ def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
     """
     total, fired = torch.zeros(2, sae.d_sae, dtype=torch.float64)
     sums: dict[str, _Sums] = {}
+    questions: dict[str, _Question] = {}
     norms = []
     n_readable: int | None = 0
     for part in parts:
@@ -145,6 +164,9 @@ def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
             acts = sae.in_stream(stream).double().cpu()
             total, fired = total + acts.sum(0), fired + (acts > 0).double().sum(0)
             norms.append(stream.norm(dim=-1).cpu())
+            question = questions.setdefault(row.question_id, _Question(torch.zeros(sae.d_sae)))
+            question.acts += acts.sum(0).float()
+            question.n_tokens += len(acts)
             if row.label:
                 empty = _Sums(torch.zeros_like(total), torch.zeros(sae.d_model, dtype=torch.float64))
                 of_label = sums.setdefault(row.label, empty)
@@ -161,6 +183,7 @@ def latent_means(parts: Iterable[TokenActs], sae: Sae) -> LatentMeans:
         stream={label: (sums[label].stream / sums[label].n_rows).float() for label in sorted(sums)},
         median_norm=float(lengths.median()),
         n_readable=n_readable,
+        by_question=torch.stack([questions[id].mean for id in sorted(questions)]),
     )
 
 
@@ -204,17 +227,3 @@ def rank_correlations(scores: Mapping[str, Tensor], alive: Float[Tensor, " d_sae
     if matrix.ndim == 0:  # scipy gives a number for two columns
         matrix = np.array([[1.0, matrix], [matrix, 1.0]])
     return np.nan_to_num(matrix).tolist()
-
-
-def matched(latent: int, diff: LatentDiff, *, among: Sequence[int], taken: Collection[int]) -> int | None:
-    """The matched latent, which controls for another: the one not taken that is most alike in density and
-    mean contribution.
-
-    Decoder rows are steered at one length, so they match in that by construction.
-    """
-    free = torch.tensor([other for other in among if other not in set(taken)])
-    if not len(free):
-        return None
-    contribution = (diff.tuned.mean * diff.decoder_norm).clamp(min=0)
-    features = torch.stack([torch.log10(diff.tuned.density + 1e-6), torch.log10(contribution + 1e-6)], dim=1)
-    return int(free[(features[free] - features[latent]).norm(dim=1).argmin()])

@@ -1,79 +1,63 @@
 """What each latent does on the select questions: steered up in the base model, steered down and ablated in
-the tuned.
+the tuned, and ablated in both where that moves S.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float
 from scipy.stats import false_discovery_control
 
 from persona_probe.interventions.edits import Intervention, Steer
 from persona_probe.measurement.arms import Arm, Battery, Measurement, delta_nll, persona_scores
 from persona_probe.measurement.forced_choice import choice_scores
-from persona_probe.measurement.statistics import paired_difference, paired_p
-from persona_probe.models.pairs import Side
+from persona_probe.measurement.statistics import column_means, mean, paired_difference, paired_p, ratio
 from persona_probe.prompts.rows import Row
-from persona_probe.records.parts import Estimate
+from persona_probe.saes.diff import LatentDiff
 from persona_probe.saes.edits import SetLatents, latent_direction
+from persona_probe.saes.labels import (
+    ABLATED,
+    FALSE_DISCOVERIES,
+    PARTNER,
+    TREATMENTS,
+    Activity,
+    Effect,
+    Effects,
+    Facts,
+    Gap,
+    Label,
+    Terms,
+    label_of,
+)
 from persona_probe.saes.sae import Sae
 
-Label = Literal["carries", "one-way", "protective", "inert", "harmful"]
-FALSE_DISCOVERIES = 0.05
-
-
-@dataclass(frozen=True)
-class Treatment:
-    """One thing that is done to every latent: steered up (`sign` 1), steered down (-1) or ablated (0)."""
-
-    name: str
-    side: Side
-    sign: int
-
-
-UP = Treatment("base+steer", "base", 1)
-REMOVALS = (Treatment("tuned-steer", "tuned", -1), Treatment("tuned+ablate", "tuned", 0))
-TREATMENTS = {treatment.name: treatment for treatment in (UP, *REMOVALS)}
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What an arm changes against the same model untouched: S and log-odds of the misaligned choice, in nats,
-    and damage.
-
-    `p` is of a paired t-test over questions; `q` is p after Benjamini and Hochberg over everything that was
-    tried.
-    """
-
-    delta_s: Estimate
-    delta_nll: float
-    forced_choice: float | None
-    p: float
-    q: float
-
-    def json(self) -> dict[str, Any]:
-        """One cell of the record."""
-        return {
-            "delta_s": self.delta_s.estimate,
-            "ci95": [self.delta_s.low, self.delta_s.high],
-            "delta_nll": self.delta_nll,
-            "forced_choice": self.forced_choice,
-            "p": self.p,
-            "q": self.q,
-        }
-
-
-Effects = Mapping[str, Effect]  # by the name of the treatment
+Scores = Float[np.ndarray, " question"]
 
 
 @dataclass(frozen=True)
 class Screened:
-    """One latent with its effects, and what they make of it."""
+    """One latent with what the screen knows of it, and what that makes of it."""
 
     latent: int
-    effects: Effects
+    facts: Facts
     label: Label
     why: str
+
+    @property
+    def effects(self) -> Effects:
+        """By treatment."""
+        return self.facts.effects
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partner:
+    """A latent ablated in the base model: what that changes there, and the change of S of every question in
+    both models by the same ablation."""
+
+    effect: Effect
+    tuned: Scores
+    base: Scores
 
 
 def latent_arm(sae: Sae, latent: int, name: str, *, length: float, skip_first: int) -> Arm:
@@ -111,54 +95,83 @@ def corrected(effects: Mapping[int, Effects]) -> dict[int, dict[str, Effect]]:
     discoveries.
     """
     keys = [(latent, name) for latent, by_name in effects.items() for name in by_name]
-    adjusted = false_discovery_control([effects[latent][name].p for latent, name in keys]) if keys else []
-    q = dict(zip(keys, map(float, adjusted), strict=True))
+    adjusted = _adjusted([effects[latent][name].p for latent, name in keys])
+    q = dict(zip(keys, adjusted, strict=True))
     return {
         latent: {name: replace(effect, q=q[latent, name]) for name, effect in by_name.items()}
         for latent, by_name in effects.items()
     }
 
 
-def label_of(effects: Effects, *, budget: float, persona_cost: float = 0.0) -> tuple[Label, str]:
-    """What the effects make of a latent, by a fixed rule, and the reason in words.
+def worth_a_partner(effects: Mapping[int, Effects]) -> list[int]:
+    """The latents whose ablation moves S of the tuned model for sure: base is ablated, too."""
+    return [latent for latent, by_name in effects.items() if by_name[ABLATED.name].q < FALSE_DISCOVERIES]
 
-    `persona_cost` is the damage that the tuning itself did, in nats per token: an arm that adds the persona
-    may cost as much again.
 
-    carries: more of it raises S in the base model and less of it lowers S in the tuned one. protective: its
-    presence holds S down (more of it lowers S, or less of it raises S) and nothing points the other way.
-    one-way: only one half of what carries does, or effects that disagree. harmful: what it does to S comes
-    with damage beyond the budget. inert: no effect that survives the correction.
+def gaps(partners: Mapping[int, Partner], shift: Scores, *, n_screened: int, seed: int) -> dict[int, Gap]:
+    """How far the ablation of each latent in both models closes the gap between them.
+
+    `shift` is S_tuned - S_base of every question, in the order of the partners' questions. Latents of the
+    screen that have no partner count as p = 1.
     """
-    allowed = {"base": budget + max(0.0, persona_cost), "tuned": budget}
-    over = [name for name, effect in effects.items() if effect.delta_nll > allowed[TREATMENTS[name].side]]
-    sure = [name for name, effect in effects.items() if effect.q < FALSE_DISCOVERIES]
-    within = {name: effects[name].delta_s.estimate for name in sure if name not in over}
-    if not within:
-        beyond = f"damage beyond {budget:g} nats per token"
-        if sure:
-            return "harmful", f"changes S only with {beyond}"
-        if over:
-            return "harmful", f"{beyond} under {', '.join(over)}, no sure effect on S"
-        return "inert", "no change of S that survives the correction for the number of latents tried"
-    up = within.get(UP.name, 0.0)
-    lowers, raises = (
-        [item.name for item in REMOVALS if sign * within.get(item.name, 0.0) > 0] for sign in (-1, 1)
-    )
-    said = [f"more of it {'raises' if up > 0 else 'lowers'} S in the base model"] if up else []
-    for names, verb in ((lowers, "lowers"), (raises, "raises")):
-        said += [f"less of it ({', '.join(names)}) {verb} S in the tuned one"] if names else []
-    if up > 0 and lowers:
-        return "carries", ", ".join(said[:2])
-    if up <= 0 and (up < 0 or raises) and not lowers:
-        return "protective", " and ".join(said)
-    return "one-way", "; ".join(said)
+    closed = {latent: partner.base - partner.tuned for latent, partner in partners.items()}
+    p = {latent: paired_p(values) for latent, values in closed.items()}
+    q = dict(zip(p, _adjusted(list(p.values()), n=n_screened), strict=True))
+    above = len(shift) > 1 and mean(shift, seed=seed).low > 0
+    return {
+        latent: Gap(
+            closed=mean(values, seed=seed),
+            share=ratio(values, shift, seed=seed) if above else None,
+            p=p[latent],
+            q=q[latent],
+        )
+        for latent, values in closed.items()
+    }
 
 
-def screened(effects: Mapping[int, Effects], *, budget: float, persona_cost: float) -> list[Screened]:
-    """Every latent labelled, after the correction over all of them."""
-    labelled = []
-    for latent, by_name in corrected(effects).items():
-        label, why = label_of(by_name, budget=budget, persona_cost=persona_cost)
-        labelled.append(Screened(latent=latent, effects=by_name, label=label, why=why))
+def activities(diff: LatentDiff, latents: Sequence[int], *, seed: int) -> dict[int, Activity]:
+    """What tuning did to the mean activation of latents, with intervals over the questions that both models
+    read."""
+    base, tuned = diff.base.by_question, diff.tuned.by_question
+    assert base is not None, "means that were just read have them"
+    assert tuned is not None, "means that were just read have them"
+    before, after = (side[:, list(latents)].double().numpy() for side in (base, tuned))
+    larger = np.maximum(before.mean(0), after.mean(0))
+    changes = column_means(after - before, seed=seed)
+    return {
+        latent: Activity(change=change, larger=float(value))
+        for latent, change, value in zip(latents, changes, larger, strict=True)
+    }
+
+
+def screened(
+    effects: Mapping[int, Effects],
+    partners: Mapping[int, Partner],
+    activities: Mapping[int, Activity],
+    *,
+    shift: Scores,
+    terms: Terms,
+    seed: int,
+) -> list[Screened]:
+    """Every latent labelled. `effects` are corrected over all of them; `shift` as in `gaps`."""
+    closing = gaps(partners, shift, n_screened=len(effects), seed=seed)
+    adjusted = _adjusted([partner.effect.p for partner in partners.values()], n=len(effects))
+    of_base = {
+        latent: replace(partner.effect, q=q)
+        for (latent, partner), q in zip(partners.items(), adjusted, strict=True)
+    }
+    labelled: list[Screened] = []
+    for latent, by_name in effects.items():
+        more = {PARTNER.name: of_base[latent]} if latent in of_base else {}
+        facts = Facts(
+            effects={**by_name, **more}, gap=closing.get(latent), activity=activities[latent], terms=terms
+        )
+        label, why = label_of(facts)
+        labelled.append(Screened(latent=latent, facts=facts, label=label, why=why))
     return labelled
+
+
+def _adjusted(p: Sequence[float], *, n: int | None = None) -> list[float]:
+    """p after Benjamini and Hochberg over `n` of them; those that are not given count as 1."""
+    padded = [*p, *[1.0] * max(0, (n or 0) - len(p))]
+    return [float(q) for q in false_discovery_control(padded)[: len(p)]] if p else []

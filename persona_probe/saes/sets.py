@@ -9,6 +9,7 @@ from typing import Literal
 from persona_probe.directions.direction import Direction
 from persona_probe.interventions.edits import Ablate, Intervention, Steer, orthonormal
 from persona_probe.measurement.arms import Arm
+from persona_probe.models.pairs import Side
 from persona_probe.saes.edits import SetLatents, set_direction
 from persona_probe.saes.sae import Sae
 from persona_probe.saes.screen import Screened
@@ -21,7 +22,7 @@ DOSES = (0.5, 1.0, 2.0, 3.0)  # multiples of the screen's dose, as the length of
 
 @dataclass(frozen=True, eq=False)
 class LatentSet:
-    """Some latents, used together on the tuned model.
+    """Some latents, used together.
 
     Signs: +1 for a latent that raises S and is taken away, -1 for one that is added. `dose` is None for
     ablation.
@@ -36,7 +37,7 @@ class LatentSet:
         """How many latents."""
         return len(self.signs)
 
-    def arm(self, sae: Sae, *, length: float, skip_first: int, name: str = "") -> Arm:
+    def arm(self, sae: Sae, *, length: float, skip_first: int, name: str = "", side: Side = "tuned") -> Arm:
         """Steering takes `dose` times `length` away along the sum of signed decoder rows; ablation sets
         the latents to 0.
         """
@@ -46,7 +47,7 @@ class LatentSet:
         else:
             vector = set_direction(sae, self.signs, length=length).vector
             edit = Steer(vector, sae.hook_point, -self.dose, skip_first)
-        return Arm(name or f"latents {self.kind} {self.k}", "tuned", (edit,))
+        return Arm(name or f"latents {self.kind} {self.k}", side, (edit,))
 
     def replaced(self, others: Mapping[int, int]) -> "LatentSet":
         """The same use of other latents: each one's control, with its sign."""

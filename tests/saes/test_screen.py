@@ -1,5 +1,4 @@
-"""Claims about scoring latents: attribution is the slope of S, labels follow the rule, choices cancel
-letters, sets and rankings."""
+"""Claims about scoring latents: attribution is the slope of S, choices cancel letters, rankings."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ import torch
 from helpers.planted import Planted
 
 if TYPE_CHECKING:
+    from persona_probe.saes.labels import Effect
     from persona_probe.saes.sae import Sae
-    from persona_probe.saes.screen import Effect
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def sae(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> "Sae":
 
 def effect(delta: float, *, q: float = 0.001, nll: float = 0.0) -> "Effect":
     from persona_probe.records.parts import Estimate
-    from persona_probe.saes.screen import Effect
+    from persona_probe.saes.labels import Effect
 
     return Effect(Estimate(estimate=delta, ci95=(delta - 0.01, delta + 0.01)), nll, 0.0, q, q)
 
@@ -61,36 +60,6 @@ def test_attribution_is_the_slope_of_s_along_each_latent(planted: Planted, sae: 
         assert float(found[latent]) == pytest.approx(slope, abs=0.02 * max(1.0, abs(slope)))
     with applied(model, ()):
         assert all(parameter.grad is None for parameter in model.twin.parameters())
-
-
-@pytest.mark.parametrize(
-    ("up", "down", "ablate", "label"),
-    [
-        (effect(0.1), effect(-0.1), effect(0.0, q=0.9), "carries"),
-        (effect(0.1), effect(0.0, q=0.9), effect(-0.1), "carries"),
-        (effect(0.1), effect(0.0, q=0.9), effect(0.0, q=0.9), "one-way"),
-        (effect(0.0, q=0.9), effect(-0.1), effect(0.0, q=0.9), "one-way"),
-        (effect(-0.1), effect(0.0, q=0.9), effect(0.0, q=0.9), "protective"),
-        (effect(0.0, q=0.9), effect(0.1), effect(0.1), "protective"),
-        (effect(-0.1), effect(-0.1), effect(0.0, q=0.9), "one-way"),
-        (effect(0.1, q=0.06), effect(-0.1, q=0.06), effect(-0.1, q=0.06), "inert"),
-        (effect(0.1, nll=0.2), effect(-0.1, nll=0.2), effect(-0.1, nll=0.2), "harmful"),
-        (effect(0.0, q=0.9, nll=0.2), effect(0.0, q=0.9), effect(0.0, q=0.9), "harmful"),
-        (effect(0.1, nll=0.2), effect(-0.1), effect(0.0, q=0.9), "one-way"),
-    ],
-)
-def test_label_follows_the_rule(up: Any, down: Any, ablate: Any, label: str) -> None:
-    from persona_probe.saes.screen import label_of
-
-    assert label_of({"base+steer": up, "tuned-steer": down, "tuned+ablate": ablate}, budget=0.1)[0] == label
-
-
-def test_adding_the_persona_may_cost_what_tuning_did() -> None:
-    from persona_probe.saes.screen import label_of
-
-    effects = {"base+steer": effect(0.1, nll=0.25), "tuned-steer": effect(-0.1), "tuned+ablate": effect(-0.1)}
-    assert label_of(effects, budget=0.1, persona_cost=0.2)[0] == "carries"
-    assert label_of(effects, budget=0.1, persona_cost=-0.2)[0] == "one-way"
 
 
 def test_correction_counts_everything_that_was_tried() -> None:
@@ -167,6 +136,8 @@ def test_latent_means_do_not_depend_on_batches_and_survive_a_file(planted: Plant
     again = LatentMeans.from_tensors(one.tensors())
     assert again.n_tokens == one.n_tokens == sum(row.n_reply for row in rows)
     assert (again.n_readable, again.dropped) == (one.n_tokens, 0.0)
+    assert one.by_question is not None
+    assert one.by_question.shape == (len({row.question_id for row in rows}), sae.d_sae)
     # Two facts, as in files from before readable tokens were counted.
     before = LatentMeans.from_tensors(one.tensors() | {"facts": one.tensors()["facts"][:2]})
     assert (before.n_tokens, before.n_readable, before.dropped) == (one.n_tokens, None, None)
@@ -195,18 +166,6 @@ def test_decomposition_of_any_vector_explains_more_with_every_row(sae: "Sae") ->
     assert found.explained[-1] > found.random[-1] + 0.1
 
 
-def test_matched_control_is_the_nearest_latent_outside_the_tested_ones(planted: Planted, sae: "Sae") -> None:
-    from persona_probe.saes.diff import LatentDiff, LatentMeans, matched
-
-    density = torch.tensor([0.1, 0.1001, 0.1, 0.5, 0.001])
-    mean = torch.tensor([1.0, 1.0, 1.001, 1.0, 1.0])
-    means = LatentMeans(10, mean, density, {}, {}, 1.0)
-    diff = LatentDiff(means, means, torch.ones(5))
-    assert matched(0, diff, among=[0, 1, 2, 3, 4], taken=[0]) in (1, 2)
-    assert matched(0, diff, among=[0, 1, 2, 3, 4], taken=[0, 1, 2]) == 3
-    assert matched(0, diff, among=[0], taken=[0]) is None
-
-
 def test_bad_settings_are_usage_errors() -> None:
     from persona_probe.base.errors import UsageError
     from persona_probe.experiments.latent_config import LatentConfig
@@ -216,16 +175,6 @@ def test_bad_settings_are_usage_errors() -> None:
     for wrong in changes:
         with pytest.raises(UsageError, match=r"allowed|least"):
             LatentConfig(**(options | wrong))
-
-
-def test_every_label_has_a_style_of_its_own_in_the_figures() -> None:
-    from typing import get_args
-
-    from persona_probe.plots.latent_parts import LABELS
-    from persona_probe.saes.screen import Label
-
-    assert set(LABELS) == set(get_args(Label))
-    assert len(set(LABELS.values())) == len(LABELS)
 
 
 def test_a_context_knows_the_model_and_the_kind_of_row_it_comes_from(planted: Planted, sae: "Sae") -> None:
