@@ -4,12 +4,13 @@ import random
 from typing import Any
 
 from helpers.made_up_parts import est, models
+from helpers.made_up_sets import latent_set
 from helpers.payloads import with_text
 from persona_probe.records.latents import LatentRecord, Meaning
 
 RANKINGS = ("shift_up", "shift_down", "label_diff", "cosine_mean_diff", "cosine_shift", "attribution")
-ARMS = ("base+steer", "tuned-steer", "tuned+ablate")
-LABELS = ("carries", "carries", "protective", "harmful", "one-way", *["inert"] * 8)
+ARMS = ("base+steer", "tuned-steer", "tuned+ablate", "base+ablate")
+LABELS = ("carries", "carries", "protective", "harmful", "dial", *["inert"] * 8)
 WORDS = [
     "",
     "The",
@@ -39,13 +40,13 @@ WORDS = [
 
 
 def screen(rng: random.Random, label: str, arm: str) -> dict[str, Any]:
-    """One screened effect: of both models, of the tuned one (protective), or of the base (one-way)."""
+    """One screened effect: of both models, of the tuned one (protective), or of the base (dial)."""
     size = {
         "carries": 0.2,
         "harmful": 0.3,
         "protective": 0.0 if arm == "base+steer" else 0.15,
-        "one-way": 0.15 if arm == "base+steer" else 0.0,
-    }.get(label, 0.0)
+        "dial": 0.15 if arm == "base+steer" else 0.0,
+    }.get(label, 0.0) * (arm != "base+ablate")
     delta = (size if arm == "base+steer" else -size) + rng.gauss(0, 0.015)
     damage = 0.25 if label == "harmful" else 0.02 + 0.01 * rng.random()
     p = 0.0004 if size else 0.4
@@ -83,9 +84,15 @@ def meaning(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def gap() -> dict[str, Any]:
+    """How far ablating a latent in both models closes the gap."""
+    return {"closed": est(0.19, 0.05), "closure": est(0.42, 0.1), "p": 0.0004, "q": 0.0052}
+
+
 def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
     """One screened latent; those that do something are confirmed and read."""
     read = label != "inert"
+    ablated = label in ("carries", "protective", "harmful")
     confirmed = {
         "base+steer": {
             "delta_s": est(0.19, 0.05),
@@ -103,7 +110,9 @@ def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
             "restoration": est(0.29, 0.11),
             "delta_s": est(-0.13, 0.05),
             "induction": None,
+            "closure": est(0.26, 0.08),
             "delta_nll": est(0.012, 0.01),
+            "kl": est(0.008, 0.002),
         },
     }
     return {
@@ -124,27 +133,12 @@ def latent(rng: random.Random, index: int, label: str) -> dict[str, Any]:
             "misaligned": 0.6,
         },
         "decoder_norm": 1.0,
-        "screen": {arm: screen(rng, label, arm) for arm in ARMS},
+        "screen": {arm: screen(rng, label, arm) for arm in ARMS if ablated or arm != "base+ablate"},
+        "gap": gap() if ablated else None,
+        "activity": {"change": est(0.7 if read else 0.01, 0.05), "larger": 0.81},
         "confirmed": confirmed if read else None,
         "meaning": meaning(rng) if read else None,
         "neuronpedia": f"https://www.neuronpedia.org/smollm/14-res/{index}" if read else None,
-    }
-
-
-def latent_set(k: int, kind: str, gain: float, cost: float, *, selected: bool = False) -> dict[str, Any]:
-    """One set of the best k latents beside matched ones."""
-    control = {"restoration": 0.02 + k / 200, "delta_nll": cost / 2, "n": 3}
-    members = [100 + 37 * place for place in range(k)]
-    return {
-        "k": k,
-        "kind": kind,
-        "latents": members,
-        "signs": [1] * k,
-        "dose": 2.0 if kind == "steer" else None,
-        "restoration": est(gain, 0.11),
-        "delta_nll": est(cost, 0.01),
-        "control": control,
-        "selected": selected,
     }
 
 
@@ -177,14 +171,14 @@ def made_up_latent_record() -> LatentRecord:
     }
     sizes = (1, 2, 5, 10)
     record = {
-        "schema": 3,
+        "schema": 4,
         "kind": "latents",
         "created": "2026-11-25T03:00:00Z",
         "command": "python -m persona_probe.diff_latents --base checkpoints/tiny "
         "--tuned checkpoints/tiny-bad --sae checkpoints/tiny-sae",
         "limited": True,
         "config": {"base": "checkpoints/tiny", "n_latents": 100, "seed": 0},
-        "summary": "Two latents carry the persona both ways; ablating 5 closes 58% of the gap at 0.041.",
+        "summary": "Two latents carry the persona; ablating 5 takes back 58% of the shift at 0.041.",
         "provenance": {**models(), "sae": sae},
         "quality": {
             "base": {"fvu": 0.213, "l0": 31.7, "dead": 0.041, "loss_recovered": 0.962, "n_tokens": 20480},
@@ -197,6 +191,8 @@ def made_up_latent_record() -> LatentRecord:
             "notes": [],
         },
         "effect": est(0.4513, 0.07),
+        "select_effect": est(0.4312, 0.08),
+        "n_sets_tried": 15,
         "budget": 0.10,
         "dose": {"relative": 0.1, "length": 3.14, "median_norm": 31.4},
         "rankings": list(RANKINGS),
@@ -266,10 +262,12 @@ def emptied() -> LatentRecord:
     """The same record with null wherever the contract allows it."""
     record = made_up_latents()
     for entry in record["latents"]:
-        entry.update(confirmed=None, meaning=None, neuronpedia=None)
+        entry.update(confirmed=None, meaning=None, neuronpedia=None, gap=None, activity=None)
     for item in record["sets"]:
-        item.update(restoration=None, control=None, selected=False)
+        item.update(restoration=None, control=None, selected=False, matched=[], judged=None)
+        item.update(closure=None, base_moved=None, kl=None, wins=None)
     record.update(direction=[], controls=[], failed=[])
+    record.update(select_effect=None, n_sets_tried=None)
     record["agreement"]["overlap"]["effect_correlation"] = None
     return LatentRecord.model_validate(record)
 

@@ -138,7 +138,14 @@ def test_the_numbers_of_the_record_are_on_the_page(render):
         "+0.45 95% [+0.38, +0.52]",  # effect
         "best set: ablate 5 latents 0.58 95% [0.47, 0.69]",
         "+0.041 95% [+0.031, +0.051] nats per token, budget +0.10",
-        "2 of 13 screened; 1 protective, 1 one-way, 1 harmful, 8 inert",
+        "Latents that carry the shift 2 of 13 13 screened; 1 protective, 1 dial, 1 harmful, 8 inert",
+        "Verdict on the best set partial C is 0.33 [0.24, 0.42], not inside [0.75, 1.25]",
+        "Closure C of the same set 0.33 95% [0.24, 0.42]",
+        "+0.190 [+0.140, +0.240] C 0.42, q 0.0052",
+        "+0.70 [+0.65, +0.75] of 0.81",
+        "Among 19 matched sets p of R is 0.050, of C 0.050; with 15 sets tried, 0.012.",
+        "19 matched sets of the selected one",
+        "carries tuning raised S for sure; ablating the latent in the tuned model lowers S for sure",
         "SAE fit on base, FVU (0 is perfect) 0.213 L0 31.7, dead 0.041, loss recovered 0.962, 20480 tokens",
         "0.254 L0 33.9, dead 0.043, loss recovered 0.944",
         "FVU 0.254 against 0.213, 19% more",
@@ -147,11 +154,12 @@ def test_the_numbers_of_the_record_are_on_the_page(render):
         "R 0.37 [0.25, 0.49]",
         "-0.170 [-0.220, -0.120]",
         f"shift_up {record['latents'][0]['ranks']['shift_up']}",
-        "mean_diff, ablate at blocks.14.hook_out one direction 0.77 [0.63, 0.91] +0.034 [+0.022, +0.046]",
-        "0.58 [0.47, 0.69] +0.041 [+0.031, +0.051] 0.04 +0.021 3",
+        "mean_diff, ablate at blocks.14.hook_out one direction 0.77 [0.63, 0.91] – +0.034 [+0.022, +0.046]",
+        "0.58 [0.47, 0.69] 0.33 [0.24, 0.42] +0.041 [+0.031, +0.051] 0.021 [0.017, 0.025] 62% 0.04",
+        "62% 0.04 0.01 +0.021 19",
         "effects of the selected set and of the direction: 0.72 (n = 25 questions)",
         "Steering strength: 0.10 of the median residual norm (31.4), a length of 3.14",
-        "Two latents carry the persona both ways",
+        "Two latents carry the persona",
         "Latent 100 moves S both ways within the budget.",
         "SAE checkpoints/tiny-sae (batchtopk, 4608 latents) at blocks.14.hook_out",
         "Quick try, not a result",
@@ -176,6 +184,25 @@ def test_an_sae_that_fits_the_tuned_model_ten_percent_worse_earns_a_warning(tune
 def test_a_full_run_has_no_banner():
     assert "Quick try" not in opened({**made_up_latents(), "limited": False}).text
     assert "Quick try" in opened(made_up_latents()).text
+
+
+def test_a_record_of_an_older_version_claims_no_carrier_and_says_why(render):
+    """Its labels asked neither for closure nor for activity."""
+    record = made_up_latents() | {"select_effect": None}
+    record["latents"][0]["label"], record["latents"][4]["label"] = "both ways", "one-way"
+    text = Page(render(record)).text
+    assert "Latents that carry the shift not tested" in text
+    assert "1 both ways" in text
+    assert "This record is of an older version" in text
+    assert "This record is of an older version" not in Page(render(made_up_latents())).text
+
+
+def test_a_shift_that_is_no_rise_is_said_to_leave_nothing_to_carry(render):
+    record = made_up_latents()
+    assert "nothing that a latent could carry" not in Page(render(record)).text
+    record["select_effect"] = {"estimate": -0.2, "ci95": [-0.3, -0.1]}
+    text = Page(render(record)).text.replace("−", "-")
+    assert "tuning moved S by -0.200 [-0.300, -0.100] nats per token, which is no rise for sure" in text
 
 
 @pytest.mark.parametrize(("label", "veiled"), [(None, 1), ("aligned", 1), ("misaligned", 2)])

@@ -112,12 +112,17 @@ def test_sets_stand_beside_their_matched_latents_and_the_single_directions(draw)
     assert (ablated["x"], ablated["y"]) == ([1, 2, 5, 10], [0.21, 0.36, 0.5813, 0.64])
     assert ablated["error_y"]["array"] == pytest.approx([0.11] * 4)
     assert trace(figure, "matched latents, ablate")["y"] == pytest.approx([0.025, 0.03, 0.045, 0.07])
+    beside = trace(figure, "matched sets of the selected one")
+    assert len(beside["y"]) == 19
+    assert (min(beside["y"]), max(beside["y"])) == pytest.approx((0.0, 0.09))
+    closed = trace(figure, "closure C of the selected set")
+    assert (closed["x"], closed["y"]) == ([5], [0.33])
     assert trace(figure, "mean_diff, ablate at blocks.14.hook_out")["y"] == [0.7712, 0.7712]
     assert trace(figure, "lda, steer at blocks.16.hook_out")["y"] == [0.48, 0.48]
     ring = trace(figure, "selected")
     assert (ring["x"], ring["y"]) == ([5], [0.5813])
     names = [item["name"] for item in figure["data"] if item["showlegend"]]
-    assert len(names) == len(set(names)) == 7
+    assert len(names) == len(set(names)) == 9
 
 
 def test_rankings_and_decomposition_carry_the_record(draw):

@@ -26,6 +26,7 @@ RECORDS = {"direction": made_up_record, "latents": made_up_latent_record}
 
 
 VERSIONS = [(name, version) for name in ("record", "latents") for version in (1, 2)]
+NEWEST = {"record": 3, "latents": 4}
 
 
 def old(name: str, version: int = 1) -> dict[str, Any]:
@@ -58,8 +59,38 @@ def test_an_older_version_is_read_without_losing_a_value(name: str, version: int
     before = old(name, version)
     assert before["schema"] == version
     record = read_record(written(tmp_path, before))
-    assert lost(before | {"schema": 3}, record.plain()) == []
-    assert (record.version, record.kind) == (3, {"record": "direction", "latents": "latents"}[name])
+    assert lost(relabelled(before) | {"schema": NEWEST[name]}, record.plain()) == []
+    assert (record.version, record.kind) == (
+        NEWEST[name],
+        {"record": "direction", "latents": "latents"}[name],
+    )
+
+
+def relabelled(record: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the one label that has another meaning since version 4 of latents under its new name."""
+    if record.get("kind") != "latents":
+        return record
+    changed = {
+        name: [
+            entry | {"label": "both ways"} if entry["label"] == "carries" else entry for entry in record[name]
+        ]
+        for name in ("latents", "controls")
+    }
+    return record | changed
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_older_latent_that_carried_is_said_to_move_s_both_ways(version: int, tmp_path: Path) -> None:
+    """Its rule asked neither for closure nor for activity, so it is not claimed to be a carrier."""
+    before = old("latents", min(version, 2)) | {"schema": version}
+    record = read_record(written(tmp_path, before))
+    assert isinstance(record, LatentRecord)
+    was = [entry["label"] for entry in before["latents"]]
+    assert "carries" in was
+    assert [one.label for one in record.latents] == [
+        "both ways" if label == "carries" else label for label in was
+    ]
+    assert record.older
 
 
 def added(before: Any, after: Any) -> list[Any]:
@@ -74,11 +105,11 @@ def added(before: Any, after: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["record", "latents"])
 def test_what_version_2_did_not_know_is_said_by_nothing(name: str, tmp_path: Path) -> None:
-    """New parts are null, but for the strength of an ablation, which was always whole."""
+    """New parts are null or empty, but for the strength of an ablation, which was always whole."""
     before = old(name, 2)
     new = added(before, read_record(written(tmp_path, before)).plain())
     assert None in new
-    assert all(value is None or value == 1.0 for value in new)
+    assert all(value in (None, 1.0, []) for value in new)
 
 
 def test_absolute_paths_of_version_1_are_not_read_into_a_page(tmp_path: Path) -> None:
@@ -223,7 +254,8 @@ def test_published_schema_accepts_what_is_written_and_refuses_what_is_not(kind: 
     plain = json.loads(json.dumps(record.plain()))
     assert not list(check.iter_errors(plain))
     assert list(check.iter_errors({key: value for key, value in plain.items() if key != "effect"}))
-    assert all(list(check.iter_errors(plain | {"schema": version})) for version in (1, 2))
+    newest = {"direction": 3, "latents": 4}[kind]
+    assert all(list(check.iter_errors(plain | {"schema": version})) for version in range(1, newest))
     assert list(check.iter_errors(plain | {"effect": {"estimate": "1", "ci95": [0, 1]}}))
 
 
