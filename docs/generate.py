@@ -20,7 +20,7 @@ from persona_probe.records.parts import Estimate
 if TYPE_CHECKING:
     from persona_probe.records.arms import ArmEntry
     from persona_probe.records.direction import DirectionRecord
-    from persona_probe.records.latents import LatentRecord
+    from persona_probe.records.latents import LatentRecord, LatentSet
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "experiments" / "reference"
@@ -144,19 +144,38 @@ def latents() -> None:
         f" {run.summary}"
     )
     cog.outl("")
+    if run.older:
+        cog.outl(
+            "That run is of an older version, whose labels asked neither for closure nor for activity; no set"
+            " of it was measured on base."
+        )
+        cog.outl("")
     rows = []
     for entry in run.sets:
         name = f"{entry.k} latent{'s' * (entry.k > 1)}, {entry.kind}{', chosen on select' * entry.selected}"
-        control = (
-            f"{signed(entry.control.restoration)} at {signed(entry.control.delta_nll, 3)}"
-            if entry.control
-            else "–"
-        )
-        rows.append((name, signed(entry.restoration), signed(entry.delta_nll, 3), control))
+        numbers = (signed(entry.restoration), signed(entry.closure), signed(entry.delta_nll, 3))
+        rows.append((name, *numbers, *matched_latents(entry)))
     for entry in run.direction:
         name = f"{entry.method.replace('_', ' ')} of the same block, {entry.kind}"
-        rows.append((name, signed(entry.restoration), signed(entry.delta_nll, 3), "–"))
-    table(("on the tuned model", "R", "ΔNLL", "matched latents: R at ΔNLL"), rows)
+        rows.append((name, signed(entry.restoration), "–", signed(entry.delta_nll, 3), "–", "–"))
+    head = ("on the tuned model", "R", "C", "ΔNLL", "matched latents: R, C at ΔNLL", "matched sets")
+    table(head, rows)
+
+
+def matched_latents(entry: "LatentSet") -> tuple[str, str]:
+    """What matched latents do, used as a set is, and how many such sets there are."""
+    control = entry.control
+    if control is None:
+        return "–", "–"
+    shares = f"{signed(control.restoration)}, {signed(control.closure)}"
+    return f"{shares} at {signed(control.delta_nll, 3)}", str(control.n)
+
+
+def label_rules() -> None:
+    """The rules that label a latent, in their order."""
+    from persona_probe.saes.labels import RULES
+
+    table(("label", "given when"), ((rule.label, rule.when) for rule in RULES))
 
 
 def run_facts(name: str) -> None:
