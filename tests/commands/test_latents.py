@@ -107,8 +107,9 @@ def test_the_chosen_set_stands_among_matched_sets_with_a_verdict(record: dict[st
 def test_ablating_the_planted_latent_restores_exactly_and_a_control_nothing(record: dict[str, Any]) -> None:
     confirmed = planted(record)["confirmed"]
     assert confirmed["tuned+ablate"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-4)
-    assert confirmed["tuned-steer"]["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-3)
-    assert confirmed["base+steer"]["induction"]["estimate"] == pytest.approx(1.0, abs=1e-3)
+    # The dose is a share of the median length, which is the planted vector's to half a percent.
+    assert confirmed["tuned-steer"]["restoration"]["estimate"] == pytest.approx(1.0, abs=0.01)
+    assert confirmed["base+steer"]["induction"]["estimate"] == pytest.approx(1.0, abs=0.01)
     one = next(found for found in record["sets"] if found["k"] == 1 and found["kind"] == "ablate")
     assert one["latents"] == [planted(record)["latent"]]
     assert one["restoration"]["estimate"] == pytest.approx(1.0, abs=1e-4)
