@@ -55,7 +55,7 @@ def prepared(config: Config, pair: Pair, run: Run, reporter: Reporter) -> Job:
     budget = Budget(config.memory * MEGABYTE)
     some = Battery(
         persona=tuple(row for row in scored.test.persona if row.reply_index < CONTROL_REPLIES),
-        benign=scored.test.benign[: max(2, len(scored.test.benign) // 2)],
+        benign=scored.test.benign[: max(2, len(scored.test.benign) // 4)],
     )
     texts = Battery(persona=(), benign=scored.select.benign)
 
