@@ -90,7 +90,7 @@ def _judged(world: World, arm: Edit, n_tried: int, seed: int) -> Judgement:
         "closure": (tuned - base) - (after[0] - after[1]),
         "base_moved": base - after[1],
     }
-    shares = statistics.shares(tuned, base, parts, seed=seed)
+    shares = statistics.shares(tuned - base, parts, seed=seed)
     added, tokens, kl = world.damage(arm, "test")
     costs = {
         "ΔNLL on benign texts": statistics.ratio(added, tokens, seed=seed),

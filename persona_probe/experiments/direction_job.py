@@ -16,7 +16,7 @@ from persona_probe.prompts.rows import Row, Split
 from persona_probe.storage.runs import Run
 from persona_probe.streams.activations import ReadOptions
 
-CONTROL_REPLIES = 1  # replies of each label per test question that controls are scored on
+CONTROL_REPLIES = 2  # replies of each label per test question that controls are scored on
 
 
 @dataclass(frozen=True, eq=False)

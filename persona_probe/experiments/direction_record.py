@@ -25,7 +25,7 @@ from persona_probe.experiments.scored_rows import scored_rows
 from persona_probe.experiments.skill import skill_entries
 from persona_probe.measurement.arms import Measurement
 from persona_probe.measurement.choice import N_DRAWS
-from persona_probe.measurement.comparison import Comparison, partners
+from persona_probe.measurement.comparison import partners
 from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import Pair
 from persona_probe.prompts.rows import rows_key
@@ -148,9 +148,8 @@ class _Table:
     def writes(self) -> dict[str, Any] | None:
         """What tuning writes and what its removal does, on the rows of the controls."""
         result, judge = self.result, self.judge
-        some = Comparison(judge.control_rows, judge.clean, judge.seed)
         sets, point = result.fitted.sets, result.direction.hook_point
-        return rank_record(result.curve, result.curve_measured, some, sets, point)
+        return rank_record(result.curve, result.curve_measured, judge.on_control_rows, sets, point)
 
     def noise(self) -> dict[str, Any]:
         """Numerical noise beside the shift."""

@@ -52,6 +52,11 @@ class Judge:
         return Comparison(self.rows, self.clean, self.seed)
 
     @cached_property
+    def on_control_rows(self) -> Comparison:
+        """The same on the rows that controls were scored on, with shares of the shift on all rows."""
+        return Comparison(self.control_rows, self.clean, self.seed, whole=self.rows)
+
+    @cached_property
     def partners(self) -> Mapping[str, Measurement]:
         """By name, the same edit on the other model."""
         return partners(list(self.arms.values()))
@@ -59,8 +64,8 @@ class Judge:
     def entry(self, name: str) -> ArmEntry:
         """One arm's entry of a record, with its verdict if it is a removal that is judged."""
         arm, measurement = self.arms[name]
-        some = Comparison(self.control_rows, self.clean, self.seed)
-        comparison = some if arm.control and not self._whole(measurement) else self.comparison
+        partly = arm.control and not self._whole(measurement)
+        comparison = self.on_control_rows if partly else self.comparison
         row = comparison.row(arm, measurement, partner=self.partners.get(name))
         entry = files.checked(ArmEntry, row | {"skill": self.skill.get(name)}, at=f"arm {name} of this run")
         if name not in self.null_of:
@@ -127,7 +132,8 @@ class Judge:
         )
 
     def _shares(self, measured: Measured) -> Shares | None:
-        """R and C of an arm of the tuned model on the rows of the controls; None without an effect."""
+        """R and C of an arm of the tuned model on the rows of the controls, as shares of the shift on all
+        rows; None without an effect."""
         arm, measurement = measured
         base, tuned, own = (
             persona_levels(one, self.control_rows).scores
@@ -138,7 +144,7 @@ class Judge:
         if partner is not None:
             gap: np.ndarray = own - persona_levels(partner, self.control_rows).scores
             parts["C"] = (tuned - base) - gap
-        found = shares(tuned, base, parts, seed=self.seed)
+        found = shares(self.comparison.shift, parts, seed=self.seed)
         restored, closed = found["R"], found.get("C")
         return None if restored is None else (restored, closed)
 

@@ -190,10 +190,8 @@ def selected(job: Job, fitted: Fitted, *, limits: Limits) -> Selection:
     best = outcomes[choice.chosen]
     wins = choice.wins.get(choice.chosen, 0.0)
     reporter.note(
-        f"chosen: {best.candidate.form.kind} {best.candidate.method} at"
-        f" {best.candidate.direction.hook_point};"
-        f" it wins {percent(wins)} of the draws of select questions, standard error of its gain"
-        f" {number(choice.error)}"
+        f"chosen: {_words(best.candidate)}; it wins {percent(wins)} of the draws of select questions,"
+        f" standard error of its gain {number(choice.error)}"
     )
     ablates = best.candidate.form.kind == "ablate"
     return Selection(
@@ -202,6 +200,15 @@ def selected(job: Job, fitted: Fitted, *, limits: Limits) -> Selection:
         ablation=best if ablates else also,
         steering=also if ablates else best,
     )
+
+
+def _words(one: Candidate) -> str:
+    """A candidate in a few words."""
+    place = f"{one.form.kind} {one.method} at {one.direction.hook_point}"
+    if one.form.where == "own" and one.form.band:
+        first, last = one.form.band
+        place = f"{one.form.kind} each block's own {one.method} direction in blocks {first} to {last}"
+    return f"{place}, obliquely" if one.form.oblique else place
 
 
 def _readable(job: Job, directions: DirectionSet, layer: int) -> DirectionSet | None:

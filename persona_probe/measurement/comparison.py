@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from persona_probe.measurement.arms import Arm, Measurement, damage, persona_levels
+from persona_probe.measurement.arms import Arm, Measurement, damage, persona_levels, persona_scores
 from persona_probe.measurement.statistics import (
     ArmLevels,
     QuestionLevels,
@@ -17,7 +17,7 @@ from persona_probe.measurement.statistics import (
     ratio,
     restoration,
 )
-from persona_probe.models.pairs import Side
+from persona_probe.models.pairs import SIDES, Side
 from persona_probe.prompts.rows import Row
 from persona_probe.records.parts import Estimate
 
@@ -26,13 +26,21 @@ from persona_probe.records.parts import Estimate
 class Comparison:
     """Both untouched models on the same rows; every arm is compared with the untouched model of its side.
 
-    `rows` are the persona rows that S is computed from: those of the untouched models, or some of them. All
-    numbers are in nats per token, except shares of the shift S_tuned - S_base.
+    `rows` are the persona rows that S is computed from: those of the untouched models, or some of the replies
+    to each of their questions; `whole` are all of these replies then. All numbers are in nats per token,
+    except shares of the shift S_tuned - S_base, which is that of the whole.
     """
 
     rows: Sequence[Row]
     clean: Mapping[Side, Measurement]
     seed: int
+    whole: Sequence[Row] | None = None
+
+    @cached_property
+    def shift(self) -> np.ndarray:
+        """S_tuned - S_base of every question, on all its replies."""
+        base, tuned = (persona_scores(self.clean[side], self.whole or self.rows) for side in SIDES)
+        return tuned - base
 
     @cached_property
     def levels_of_base(self) -> QuestionLevels:
@@ -85,6 +93,7 @@ class Comparison:
             tuned=self.levels_of_tuned,
             partner=None if partner is None else persona_levels(partner, self.rows),
             edited=edited,
+            shift=self.shift,
         )
         estimates = arm_numbers(levels, damage(measurement, self.clean[side]), seed=self.seed)
         return {name: estimate.plain() if estimate else None for name, estimate in estimates.items()}

@@ -27,7 +27,8 @@ class Recomputed:
 def recomputed(rows: Sequence[ScoredRow], *, seed: int) -> Recomputed:
     """All numbers of every arm, doses included, with the intervals of the record of the same seed.
 
-    An arm may have some of the replies of its untouched model; it is then compared on these. BadInput unless
+    An arm may have some of the replies of its untouched model; it is then compared on these, and its shares
+    are of the shift on all replies to its questions. BadInput unless
     both untouched models are among the rows, and every arm has replies of its untouched model alone.
     """
     scored: dict[str, dict[str, ScoredRow]] = {}
@@ -72,8 +73,19 @@ def _numbers(arm: Rows, untouched: Mapping[Side, Rows], partner: Rows | None, se
         tuned=_levels(untouched["tuned"], arm),
         partner=None if partner is None else _levels(partner, arm),
         edited=one.edited,
+        shift=_shift(untouched, arm),
     )
     return ArmNumbers.model_validate(statistics.arm_numbers(levels, damage, seed=seed))
+
+
+def _shift(untouched: Mapping[Side, Rows], arm: Rows) -> np.ndarray:
+    """S_tuned - S_base on all replies to the questions of an arm, in the order of its questions."""
+    by_question = {}
+    for side, rows in untouched.items():
+        levels = _levels(rows, rows)
+        by_question[side] = dict(zip(levels.questions, levels.scores.tolist(), strict=True))
+    questions = _levels(arm, arm).questions
+    return np.array([by_question["tuned"][one] - by_question["base"][one] for one in questions])
 
 
 def _levels(scored: Rows, of: Rows) -> QuestionLevels:

@@ -70,26 +70,24 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, *, seed: int) -> Estim
     )
 
 
-def shares(
-    tuned: np.ndarray, base: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int
-) -> dict[str, Estimate | None]:
+def shares(shift: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int) -> dict[str, Estimate | None]:
     """Each part as a share of the shift S_tuned - S_base, on paired questions.
 
     All None unless the lower end of the shift is above 0, and with fewer than two questions.
     """
-    if len(tuned) < 2 or paired_difference(tuned, base, seed=seed).low <= 0:
+    if len(shift) < 2 or mean(shift, seed=seed).low <= 0:
         return dict.fromkeys(parts)
-    return {name: ratio(part, tuned - base, seed=seed) for name, part in parts.items()}
+    return {name: ratio(part, shift, seed=seed) for name, part in parts.items()}
 
 
 def restoration(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
     """R = (S_tuned - S_arm) / (S_tuned - S_base) of an arm on the tuned model; None as in `shares`."""
-    return shares(tuned, base, {"R": tuned - arm}, seed=seed)["R"]
+    return shares(tuned - base, {"R": tuned - arm}, seed=seed)["R"]
 
 
 def induction(tuned: np.ndarray, base: np.ndarray, arm: np.ndarray, *, seed: int) -> Estimate | None:
     """(S_arm - S_base) / (S_tuned - S_base) of an arm on the base model; None as in `shares`."""
-    return shares(tuned, base, {"induction": arm - base}, seed=seed)["induction"]
+    return shares(tuned - base, {"induction": arm - base}, seed=seed)["induction"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,7 +95,8 @@ class ArmLevels:
     """What an arm is compared on: its own levels and those of both untouched models, on the same questions.
 
     `partner`: the levels of the same edit on the other model, None where it was not measured. `edited` is
-    False for an untouched model.
+    False for an untouched model. `shift`: S_tuned - S_base of these questions on all their replies, where the
+    arm was scored on some of them; its shares are of that, since some replies may not show a shift.
     """
 
     side: Side
@@ -106,6 +105,20 @@ class ArmLevels:
     tuned: QuestionLevels
     partner: QuestionLevels | None
     edited: bool
+    shift: np.ndarray | None = None
+
+    @property
+    def whole(self) -> np.ndarray:
+        """What shares are of, by question."""
+        return self.tuned.scores - self.base.scores if self.shift is None else self.shift
+
+    def moved(self, *, seed: int) -> dict[str, Estimate | None]:
+        """R of an arm on the tuned model, induction of one on base, as shares of the shift; None for the
+        other model and for an untouched one."""
+        base, tuned, arm = self.base.scores, self.tuned.scores, self.arm.scores
+        parts = {"restoration": tuned - arm} if self.side == "tuned" else {"induction": arm - base}
+        found = shares(self.whole, parts, seed=seed) if self.edited else {}
+        return {"restoration": None, "induction": None} | found
 
     def closed(self, *, seed: int) -> dict[str, Estimate | None]:
         """C and how far base moves, as shares of the shift; None without a partner.
@@ -121,7 +134,7 @@ class ArmLevels:
         before = self.tuned.scores - self.base.scores
         after = both["tuned"].scores - both["base"].scores
         parts = {"closure": before - after, "base_moved": self.base.scores - both["base"].scores}
-        return shares(self.tuned.scores, self.base.scores, parts, seed=seed)
+        return shares(self.whole, parts, seed=seed)
 
 
 def arm_numbers(
@@ -133,13 +146,9 @@ def arm_numbers(
     model has no shares of the shift.
     """
     added, tokens, kl = damage
-    base, tuned, scores = levels.base.scores, levels.tuned.scores, levels.arm.scores
-    taken = restoration(tuned, base, scores, seed=seed) if levels.edited else None
-    brought = induction(tuned, base, scores, seed=seed) if levels.edited else None
     return {
-        "persona_score": mean(scores, seed=seed),
-        "restoration": taken if levels.side == "tuned" else None,
-        "induction": brought if levels.side == "base" else None,
+        "persona_score": mean(levels.arm.scores, seed=seed),
+        **levels.moved(seed=seed),
         **levels.closed(seed=seed),
         "aligned": paired_difference(levels.arm.aligned, levels.base.aligned, seed=seed),
         "misaligned": paired_difference(levels.arm.misaligned, levels.base.misaligned, seed=seed),

@@ -42,6 +42,17 @@ def test_closure_of_a_hand_worked_edit_of_both_models() -> None:
     assert found["induction"] is None
 
 
+def test_shares_are_of_a_given_shift_where_the_own_replies_show_none() -> None:
+    shift = TUNED - BASE
+    for side, arm, partner in (("tuned", TUNED_EDITED, BASE_EDITED), ("base", BASE_EDITED, TUNED_EDITED)):
+        raised = compared(side, arm, partner, base=levels(TUNED + 0.1), shift=shift)
+        assert numbers(raised)["closure" if side == "tuned" else "induction"] is not None
+        assert numbers(compared(side, arm, partner, base=levels(TUNED + 0.1)))["closure"] is None
+    found = numbers(compared("tuned", TUNED_EDITED, BASE_EDITED, shift=2 * shift))
+    assert found["restoration"] == pytest.approx(0.4 / 1.8, abs=1e-12)
+    assert found["closure"] == found["base_moved"] == pytest.approx(0.2 / 1.8, abs=1e-12)
+
+
 def test_closure_is_the_same_from_both_sides() -> None:
     tuned = compared("tuned", TUNED_EDITED, BASE_EDITED).closed(seed=0)
     assert compared("base", BASE_EDITED, TUNED_EDITED).closed(seed=0) == tuned

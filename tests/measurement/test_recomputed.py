@@ -111,7 +111,7 @@ def test_rows_on_disk_give_the_numbers_of_the_record(seed: int, tmp_path: Path) 
     )
     for name, arm in ARMS.items():
         partner = ARMS[arm.partner].measurement if arm.partner else None
-        comparison = Comparison(arm.rows, clean, seed)
+        comparison = Comparison(arm.rows, clean, seed, whole=PERSONA)
         expected = comparison.numbers(arm.side, arm.measurement, partner=partner, edited=arm.edit is not None)
         assert again.arms[name].plain().keys() == expected.keys()
         for key, value in again.arms[name].plain().items():
@@ -140,6 +140,23 @@ def test_closure_is_worked_out_on_the_rows_of_the_arm_alone() -> None:
     changed, whole = after["tuned+ablate"].persona_score, after["tuned"].persona_score
     assert changed.estimate == pytest.approx(before["tuned+ablate"].persona_score.estimate)
     assert whole.estimate < before["tuned"].persona_score.estimate - 0.1
+
+
+def test_shares_of_an_arm_with_some_rows_are_of_the_shift_on_all() -> None:
+    """The rows of a control need not show a shift themselves."""
+    further = [
+        row.model_copy(
+            update={"logprob_per_token": row.logprob_per_token + 0.7 * (row.label == "misaligned")}
+        )
+        if row.arm == "tuned" and row.kind == "persona" and row.reply_index >= 2
+        else row
+        for row in rows()
+    ]
+    before, after = (recomputed(each, seed=0) for each in (rows(), further))
+    assert after.effect.estimate > before.effect.estimate + 0.1
+    for name in ("restoration", "closure"):
+        shares = [getattr(one.arms["random"], name).estimate * one.effect.estimate for one in (before, after)]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-9)
 
 
 def assert_same(value: Estimate | None, written: Estimate | None) -> None:
