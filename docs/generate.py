@@ -20,7 +20,8 @@ from persona_probe.records.parts import Estimate
 if TYPE_CHECKING:
     from persona_probe.records.arms import ArmEntry
     from persona_probe.records.direction import DirectionRecord
-    from persona_probe.records.latents import LatentRecord, LatentSet
+    from persona_probe.records.latent_sets import LatentSet
+    from persona_probe.records.latents import LatentRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "experiments" / "reference"

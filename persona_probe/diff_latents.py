@@ -12,7 +12,8 @@ from persona_probe.experiments.options import Start, need_files, refuse_with_toy
 if TYPE_CHECKING:
     from persona_probe.base.printing import Sheet
     from persona_probe.models.pairs import Pair
-    from persona_probe.records.latents import LatentRecord, LatentSet
+    from persona_probe.records.latent_sets import LatentSet
+    from persona_probe.records.latents import LatentRecord
     from persona_probe.saes.sae import Sae
 
 # Nothing here may import torch: --help and usage errors answer at once.
@@ -85,9 +86,9 @@ def show(sheet: "Sheet", record: "LatentRecord") -> None:
         rose = signed(latent.activity.change.estimate) if latent.activity else ""
         q = number(min(cell.q for cell in screen.values()), digits=3)
         rows.append((str(latent.latent), latent.label, *changes, closed, rose, signed(worst), q))
-    more = ("gap closed", "activity, tuned − base", "largest ΔNLL", "smallest q")
+    more = ("gap closed", "activity", "largest ΔNLL", "least q")
     sheet.table(
-        "Change of S on the select questions (nats per token), latents that do something",
+        "Change of S on the select questions (nats per token) and of activity, latents that do something",
         (("latent", RIGHT), ("label", LEFT), *((name, RIGHT) for name in (*ARMS, *more))),
         rows,
     )

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from persona_probe.base.formatting import interval, number, percent, signed
-from persona_probe.records.latents import LatentRecord, LatentSet
+from persona_probe.records.latent_sets import LatentSet
+from persona_probe.records.latents import LatentRecord
 from persona_probe.records.parts import Estimate
 
 MISFIT = 1.1  # a tuned FVU above this many base FVUs is worth a sentence

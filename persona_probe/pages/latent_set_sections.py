@@ -8,7 +8,8 @@ from persona_probe.base.formatting import number, percent, signed
 from persona_probe.pages.html import Node, folded, measured, row, soft, table
 from persona_probe.pages.latent_page import latent_link
 from persona_probe.plots.latent_sets import direction_name, set_name
-from persona_probe.records.latents import LatentRecord, LatentSet, MatchedSet, SingleDirection
+from persona_probe.records.latent_sets import LatentSet, MatchedSet, SingleDirection
+from persona_probe.records.latents import LatentRecord
 
 NUMBERS = ("R", "C", "ΔNLL", "KL")
 MATCHED = ("R, matched", "C, matched", "ΔNLL, matched", "matched sets")

@@ -19,7 +19,8 @@ from persona_probe.plots.style import (
     finish,
     plain,
 )
-from persona_probe.records.latents import LatentRecord, LatentSet, MatchedSet, SetNumbers, SingleDirection
+from persona_probe.records.latent_sets import LatentSet, MatchedSet, SetNumbers, SingleDirection
+from persona_probe.records.latents import LatentRecord
 from persona_probe.records.parts import EditKind
 
 Measure = Literal["restoration", "delta_nll"]

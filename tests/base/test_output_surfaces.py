@@ -18,7 +18,8 @@ from persona_probe.base.formatting import interval, number, signed
 from persona_probe.records.arms import ArmEntry
 from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.files import read_record
-from persona_probe.records.latents import LatentEntry, LatentRecord, LatentSet
+from persona_probe.records.latent_sets import LatentSet
+from persona_probe.records.latents import LatentEntry, LatentRecord
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "experiments" / "reference"
