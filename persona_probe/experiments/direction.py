@@ -95,11 +95,7 @@ def run_experiment(
     direction = persona_direction(job, fitted, selection)
     ablation, steering = removals(job, fitted, selection, direction)
     job.clock.lap("controls")
-    latents: list[Arm] = []
-    if sae is not None:
-        reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
-        latents = latent_arms(config, fitted, sae, job.select, limits=limits["select"])
-        job.clock.lap("latents")
+    latents = tried_latents(job, fitted, sae, limits["select"])
     plan = planned(direction, selection, ablation, steering, latents, curve)
     plane = Plane.of(fitted, direction.method, direction.hook_point)
     tuned, base = (
@@ -196,6 +192,16 @@ def persona_direction(job: Job, fitted: Fitted, selection: Selection) -> Persona
     sharing = Shared(config.output_dir, known=tuple(sources.values()))
     names = {side: sharing.path(id) for side, id in sources.items()}
     return replace(direction, identity=names | origin(job))
+
+
+def tried_latents(job: Job, fitted: Fitted, sae: Sae | None, limits: Limits) -> list[Arm]:
+    """Arms of the latents of an SAE that do best on the select questions; none without an SAE."""
+    if sae is None:
+        return []
+    job.reporter.note(f"trying latents of SAE {sae.id} at {sae.hook_point}")
+    arms = latent_arms(job.config, fitted, sae, job.select, limits=limits)
+    job.clock.lap("latents")
+    return arms
 
 
 def chosen_edits(chosen: Outcome, fitted: Fitted) -> tuple[Intervention, ...]:
