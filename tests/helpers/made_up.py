@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from helpers.made_up_comparators import comparators
 from helpers.made_up_parts import (
     LAYERS,
     METHODS,
@@ -10,7 +11,6 @@ from helpers.made_up_parts import (
     again,
     arm,
     candidate,
-    comparators,
     controls,
     est,
     judged,

@@ -237,7 +237,7 @@ def test_the_table_has_effect_and_damage_of_every_arm() -> None:
     record = made_up_record()
     shown = ours(arms_table(record))
     rows = [tag for tag, attributes in shown.tags if tag == "tr"]
-    assert len(rows) == len(record.arms) + 1
+    assert len(rows) == 1 + len(record.arms) + len(record.comparators)
     entry = present(record.arm("tuned+ablate"))
     for value, digits in ((present(entry.restoration), 2), (entry.delta_nll, 3)):
         assert f"{value.estimate:+.{digits}f}".replace("-", "−") in shown.text()

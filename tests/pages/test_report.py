@@ -164,6 +164,7 @@ def test_an_older_record_says_nothing_of_what_it_does_not_have(render):
             dict.fromkeys(("restoration_max", "closure", "closure_max", "kl", "kl_max", "n_below_dose"))
         )
     record["search"]["again"] = record["writes"] = record["noise"] = None
+    record["comparators"] = []
     page = Page(render(record)).text
     for word in (
         "Closure C of",
