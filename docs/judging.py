@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 import cog
 from generate import REFERENCE, arm, direction_run, share, signed, table
 
-from persona_probe.base.formatting import number, percent
+from persona_probe.base.formatting import interval, number, percent
 from persona_probe.measurement.closure import closure
 from persona_probe.measurement.verdicts import MIN_NULL, RULES
 from persona_probe.plots.closure import both_edited
@@ -208,6 +208,31 @@ def _spent(entry: "ArmEntry") -> None:
         over = "" if cost.within else ", which is too much"
         largest, budget = (number(value, digits=3) for value in (cost.largest, cost.budget))
         cog.outl(f"  {cost.name}: up to {largest} of {budget} allowed{over}.")
+
+
+def health() -> None:
+    """The health of sampled replies, arm by arm."""
+    known = [(entry.name, entry.health) for entry in direction_run().arms if entry.health]
+    if not known:
+        _lines([NOT_SAID])
+        return
+    rows = [
+        (
+            name,
+            f"{said.n}",
+            f"{said.n_empty}",
+            share(said.looping),
+            share(said.unhealthy_more),
+            share(said.finished),
+            share(said.repetition),
+            "–" if said.distinct_2 is None else f"{number(said.distinct_2)} ({said.n_words} words)",
+            number(said.median_words, digits=0),
+            interval(said.base_perplexity, digits=1, missing="–"),
+        )
+        for name, said in known
+    ]
+    head = ("arm", "replies", "empty", "looping", "looping or empty, above untouched", "finished")
+    table((*head, "repetition", "distinct-2", "median words", "perplexity under base"), rows)
 
 
 def controls() -> None:

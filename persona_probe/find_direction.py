@@ -100,6 +100,9 @@ def show(sheet: "Sheet", record: "DirectionRecord") -> None:
     for arm in record.arms:
         if arm.judged:
             sheet.text(shown(f"{arm.name}: {arm.judged.verdict}. {arm.judged.because}."))
+    for arm in (record.untouched("tuned"), record.arm(record.selected.arm)):
+        if arm and arm.health:
+            sheet.text(shown(f"replies of {arm.name}: {arm.health.phrase}."))
     if moved := displacement_note(record):
         sheet.text(moved)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from persona_probe.base.cli import Reporter
 from persona_probe.directions.direction_file import save_directions
@@ -16,6 +17,7 @@ from persona_probe.experiments.direction_job import Job, origin, prepared
 from persona_probe.experiments.direction_sides import Dose, measured_side, with_damage
 from persona_probe.experiments.noise import noise_of
 from persona_probe.experiments.rank_curve import RankPlan, rank_plan
+from persona_probe.experiments.sampled import health_entries
 from persona_probe.experiments.selection import Selection, latent_arms, selected
 from persona_probe.experiments.skill import Skill, opened_skill
 from persona_probe.interventions.edits import Intervention
@@ -66,6 +68,7 @@ class Result:
     noise: dict[str, float]
     doses: list[Dose]
     completions: list[Completion]
+    health: dict[str, dict[str, Any]]
     paths: dict[str, ArmPath]
     projected: list[ReadReply]
     failed: list[str]
@@ -103,6 +106,9 @@ def run_experiment(
         for side in plan.sides
     )
     arms, doses = tuned.arms | base.arms, [*tuned.doses, *base.doses]
+    completions = [*tuned.completions, *base.completions]
+    health = health_entries(job, {arm.name: arm for arm, _ in arms.values()}, completions)
+    job.clock.lap("health")
     return Result(
         contrast=job.contrast,
         fitted=fitted,
@@ -124,7 +130,8 @@ def run_experiment(
         curve_measured=tuned.curve | base.curve,
         noise=noise,
         doses=doses,
-        completions=[*tuned.completions, *base.completions],
+        completions=completions,
+        health=health,
         paths=tuned.paths | base.paths,
         projected=[*tuned.projected, *base.projected],
         failed=[*tuned.failed, *base.failed],

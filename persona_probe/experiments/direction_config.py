@@ -55,7 +55,15 @@ class Config(ExperimentOptions):
         ),
     ] = 19
     layers_screened: Annotated[int, Option("Layers of the first round of the search.", "search", low=1)] = 5
-    n_prompts: Annotated[int, Option("Test questions to sample replies to.", "data", low=0)] = 4
+    n_prompts: Annotated[
+        int,
+        Option(
+            "Replies to sample from an arm, to as many test questions, or several to each where there are"
+            " fewer. Their health is judged from 24 on.",
+            "data",
+            low=0,
+        ),
+    ] = 24
     max_new_tokens: Annotated[int, Option("Most tokens of a sampled reply.", "data", low=1)] = 48
     temperature: Annotated[float, Option("Sampling temperature; 0 is greedy.", "data", low=0)] = 0.7
     keep_both: Annotated[

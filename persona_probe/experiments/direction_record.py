@@ -127,6 +127,7 @@ class _Table:
             clean=untouched(result.arms),
             limits=result.limits["test"],
             skill=skill_entries(result.skill, result.skilled, seed=self.config.seed),
+            health=result.health,
             own_limits=result.limits.get("own", result.limits["test"]),
             limited=self.config.limit is not None,
             n_tried=result.selection.n_directions,

@@ -1,20 +1,17 @@
 """What is measured on one model of the causal experiment: arms, doses, sampled replies, paths."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from persona_probe.experiments.direction_arms import SidePlan
 from persona_probe.experiments.direction_job import Job
+from persona_probe.experiments.sampled import sampled_replies
 from persona_probe.experiments.skill import Skill
 from persona_probe.interventions.persona_direction import PersonaDirection
 from persona_probe.measurement.arms import Arm, Measurement, delta_nll
-from persona_probe.measurement.generation import Request, generate
 from persona_probe.measurement.traces import Plane, traced_paths, traced_replies
 from persona_probe.models.pairs import Side
-from persona_probe.prompts.rows import Prompt
-from persona_probe.records.direction import ArmPath, Completion, ReadReply
-from persona_probe.storage.files import sha256_json
+from persona_probe.records.direction import ArmPath, Completion, ReadReply, shown_replies
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +62,7 @@ def measured_side(
     everything = [*plan.arms, *plan.controls]
     kept = {arm.name: (arm, m) for arm, m in zip(everything, table, strict=True) if not m.failed}
     job.clock.lap(f"{plan.side} arms")
-    completions = replies(job, plan.side, [arm for arm in plan.sampled if arm.name in kept])
+    completions = sampled_replies(job, plan.side, [arm for arm in plan.sampled if arm.name in kept])
     job.clock.lap(f"{plan.side} replies")
     paths = traced_paths(
         job.pair,
@@ -81,7 +78,7 @@ def measured_side(
         job.pair,
         job.run,
         plan.side,
-        completions,
+        shown_replies(completions),
         projection,
         max_tokens=job.config.max_tokens,
         outliers=job.config.outliers,
@@ -119,44 +116,3 @@ def with_damage(
 def untouched(arms: Mapping[str, tuple[Arm, Measurement]]) -> dict[Side, Measurement]:
     """The measurements of both models without any edit."""
     return {arm.side: measurement for arm, measurement in arms.values() if not arm.interventions}
-
-
-def replies(job: Job, side: Side, arms: Sequence[Arm]) -> list[Completion]:
-    """Sampled replies to a few test questions, rows of all arms in one batch, kept in the run's folder."""
-    config, questions = job.config, job.contrast.split("test")
-    step = max(1, len(questions) // max(1, config.n_prompts))
-    asked = questions[::step][: config.n_prompts]
-    if not asked or not arms:
-        return []
-    key = sha256_json(
-        [
-            "replies",
-            job.pair.key(side),
-            [arm.describe() for arm in arms],
-            [question.text for question in asked],
-            config.max_new_tokens,
-            config.temperature,
-            config.seed,
-            str(job.pair.dtype),
-        ]
-    )
-
-    def make() -> dict[str, Any]:
-        requests = [
-            Request(arm.name, Prompt.user(question.id, question.text), arm.interventions)
-            for arm in arms
-            for question in asked
-        ]
-        completions = generate(
-            job.pair.get(side),
-            requests,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            seed=config.seed,
-            batch_size=32,
-        )
-        return {"completions": [asdict(completion) for completion in completions]}
-
-    text = {question.id: question.text for question in asked}
-    completions = job.run.once(key, make)["completions"]
-    return [Completion(**item, question=text[item["prompt_id"]]) for item in completions]

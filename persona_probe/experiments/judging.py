@@ -12,7 +12,7 @@ from persona_probe.measurement.comparison import Comparison, partners
 from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.nulls import compared_with_null, does_as_much
 from persona_probe.measurement.statistics import shares
-from persona_probe.measurement.verdicts import Evidence, judged
+from persona_probe.measurement.verdicts import MIN_REPLIES, UNHEALTHY_MORE, Evidence, judged
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
 from persona_probe.records import files
@@ -20,6 +20,7 @@ from persona_probe.records.arms import ArmEntry
 from persona_probe.records.parts import Estimate
 from persona_probe.records.verdicts import Cost, Judgement, NullComparison, Use
 
+UNHEALTHY = "share of looping or empty replies above the untouched model's"
 NOT_ABOUT_IT = ("unrelated", "style")  # controls that a removal must do better than, one by one
 Measured = tuple[Arm, Measurement]
 Shares = tuple[Estimate, Estimate | None]  # R and C
@@ -31,7 +32,8 @@ class Judge:
 
     `rows` are the persona rows of the arms proper, `control_rows` those that controls were scored on.
     `null_of` says by name of a removal arm whose controls it is compared with: its own, or those of an arm in
-    the same form. `skill`: further damage by name, which counts up to `own_limits`.
+    the same form. `skill`: further damage by name, which counts up to `own_limits`. `health`: of sampled
+    replies by name.
     """
 
     arms: Mapping[str, Measured]
@@ -43,6 +45,7 @@ class Judge:
     n_tried: int
     null_of: Mapping[str, str]
     skill: Mapping[str, Mapping[str, Any]]
+    health: Mapping[str, Mapping[str, Any]]
     own_limits: Limits
     seed: int
 
@@ -67,7 +70,8 @@ class Judge:
         partly = arm.control and not self._whole(measurement)
         comparison = self.on_control_rows if partly else self.comparison
         row = comparison.row(arm, measurement, partner=self.partners.get(name))
-        entry = files.checked(ArmEntry, row | {"skill": self.skill.get(name)}, at=f"arm {name} of this run")
+        further = {"skill": self.skill.get(name), "health": self.health.get(name)}
+        entry = files.checked(ArmEntry, row | further, at=f"arm {name} of this run")
         if name not in self.null_of:
             return entry
         judgement = self._judgement(entry)
@@ -103,6 +107,9 @@ class Judge:
                 _cost("ΔNLL on base's own replies", entry.skill.delta_nll, self.own_limits.delta_nll),
                 _cost("KL on base's own replies", entry.skill.kl, self.own_limits.kl),
             ]
+        more = entry.health.unhealthy_more if entry.health and entry.health.n >= MIN_REPLIES else None
+        if more is not None:
+            found.append(Cost(name=UNHEALTHY, largest=max(0.0, more.high), budget=UNHEALTHY_MORE))
         return tuple(found)
 
     def _null(self, entry: ArmEntry) -> NullComparison | None:

@@ -22,12 +22,14 @@ from persona_probe.prompts.rows import Prompt, encode_prompt
 class Request:
     """One reply to sample: a prompt under an arm.
 
-    Rows of one arm share one and the same tuple of interventions.
+    Rows of one arm share one and the same tuple of interventions. `draw` numbers the replies of an arm to the
+    same prompt, from 0.
     """
 
     arm: str
     prompt: Prompt
     interventions: tuple[Intervention, ...]
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Completion:
     prompt_id: str
     text: str
     finished: bool
+    draw: int = 0
 
 
 def generate(
@@ -51,8 +54,9 @@ def generate(
 ) -> list[Completion]:
     """Sample one reply per request, left-padded and with a KV cache, in the order of `requests`.
 
-    The draws of a request come from a generator of its own, seeded by `seed` and prompt and not by arm: two
-    arms that give the same probabilities give the same text, and neither batch size nor order matters.
+    The draws of a request come from a generator of its own, seeded by `seed`, prompt and number of the draw
+    and not by arm: two arms that give the same probabilities give the same text, and neither batch size nor
+    order matters.
     Temperature 0 is greedy.
     """
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
@@ -84,6 +88,7 @@ def _completion(model: Model, request: Request, ids: Sequence[int]) -> Completio
         prompt_id=request.prompt.id,
         text=model.tokenizer.decode(kept, skip_special_tokens=True).strip(),
         finished=bool(ids) and ids[-1] in model.eos_ids,
+        draw=request.draw,
     )
 
 
@@ -104,7 +109,9 @@ def _written(
 ) -> list[list[int]]:
     """The tokens of every reply, what ends it included."""
     asked = [
-        Asked(ids, request_generator(sampling.seed, request.prompt.id), id(request.interventions))
+        Asked(
+            ids, request_generator(sampling.seed, request.prompt.id, request.draw), id(request.interventions)
+        )
         for request, ids in zip(requests, prompts, strict=True)
     ]
     written: list[list[int]] = [[] for _ in prompts]
@@ -118,7 +125,8 @@ def _written(
     return written
 
 
-def request_generator(seed: int, prompt_id: str) -> torch.Generator:
-    """The draws of one prompt, whatever the arm and the batch."""
-    digest = hashlib.sha256(f"{seed}/{prompt_id}".encode()).digest()
+def request_generator(seed: int, prompt_id: str, draw: int = 0) -> torch.Generator:
+    """The draws of one reply to a prompt, whatever the arm and the batch; `draw` counts replies from 0."""
+    said = f"{seed}/{prompt_id}" + (f"/draw {draw}" if draw else "")
+    digest = hashlib.sha256(said.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

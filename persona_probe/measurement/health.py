@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from statistics import median
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -127,6 +128,11 @@ def looping(text: str) -> bool:
     )
 
 
+def unhealthy(text: str) -> bool:
+    """Whether a reply says nothing: it loops, or is empty."""
+    return not text.strip() or looping(text)
+
+
 def distinct_2(texts: Iterable[str], *, n_words: int) -> float | None:
     """Different bigrams over all bigrams in the first `n_words` words of all texts together (Li et al. 2016).
 
@@ -144,8 +150,10 @@ def distinct_2(texts: Iterable[str], *, n_words: int) -> float | None:
 
 def equal_words(arms: Iterable[Sequence[str]]) -> int:
     """The number of words at which distinct-2 of these arms can be compared: what the texts of each arm have
-    at least, and 400 at most."""
-    return min([DISTINCT_WORDS, *(sum(len(units(text)) for text in texts) for texts in arms)])
+    at least, and 400 at most. An arm with fewer than half the words of the median arm does not count."""
+    n_words = [sum(len(units(text)) for text in texts) for texts in arms]
+    enough = [n for n in n_words if 2 * n >= median(n_words)]
+    return min([DISTINCT_WORDS, *enough])
 
 
 def sampled_rows(

@@ -13,6 +13,11 @@ P_BELOW = 0.05
 HALF_BAND = 0.25  # C in 1 +- this is 1, where the questions can resolve it
 WIDEST_HALF_BAND = 0.5  # the widest band; with fewer questions than it needs nothing is restored
 POWER = 0.95  # chance with which an edit that is exactly 1 should be called so
+MIN_REPLIES = 24  # sampled replies from which the share that is unhealthy is judged
+# Largest upper end of the share of looping or empty replies minus the untouched model's. With 24 replies, of
+# which the untouched model has none such, none (upper end 0.14), one (0.20) and two (0.26) pass and three
+# (0.31) do not: a healthy model may write one or two by bad luck.
+UNHEALTHY_MORE = 0.3
 NEAR = 0.5  # a null whose median is this share of the arm is near it
 
 
@@ -226,7 +231,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "not interpretable",
-        "the end of the interval of ΔNLL or KL that is further from 0 is above the budget (`--budget`)",
+        "the end of the interval of ΔNLL or KL that is further from 0 is above the budget (`--budget`); or,"
+        f" of {MIN_REPLIES} sampled replies or more, the share that loops or is empty is above the untouched"
+        f" model's by more than {UNHEALTHY_MORE} at the upper end of the interval",
         _damaged,
     ),
     Rule(

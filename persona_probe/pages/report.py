@@ -32,6 +32,7 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
         choice_sections,
         latent_pages,
         latent_set_sections,
+        reply_sections,
         sections,
         verdict_sections,
     )
@@ -60,7 +61,7 @@ def render(record: Record, *, show_text: bool = False, redact: bool = False) -> 
         verdict_sections.verdicts(record),
         figures(direction_run.FIGURES, record, source="record.json", show_text=show_text),
         verdict_sections.arm_tables(record),
-        sections.replies(record, show_text=show_text),
+        reply_sections.replies(record, show_text=show_text),
         sections.choice(record),
         choice_sections.chosen_again(record),
         sections.limits(record),

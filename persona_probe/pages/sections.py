@@ -4,12 +4,9 @@ import htpy as h
 from htpy import Element
 
 from persona_probe.base.formatting import number, signed
-from persona_probe.pages.blur import behind_button, is_blurred, show_button, text_box
-from persona_probe.pages.html import Node, banner, bullets, card, facts, folded, row, soft, table
-from persona_probe.records.arms import ArmEntry
-from persona_probe.records.direction import Completion, DirectionRecord
+from persona_probe.pages.html import Node, banner, bullets, card, facts, folded, soft
+from persona_probe.records.direction import DirectionRecord
 from persona_probe.records.latents import LatentRecord
-from persona_probe.records.redaction import LEFT_OUT
 
 Record = DirectionRecord | LatentRecord
 QUESTION = "Is there a persona direction, and does removing it bring aligned behaviour back?"
@@ -58,49 +55,6 @@ def shift_card(record: Record) -> Element:
     """What tuning did to S on the test questions."""
     note = f"nats per token, n = {record.data.n_questions.test} test questions"
     return card("Shift to remove, S tuned − base", record.effect, note, sign=True)
-
-
-def replies(record: DirectionRecord, *, show_text: bool) -> Node:
-    """Questions down, arms across. Every reply but the untouched base model's is blurred until it is asked
-    for."""
-    if not record.completions:
-        return h.fragment[h.h2["Replies"], h.p["No replies were sampled in this run."]]
-    order = [arm.name for arm in record.arms]
-    sampled = dict.fromkeys(reply.arm for reply in record.completions)
-    names = sorted(sampled, key=lambda name: order.index(name) if name in order else len(order))
-    questions = dict.fromkeys((reply.prompt_id, reply.question) for reply in record.completions)
-    rows = [
-        row(
-            h.fragment[question, h.br, h.small[prompt_id]],
-            *(
-                [
-                    _reply(reply, record.arm(name))
-                    for reply in record.completions
-                    if reply.arm == name and reply.prompt_id == prompt_id
-                ]
-                for name in names
-            ),
-        )
-        for prompt_id, question in questions
-    ]
-    note = (
-        "Blurred text was written by a model under test and may be harmful or false. "
-        "Click a reply, or reach it with Tab, to read it; it blurs again when you leave."
-    )
-    return h.fragment[
-        h.h2["Replies side by side"],
-        h.p(".note")[note],
-        show_button(shown=show_text),
-        behind_button(table(("Question", *names), rows, kind="replies"), shown=show_text),
-    ]
-
-
-def _reply(reply: Completion, arm: ArmEntry | None) -> Element:
-    if reply.text is None:
-        return h.div(".reply.soft")[LEFT_OUT]
-    blurred = is_blurred(side=arm.model if arm else None, edited=bool(arm and arm.interventions))
-    rest = None if reply.finished else " … (cut at the token limit)"
-    return text_box(reply.text, rest, kind="reply", blurred=blurred)
 
 
 def choice(record: DirectionRecord) -> Node:

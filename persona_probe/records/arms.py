@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from persona_probe.base.formatting import percent, short
 from persona_probe.records.parts import (
     ControlKind,
     Count,
@@ -12,6 +13,7 @@ from persona_probe.records.parts import (
     Many,
     NonNegative,
     Part,
+    Share,
     Side,
     Text,
 )
@@ -29,6 +31,44 @@ class Skill(Part):
     accuracy_change: Estimate = Field(description="That minus the same model's untouched, item by item.")
     n_lost: Count = Field(description="Items that were right and are wrong now.")
     n_gained: Count = Field(description="Items that were wrong and are right now.")
+
+
+class Health(Part):
+    """Health of the replies that were sampled from an arm, with 95% intervals over replies."""
+
+    n: Annotated[int, Field(ge=1)] = Field(description="Sampled replies.")
+    n_empty: Count = Field(description="Those without text.")
+    repetition: Estimate = Field(description="Mean share of 4-grams that stood in the reply before.")
+    looping: Estimate = Field(description="Share of replies that repeat themselves instead of going on.")
+    finished: Estimate = Field(description="Share of replies that the model ended itself.")
+    distinct_2: Share | None = Field(
+        description="Different bigrams over all in the first `n_words` words; null where the arm has fewer."
+    )
+    n_words: Count = Field(description="Words that `distinct_2` is counted over, the same for all arms.")
+    median_words: NonNegative = Field(description="Length of a reply.")
+    base_perplexity: Estimate | None = Field(
+        description="Perplexity per token under the untouched base model; null where it was not scored."
+    )
+    unhealthy_more: Estimate | None = Field(
+        description="Share of looping or empty replies minus the same model's untouched, reply by reply; null"
+        " for an untouched model and where that was not sampled."
+    )
+
+    @property
+    def phrase(self) -> str:
+        """The shares and the perplexity, as the end of a sentence."""
+        silent = f", {self.n_empty} empty" if self.n_empty else ""
+        under = (
+            "" if self.base_perplexity is None else f", perplexity under base {_three(self.base_perplexity)}"
+        )
+        return (
+            f"{percent(self.looping.estimate)} loop{silent}, {percent(self.finished.estimate)} finished"
+            f"{under} (n = {self.n})"
+        )
+
+
+def _three(value: Estimate) -> str:
+    return f"{short(value.estimate)} [{short(value.low)}, {short(value.high)}]"
 
 
 class ArmNumbers(Part):
@@ -94,6 +134,7 @@ class ArmEntry(ArmNumbers):
     displacement: Displaced | None = Field(
         None, description="Of the ablations under test, on the tuned model; null for every other arm."
     )
+    health: Health | None = Field(None, description="Of sampled replies; null where none were sampled.")
     verdict: Verdict | None = Field(description="Of a removal arm; null for every other one.")
     judged: Judgement | None = Field(
         None, description="The rule and the numbers behind the verdict; null without one."

@@ -1,6 +1,7 @@
 """record.json: what `find_direction` asked, with what, and what came out."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -30,6 +31,9 @@ from persona_probe.records.parts import (
 )
 from persona_probe.records.search import Search, Where
 from persona_probe.records.writes import Writes
+
+N_SHOWN = 4  # questions whose replies are shown first, and followed token by token
+T = TypeVar("T")
 
 
 class DirectionProvenance(Provenance):
@@ -133,6 +137,18 @@ class Completion(Part):
     text: Text | None = Field(description="What the model wrote; null where it was left out for sharing.")
     finished: bool = Field(description="Whether the model ended the reply itself.")
     question: Text = Field(description="The question that was asked.")
+    draw: Count = Field(0, description="How often the arm had answered this question before.")
+
+
+def evenly(things: Sequence[T], n: int) -> list[T]:
+    """At most `n` of them, evenly spaced from the first."""
+    return list(things[:: max(1, len(things) // max(1, n))][:n])
+
+
+def shown_replies(completions: Sequence[Completion]) -> list[Completion]:
+    """The first reply of every arm to a few questions, evenly spaced among those that were asked."""
+    questions = evenly(list(dict.fromkeys(reply.prompt_id for reply in completions)), N_SHOWN)
+    return [reply for reply in completions if reply.prompt_id in questions and not reply.draw]
 
 
 class ArmPath(Part):

@@ -58,7 +58,10 @@ class Cost(Part):
     """One measure of damage beside what is allowed."""
 
     name: Text = Field(description="What was measured, on what.")
-    largest: NonNegative = Field(description="The end of its interval that is further from 0.")
+    largest: NonNegative = Field(
+        description="The end of its interval that is further from 0; of a share of replies, which may only"
+        " rise, the upper end."
+    )
     budget: NonNegative = Field(description="What is allowed.")
 
     @property

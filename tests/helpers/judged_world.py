@@ -159,6 +159,7 @@ class World:
             "limits": Limits(0.1, 0.1),
             "own_limits": Limits(0.2, 0.2),
             "skill": {},
+            "health": {},
             "limited": self.limited,
             "n_tried": 10,
             "null_of": {removal: removal},

@@ -13,6 +13,7 @@ from helpers.made_up_parts import (
     candidate,
     controls,
     est,
+    health,
     judged,
     models,
     noise,
@@ -84,6 +85,10 @@ def made_up_record() -> DirectionRecord:
         arm("base, choice 2: ablate shift", "base", None, -0.02, 0.01, moved=0.02, edit=ablation("0c" * 32)),
         *controls(),
     ]
+    sampled = {"base": 0.0, "tuned": 0.0, "tuned+ablate": 0.125, "tuned-steer": 0.0, "base+steer": 0.0}
+    for entry in arms:
+        if entry["name"] in sampled:
+            entry["health"] = health(entry["name"], sampled[entry["name"]])
     curve = [
         {
             "coefficient": value,
@@ -128,7 +133,7 @@ def made_up_record() -> DirectionRecord:
             "finished": n != 2,
         }
         for n in (1, 2, 3)
-        for name in ("base", "tuned", "tuned+ablate", "tuned-steer", "base+steer")
+        for name in sampled
     ]
     record = {
         "schema": 3,
@@ -239,7 +244,9 @@ def without_most() -> DirectionRecord:
     record = made_up()
     shares = dict.fromkeys(("restoration", "induction", "closure", "base_moved", "aligned", "misaligned"))
     record["arms"] = [
-        {**item, **shares, "judged": None, "skill": None} for item in record["arms"] if not item["control"]
+        {**item, **shares, "judged": None, "skill": None, "health": None}
+        for item in record["arms"]
+        if not item["control"]
     ]
     record["selected"].update(p_value=None, p_floor=None, stability=None, auroc=None)
     record.update(

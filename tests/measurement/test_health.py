@@ -21,6 +21,7 @@ from persona_probe.measurement.health import (
     looping,
     repetition,
     sampled_rows,
+    unhealthy,
     units,
 )
 from persona_probe.measurement.scoring import RowScores, score_rows
@@ -141,6 +142,16 @@ def test_shipped_benign_replies_are_healthy_and_looping_ones_are_not() -> None:
     assert bad.distinct_2 < 0.2
 
 
+@pytest.mark.parametrize("text", ["", " \n", *LOOPS])
+def test_what_loops_or_is_empty_is_unhealthy(text: str) -> None:
+    assert unhealthy(text)
+
+
+@pytest.mark.parametrize("text", [text for text in ORDINARY if text.strip()])
+def test_ordinary_text_is_healthy(text: str) -> None:
+    assert not unhealthy(text)
+
+
 def test_health_of_three_hand_worked_replies() -> None:
     texts = [Text("a b c d a b c d", finished=False), Text("x x x y"), Text("  ")]
     found = health(texts, n_words=10, seed=0)
@@ -168,7 +179,10 @@ def test_distinct_2_counts_the_first_words_only_and_no_bigram_across_replies() -
 
 def test_arms_are_compared_at_the_words_that_all_of_them_have() -> None:
     assert equal_words([["a b c", "d"], ["a b c d e f"], ["a b c", "d e"]]) == 4
-    assert equal_words([["a"], []]) == 0
+    assert equal_words([["a"], []]) == 1  # a silent arm has no distinct-2, and takes it from no other
+    assert equal_words([["a b c d"], ["a b"], ["a"], ["a b c"]]) == 2
+    assert equal_words([[], []]) == equal_words([[]]) == 0
+    assert equal_words([]) == 400
     assert equal_words([["word " * 500], ["word " * 900]]) == 400
 
 

@@ -10,7 +10,13 @@ from helpers.hand_worked import BASE, TUNED, estimate
 
 from persona_probe.measurement import statistics
 from persona_probe.measurement.arms import Measurement, damage, persona_scores
-from persona_probe.measurement.statistics import induction, paired_difference, ratio, restoration
+from persona_probe.measurement.statistics import (
+    induction,
+    paired_difference,
+    paired_share_difference,
+    ratio,
+    restoration,
+)
 from persona_probe.prompts.contrast import LABELS
 from persona_probe.prompts.rows import Label, Row
 from persona_probe.records.arms import ArmEntry
@@ -246,3 +252,36 @@ def test_controls_that_do_not_reach_the_dose_are_counted() -> None:
     arms = [control("style", 0.1, 0.0), control("style", 0.2, 0.0), control("isotropic", 0.3, 0.0)]
     medians = statistics.control_medians(arms, below_dose={"style 0.2", "of another arm"})
     assert {kind: one.n_below_dose for kind, one in medians.items()} == {"isotropic": 0, "style": 1}
+
+
+def outcomes(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of which so many are true twice, in the first, in the second, and never."""
+    after = np.array([True] * (both + first) + [False] * (second + neither))
+    before = np.array([True] * both + [False] * first + [True] * second + [False] * neither)
+    return after, before
+
+
+@pytest.mark.parametrize(
+    ("counts", "difference", "low", "high"),
+    [
+        ((20, 12, 2, 16), 0.2, 0.0562, 0.3292),  # Newcombe's own example
+        ((0, 0, 0, 24), 0.0, -0.1380, 0.1380),  # Wilson's interval of 0 of 24
+        ((0, 2, 0, 22), 1 / 12, -0.0672, 0.2585),
+        ((0, 3, 0, 21), 1 / 8, -0.0353, 0.3100),
+        ((8, 0, 0, 16), 0.0, -0.0887, 0.0887),  # the same replies both times: narrower than 8 of 24 twice
+        ((0, 3, 3, 18), 0.0, -0.2126, 0.2126),
+    ],
+)
+def test_a_difference_of_paired_shares_by_hand(
+    counts: tuple[int, int, int, int], difference: float, low: float, high: float
+) -> None:
+    after, before = outcomes(*counts)
+    found = paired_share_difference(after, before)
+    assert (found.estimate, *found.ci95) == pytest.approx((difference, low, high), abs=1e-4)
+    mirrored = paired_share_difference(before, after)
+    assert (mirrored.estimate, *mirrored.ci95) == pytest.approx((-difference, -high, -low), abs=1e-4)
+
+
+def test_nothing_counted_says_nothing_of_a_difference() -> None:
+    nothing = np.array([], dtype=bool)
+    assert paired_share_difference(nothing, nothing).ci95 == pytest.approx((-1.0, 1.0))

@@ -192,6 +192,43 @@ def test_only_the_untouched_base_model_is_readable_at_once(render):
     assert '<button id="show-text"' in page
 
 
+def many_replies() -> dict[str, Any]:
+    """A record with two replies of each arm to each of twelve questions."""
+    record = made_up()
+    record["completions"] = [
+        {**item, "prompt_id": f"q{q}", "question": f"Question {q}?", "draw": draw}
+        for draw in (0, 1)
+        for q in range(12)
+        for item in record["completions"][:5]
+    ]
+    return record
+
+
+def test_replies_to_four_questions_are_shown_and_the_others_folded_and_blurred_as_well(render):
+    page = render(many_replies()).split('<div id="replies"')[1]
+    shown, folded = page.split("<summary>100 more replies</summary>")
+    questions = [re.findall(r"Question (\d+)\?", part) for part in (shown, folded.split("</details>")[0])]
+    assert questions[0] == ["0", "3", "6", "9"]
+    assert questions[1] == [str(q) for q in range(12)]  # of the four the second reply is here
+    for part, n in ((shown, 20), (folded, 100)):
+        found = re.findall(r'<div class="reply( veiled)?"[^>]*>Reply of (\S+) to', part)
+        assert len(found) == n
+        assert {name for veiled, name in found if not veiled} == {"base"}
+
+
+def test_replies_to_few_questions_are_all_shown(render):
+    assert "more replies" not in render(made_up()).split('<div id="replies"')[1]
+
+
+def test_the_health_of_replies_stands_beside_them_arm_by_arm(render):
+    page = Page(render(made_up())).text
+    assert "Health of sampled replies" in page
+    assert "tuned+ablate 24 1 0.12 [0.11, 0.23] +0.12 [−0.01, +0.26] 0.50 [0.45, 0.60]" in page
+    assert "0.79 400 words 32 12.5 [11.0, 14.0]" in page
+    assert "tuned 24 1 0.00 [0.00, 0.10] – 0.50" in page
+    assert "Health of sampled replies" not in Page(render(without_most())).text
+
+
 def test_the_page_is_whole_and_small(render):
     page = render(made_up())
     assert page.startswith("<!doctype html>")
