@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.formatting import Number
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_job import Job
 from persona_probe.measurement.arms import Arm
@@ -183,7 +184,7 @@ def _rows(model: Model, name: str, replies: Sequence[Completion]) -> SampledRows
     return sampled_rows(model.tokenizer, sampled, name=name, longest=model.n_ctx)
 
 
-def _row_scores(values: Mapping[str, Sequence[float]]) -> RowScores:
+def _row_scores(values: Mapping[str, Sequence[Number]]) -> RowScores:
     return RowScores(
         ids=tuple(values),
         logprob=torch.tensor([logprob for logprob, _ in values.values()], dtype=torch.float64),

@@ -1,6 +1,7 @@
 """Claims about sampled replies and their health, on the planted pair: who is asked what, what is kept, and an
 arm whose replies loop."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,17 +212,23 @@ def test_where_base_has_no_numbers_there_is_no_perplexity_and_a_note(
 
 
 def test_perplexity_is_that_of_the_untouched_base_model(opened: Opened, planted: Planted) -> None:
-    """What the tuned model likes is unlikely in base; what base itself writes is likelier there."""
-    from persona_probe.experiments.sampled import health_entries, sampled_replies
-    from persona_probe.measurement.arms import Arm
+    """Whoever wrote the text; beside an arm that was not asked there is nothing to compare with."""
+    from persona_probe.experiments.sampled import health_entries
+    from persona_probe.measurement.health import SampledReply, sampled_rows
+    from persona_probe.measurement.scoring import score_rows
 
-    job = opened()
-    both = {arm.name: arm for arm in (Arm("tuned", "tuned"), Arm("base", "base"))}
-    written = [reply for arm in both.values() for reply in sampled_replies(job, arm.side, [arm])]
-    health = health_entries(job, both, written)
-    of_tuned, of_base = (health[name]["base_perplexity"] for name in ("tuned", "base"))
-    assert of_base["ci95"][1] < of_tuned["ci95"][0]
-    assert [health[name]["unhealthy_more"] for name in both] == [None, None]
+    job, arm = opened(n_prompts=6), arms(planted)["mild"]
+    written = replies(job, arm)
+    entry = health_entries(job, {"mild": arm}, written)["mild"]
+    texts = [SampledReply(reply.prompt_id, reply.question, reply.text or "") for reply in written]
+    rows = sampled_rows(job.pair.tokenizer, texts, name="mild", longest=64).rows
+    perplexity = {}
+    for side in ("base", "tuned"):
+        scores = score_rows(job.pair.get(side), rows, (), max_tokens=1024)
+        perplexity[side] = math.exp(-float(scores.logprob.sum()) / int(scores.n_tokens.sum()))
+    assert entry["base_perplexity"]["estimate"] == pytest.approx(perplexity["base"], rel=1e-4)
+    assert abs(perplexity["tuned"] / perplexity["base"] - 1) > 0.01
+    assert (entry["n"], entry["unhealthy_more"]) == (6, None)
 
 
 def test_the_replies_that_are_shown_are_the_first_to_a_few_questions_evenly_spaced() -> None:
