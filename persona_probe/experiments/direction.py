@@ -11,10 +11,10 @@ from persona_probe.experiments.apart import Apart
 from persona_probe.experiments.checkup import examine
 from persona_probe.experiments.comparators import Comparators, Remedies
 from persona_probe.experiments.control_sets import dosed_controls
-from persona_probe.experiments.direction_arms import Removal, planned, removal
+from persona_probe.experiments.direction_arms import Plan, Removal, planned, removal
 from persona_probe.experiments.direction_config import Config
 from persona_probe.experiments.direction_job import Job, origin, prepared
-from persona_probe.experiments.direction_sides import Dose, measured_side, with_damage
+from persona_probe.experiments.direction_sides import Dose, SideResult, measured_side, with_damage
 from persona_probe.experiments.noise import noise_of
 from persona_probe.experiments.rank_curve import RankPlan, rank_plan
 from persona_probe.experiments.sampled import health_entries
@@ -101,44 +101,52 @@ def run_experiment(
     latents = tried_latents(job, fitted, sae, limits["select"])
     plan = planned(direction, selection, ablation, steering, latents, curve)
     plane = Plane.of(fitted, direction.method, direction.hook_point)
-    tuned, base = (
-        beside.after(measured_side(job, side, direction, plane, begun.skill), side.side)
-        for side in plan.sides
-    )
-    arms, doses = tuned.arms | base.arms, [*tuned.doses, *base.doses]
-    completions = [*tuned.completions, *base.completions]
-    health = health_entries(job, {arm.name: arm for arm, _ in arms.values()}, completions)
-    job.clock.lap("health")
+    both, health = both_sides(job, plan, direction, plane, begun.skill, beside)
     return Result(
         contrast=job.contrast,
         fitted=fitted,
-        direction=with_damage(direction, arms, doses),
+        direction=with_damage(direction, both.arms, both.doses),
         selection=selection,
         chosen=plan.chosen,
         winners=plan.winners,
         below_dose=plan.below_dose,
         between=begun.between["test"],
         skill=begun.skill,
-        skilled=tuned.skilled | base.skilled,
+        skilled=both.skilled,
         limits=limits,
         control_battery=job.controls.battery,
         plane=plane,
         battery=job.test.battery,
         n_select_benign=len(job.select.battery.benign),
-        arms=arms,
+        arms=both.arms,
         curve=curve,
-        curve_measured=tuned.curve | base.curve,
+        curve_measured=both.curve,
         noise=noise,
-        doses=doses,
-        completions=completions,
+        doses=both.doses,
+        completions=both.completions,
         health=health,
-        paths=tuned.paths | base.paths,
-        projected=[*tuned.projected, *base.projected],
-        failed=[*tuned.failed, *base.failed],
+        paths=both.paths,
+        projected=both.projected,
+        failed=both.failed,
         remedies=beside.remedies,
         examined=begun.examined,
         timing=job.clock.laps(),
     )
+
+
+def both_sides(
+    job: Job, plan: Plan, direction: PersonaDirection, plane: Plane, skill: Skill | None, beside: Comparators
+) -> tuple[SideResult, dict[str, dict[str, Any]]]:
+    """What was measured on the tuned and then on the base model, and the health of what both wrote.
+
+    Base scores the replies before comparators with other weights are measured, which drop it.
+    """
+    of_tuned, of_base = plan.sides
+    tuned = beside.after(measured_side(job, of_tuned, direction, plane, skill), "tuned")
+    both = tuned.joined(measured_side(job, of_base, direction, plane, skill))
+    health = health_entries(job, {arm.name: arm for arm, _ in both.arms.values()}, both.completions)
+    job.clock.lap("health")
+    return beside.after(both, "base"), health
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -30,7 +30,7 @@ class Dose:
 
 @dataclass(frozen=True, eq=False)
 class SideResult:
-    """What was measured on one model. Arms and paths are by the arm's name."""
+    """What was measured on one model, or on both. Arms and paths are by the arm's name."""
 
     arms: dict[str, tuple[Arm, Measurement]]
     curve: dict[str, Measurement]
@@ -40,6 +40,19 @@ class SideResult:
     completions: list[Completion]
     paths: dict[str, ArmPath]
     projected: list[ReadReply]
+
+    def joined(self, other: "SideResult") -> "SideResult":
+        """This model's results followed by the other's."""
+        return SideResult(
+            arms=self.arms | other.arms,
+            curve=self.curve | other.curve,
+            skilled=self.skilled | other.skilled,
+            doses=[*self.doses, *other.doses],
+            failed=[*self.failed, *other.failed],
+            completions=[*self.completions, *other.completions],
+            paths=self.paths | other.paths,
+            projected=[*self.projected, *other.projected],
+        )
 
 
 def measured_side(
