@@ -12,7 +12,7 @@ from persona_probe.measurement.comparison import Comparison, partners
 from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.nulls import compared_with_null, does_as_much
 from persona_probe.measurement.statistics import shares
-from persona_probe.measurement.verdicts import MIN_REPLIES, UNHEALTHY_MORE, Evidence, judged
+from persona_probe.measurement.verdicts import UNHEALTHY_MORE, Evidence, judged
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row
 from persona_probe.records import files
@@ -107,7 +107,7 @@ class Judge:
                 _cost("ΔNLL on base's own replies", entry.skill.delta_nll, self.own_limits.delta_nll),
                 _cost("KL on base's own replies", entry.skill.kl, self.own_limits.kl),
             ]
-        more = entry.health.unhealthy_more if entry.health and entry.health.n >= MIN_REPLIES else None
+        more = entry.health.unhealthy_more if entry.health and entry.health.judged else None
         if more is not None:
             found.append(Cost(name=UNHEALTHY, largest=max(0.0, more.high), budget=UNHEALTHY_MORE))
         return tuple(found)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from persona_probe.base.formatting import interval, number, percent
+from persona_probe.records.arms import MIN_REPLIES
 from persona_probe.records.parts import Estimate
 from persona_probe.records.verdicts import Band, Cost, Judgement, NullComparison, Use, Verdict
 
@@ -13,7 +14,6 @@ P_BELOW = 0.05
 HALF_BAND = 0.25  # C in 1 +- this is 1, where the questions can resolve it
 WIDEST_HALF_BAND = 0.5  # the widest band; with fewer questions than it needs nothing is restored
 POWER = 0.95  # chance with which an edit that is exactly 1 should be called so
-MIN_REPLIES = 24  # sampled replies from which the share that is unhealthy is judged
 # Largest upper end of the share of looping or empty replies minus the untouched model's. With 24 replies, of
 # which the untouched model has none such, none (upper end 0.14), one (0.20) and two (0.26) pass and three
 # (0.31) do not: a healthy model may write one or two by bad luck.

@@ -8,7 +8,7 @@ from htpy import Element
 from persona_probe.base.formatting import number
 from persona_probe.pages.blur import behind_button, is_blurred, show_button, text_box
 from persona_probe.pages.html import Node, folded, measured, row, soft, table
-from persona_probe.records.arms import ArmEntry, Health
+from persona_probe.records.arms import MIN_REPLIES, ArmEntry, Health
 from persona_probe.records.direction import Completion, DirectionRecord, shown_replies
 from persona_probe.records.redaction import LEFT_OUT
 
@@ -64,7 +64,10 @@ def health(record: DirectionRecord) -> Node:
     if not known:
         return None
     rows = [row(arm.name, *_cells(said)) for arm, said in known]
-    return h.fragment[h.h3["Health of sampled replies"], table(HEAD, rows, kind="numbers"), soft(MEANING)]
+    few = "" if all(said.judged for _, said in known) else f" Not judged: that takes {MIN_REPLIES} replies."
+    return h.fragment[
+        h.h3["Health of sampled replies"], table(HEAD, rows, kind="numbers"), soft(MEANING + few)
+    ]
 
 
 def _cells(said: Health) -> Iterable[Node]:

@@ -19,6 +19,8 @@ from persona_probe.records.parts import (
 )
 from persona_probe.records.verdicts import Judgement, Verdict
 
+MIN_REPLIES = 24  # sampled replies from which the share that is unhealthy is judged
+
 
 class Skill(Part):
     """Damage beyond harmless texts that people wrote."""
@@ -55,15 +57,20 @@ class Health(Part):
     )
 
     @property
+    def judged(self) -> bool:
+        """Whether there are enough replies to judge them."""
+        return self.n >= MIN_REPLIES
+
+    @property
     def phrase(self) -> str:
         """The shares and the perplexity, as the end of a sentence."""
         silent = f", {self.n_empty} empty" if self.n_empty else ""
-        under = (
-            "" if self.base_perplexity is None else f", perplexity under base {_three(self.base_perplexity)}"
-        )
+        base = self.base_perplexity
+        under = "" if base is None else f", perplexity under base {_three(base)}"
+        few = "" if self.judged else f"; not judged, which takes {MIN_REPLIES}"
         return (
             f"{percent(self.looping.estimate)} loop{silent}, {percent(self.finished.estimate)} finished"
-            f"{under} (n = {self.n})"
+            f"{under} (n = {self.n}{few})"
         )
 
 

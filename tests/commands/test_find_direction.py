@@ -233,3 +233,21 @@ def test_directions_on_disk_are_the_planted_one_and_know_their_questions(folder:
     for split in ("find", "select"):
         with pytest.raises(BadInput, match="were used to find or select"):
             load_directions(path, d_model=64, evaluated_on=contrast.hashes(split))
+
+
+def test_six_arms_write_24_replies_each_and_their_health_is_judged(record: dict[str, Any]) -> None:
+    """Planted: whatever an arm does to the words, none of them loops or falls silent."""
+    written = Counter(reply["arm"] for reply in record["completions"])
+    health = {arm["name"]: arm["health"] for arm in record["arms"] if arm["health"]}
+    assert set(written.values()) == {24}
+    assert set(written) == set(health)
+    assert sum(1 for _ in health) == 6
+    for name, one in health.items():
+        assert (one["n"], one["looping"]["estimate"]) == (24, 0.0)
+        assert one["base_perplexity"]["ci95"][0] > 1
+        assert (one["unhealthy_more"] is None) == (name in ("base", "tuned"))
+    for arm in record["arms"]:
+        named = [cost["name"] for cost in arm["judged"]["costs"]] if arm["judged"] else []
+        assert any("looping" in name for name in named) == (arm["name"] in ("tuned+ablate", "tuned-steer"))
+    questions = {reply["prompt_id"] for reply in record["read_replies"]["replies"]}
+    assert len(questions) == 4  # followed token by token are those that are shown first

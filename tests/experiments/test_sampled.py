@@ -102,6 +102,7 @@ def test_an_arm_whose_replies_loop_or_are_empty_is_damaged_and_one_that_writes_i
     assert health["one word"]["looping"]["estimate"] == 1.0
     assert health["silent"]["base_perplexity"] is None
     assert health["tuned"]["unhealthy_more"] is None
+    assert judged(health["mild"]).health.phrase.endswith("(n = 24)")
     assert [cost.budget for cost in judged(health["mild"]).judged.costs] == [0.1, 0.1, 0.3]
 
 
@@ -109,6 +110,7 @@ def test_fewer_than_24_replies_are_shown_and_not_judged(opened: Opened, planted:
     entry = judged(entries(opened(n_prompts=23), planted)["one word"])
     assert (entry.health.n, entry.verdict) == (23, "restored")
     assert len(entry.judged.costs) == 2
+    assert entry.health.phrase.endswith("(n = 23; not judged, which takes 24)")
 
 
 def replies(job: "Job", arm: "Arm") -> list[Completion]:

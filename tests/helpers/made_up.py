@@ -13,15 +13,14 @@ from helpers.made_up_parts import (
     candidate,
     controls,
     est,
-    health,
     judged,
     models,
     noise,
     paths,
-    read_replies,
     steering,
     writes,
 )
+from helpers.made_up_replies import health, read_replies
 from helpers.payloads import with_text
 from persona_probe.records.direction import DirectionRecord
 

@@ -123,19 +123,6 @@ def skill(cost: float) -> dict[str, Any]:
     }
 
 
-def health(name: str, looping: float) -> dict[str, Any]:
-    """Health of 24 sampled replies of an arm, of which so large a share loops."""
-    of = {"n": 24, "n_empty": 1, "n_words": 400, "median_words": 31.5, "distinct_2": 0.91 - looping}
-    shares = {"repetition": 0.04 + looping / 2, "looping": looping, "finished": 0.5}
-    untouched = name in ("base", "tuned")
-    return {
-        **of,
-        **{key: {"estimate": value, "ci95": [0.9 * value, value + 0.1]} for key, value in shares.items()},
-        "base_perplexity": est(12.5, 1.5),
-        "unhealthy_more": None if untouched else est(looping, 0.13),
-    }
-
-
 def judged(entry: dict[str, Any], verdict: str, *, because: str, use: str = "ablation") -> dict[str, Any]:
     """A removal arm with its verdict, among 19 random directions."""
     closed = None if use == "steering" else entry["closure"]["estimate"]
@@ -250,21 +237,6 @@ def paths() -> dict[str, Any]:
         "cosine": 0.31,
         "arms": arms,
     }
-
-
-def read_replies() -> dict[str, Any]:
-    """Two replies of three arms, token by token; first tokens have no reading."""
-    replies = [
-        {
-            "arm": name,
-            "prompt_id": f"power-{n}",
-            "tokens": ["Word", f" of-{name}-{n}", " end"][: 4 - n],
-            "readings": [None, 0.5 * n, -1.25][: 4 - n],
-        }
-        for name in ("base", "tuned", "tuned+ablate")
-        for n in (1, 2)
-    ]
-    return {"hook_point": "blocks.14.hook_out", "method": "mean_diff", "replies": replies}
 
 
 def again(chosen: int, other: int) -> dict[str, Any]:

@@ -226,7 +226,14 @@ def test_the_health_of_replies_stands_beside_them_arm_by_arm(render):
     assert "tuned+ablate 24 1 0.12 [0.11, 0.23] +0.12 [−0.01, +0.26] 0.50 [0.45, 0.60]" in page
     assert "0.79 400 words 32 12.5 [11.0, 14.0]" in page
     assert "tuned 24 1 0.00 [0.00, 0.10] – 0.50" in page
+    assert "Not judged" not in page
     assert "Health of sampled replies" not in Page(render(without_most())).text
+
+
+def test_where_replies_are_too_few_to_be_judged_the_page_says_so(render):
+    record = made_up()
+    next(item for item in record["arms"] if item["name"] == "base")["health"]["n"] = 23
+    assert "Not judged: that takes 24 replies." in Page(render(record)).text
 
 
 def test_the_page_is_whole_and_small(render):
