@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (30 to 60 minutes on 2 cores)"
-	$(BIN)/python -m persona_probe.find_direction --dtype float32 --output-dir experiments/runs/demo
+	$(BIN)/python -m persona_probe.find_direction --dtype float32 --twin car-advice-right --output-dir experiments/runs/demo
 
 talk: $(STAMP)
 	@echo "== four models answer side by side, in your browser, on this machine only"
