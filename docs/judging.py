@@ -331,7 +331,8 @@ def rank() -> None:
     _lines(
         [
             f"Live blocks: {len(writes.hook_points)}. Share of each method's direction inside the first"
-            f" {writes.inside_rank} directions at its hook point: {inside}."
+            f" {writes.inside_rank} directions, mean over live blocks weighted by what tuning writes there:"
+            f" {inside}."
         ]
     )
 

@@ -149,8 +149,8 @@ class _Table:
     def writes(self) -> dict[str, Any] | None:
         """What tuning writes and what its removal does, on the rows of the controls."""
         result, judge = self.result, self.judge
-        sets, point = result.fitted.sets, result.direction.hook_point
-        return rank_record(result.curve, result.curve_measured, judge.on_control_rows, sets, point)
+        sets = result.fitted.sets
+        return rank_record(result.curve, result.curve_measured, judge.on_control_rows, sets)
 
     def noise(self) -> dict[str, Any]:
         """Numerical noise beside the shift."""

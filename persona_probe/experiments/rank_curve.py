@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_probe.base.errors import BadInput
+from persona_probe.base.hook_points import HookPoint
 from persona_probe.directions.direction import DirectionSet
 from persona_probe.directions.fitting import Fitted, read
 from persona_probe.directions.write_subspace import WriteSubspace, write_subspace
@@ -83,10 +84,9 @@ def rank_record(
     measured: Mapping[str, Measurement],
     comparison: Comparison,
     sets: Sequence[DirectionSet],
-    hook_point: str,
 ) -> dict[str, Any] | None:
-    """The `writes` part of a record. `measured` are the arms by name, `hook_point` is where the methods'
-    directions are compared with the subspace."""
+    """The `writes` part of a record. `measured` are the arms by name, `sets` the methods' directions, which
+    are compared with the subspace of every live block."""
     if plan is None:
         return None
     subspace = plan.subspace
@@ -96,7 +96,7 @@ def rank_record(
         "hook_points": live,
         "energy": [energy[point] for point in live],
         "top_share": [subspace.top_share(point) for point in live],
-        "inside": {one.method: _inside(subspace, one, hook_point) for one in sets},
+        "inside": {one.method: _inside(subspace, one, live) for one in sets},
         "inside_rank": INSIDE_RANK,
         "curve": [
             _point(point, measured, comparison)
@@ -106,11 +106,16 @@ def rank_record(
     }
 
 
-def _inside(subspace: WriteSubspace, directions: DirectionSet, hook_point: str) -> float | None:
-    hook = [str(point) for point in directions.hook_points].index(str(hook_point))
-    if not directions.vectors[hook].any():
+def _inside(subspace: WriteSubspace, directions: DirectionSet, live: Sequence[HookPoint]) -> float | None:
+    """The mean over live blocks, each weighted by its share of what tuning writes; None where a method has no
+    direction at any of them."""
+    energy = dict(zip(subspace.hook_points, subspace.energy_share.tolist(), strict=True))
+    known = [point for point in live if directions.vectors[directions.hook_points.index(point)].any()]
+    weight = sum(energy[point] for point in known)
+    if not weight:
         return None
-    return min(1.0, subspace.share(directions.at(hook_point), INSIDE_RANK))
+    shares = [energy[point] * subspace.share(directions.at(point), INSIDE_RANK) for point in known]
+    return min(1.0, sum(shares) / weight)
 
 
 def _point(point: Point, measured: Mapping[str, Measurement], comparison: Comparison) -> dict[str, Any]:

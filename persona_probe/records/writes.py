@@ -26,7 +26,8 @@ class Writes(Part):
     energy: Many[Share] = Field(description="Per live block: its share of all that tuning writes.")
     top_share: Many[Share] = Field(description="Per live block: the share of its first direction.")
     inside: dict[Text, Share | None] = Field(
-        description="By method: squared cosine of its direction with the subspace at its hook point; or null."
+        description="By method: squared cosine of its direction with the subspace, mean over live blocks"
+        " weighted by `energy`; null without a direction there."
     )
     inside_rank: Annotated[int, Field(ge=1)] = Field(description="Rank of the subspace that this is about.")
     curve: Many[CurvePoint] = Field(description="Closure and damage against rank.")

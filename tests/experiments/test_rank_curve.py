@@ -47,7 +47,7 @@ def curve(job: "Job") -> dict[str, Any]:
         measured |= dict(zip([arm.name for arm in arms], job.controls.measure(arms), strict=True))
     rows = job.controls.battery.persona
     clean: dict[Side, Any] = {"base": job.controls.baseline("base"), "tuned": job.controls.baseline("tuned")}
-    record = rank_record(plan, measured, Comparison(rows, clean, 0), directions.sets, "blocks.1.hook_out")
+    record = rank_record(plan, measured, Comparison(rows, clean, 0), directions.sets)
     return present(record)
 
 
@@ -90,6 +90,17 @@ def test_the_curve_ends_one_rank_beyond_the_one_that_holds_everything() -> None:
     assert ranks(spectrum((1.0,))) == (1,)
 
 
+def test_the_share_inside_is_weighted_by_what_each_block_writes() -> None:
+    from persona_probe.directions.direction import DirectionSet
+    from persona_probe.experiments.rank_curve import _inside
+
+    writes = spectrum((3.0, *[0.0] * 8), (1.0, *[0.0] * 8))
+    first, ninth = torch.eye(9)[0], torch.eye(9)[8]  # the ninth is beyond the first eight directions
+    for vectors, expected in (((first, ninth), 0.75), ((first, 0 * first), 1.0), ((ninth, first), 0.25)):
+        directions = DirectionSet(method="x", hook_points=writes.hook_points, vectors=torch.stack(vectors))
+        assert _inside(writes, directions, writes.live()) == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_method_without_a_direction_there_has_no_share(job: "Job") -> None:
     from persona_probe.directions.write_subspace import write_subspace
     from persona_probe.experiments.rank_curve import RankPlan, rank_record
@@ -98,7 +109,7 @@ def test_a_method_without_a_direction_there_has_no_share(job: "Job") -> None:
     directions = fitted(job)
     directions.sets[0].vectors[1] = 0
     plan = RankPlan(write_subspace(job.pair, job.rows["find"], max_tokens=1024), None, ())
-    record = present(rank_record(plan, {}, Comparison((), {}, 0), directions.sets, "blocks.1.hook_out"))
+    record = present(rank_record(plan, {}, Comparison((), {}, 0), directions.sets))
     assert record["inside"] == {"shift": None}
     assert record["curve"] == []
 
