@@ -116,8 +116,10 @@ def _nulls() -> str:
     closes = "" if null.closure_p is None else f", and p of C is {number(null.closure_p, digits=3)}"
     return (
         f"**Random directions are used in the same form and at the same damage.** Among {null.n} of them p"
-        f" of R is {number(null.restoration_p, digits=3)}{closes}; after a search among {null.n_tried}"
-        f" directions it is {number(null.search_p, digits=3)}."
+        f" of R is {number(null.restoration_p, digits=3)}{closes}, where {null.n}"
+        f" can give no less than {number(1 / (null.n + 1), digits=3)}. From the tail of the {null.n}: the best of"
+        f" {null.n_tried} such directions, as many as were tried, does as much with p"
+        f" {number(null.search_p, digits=3)}."
     )
 
 
