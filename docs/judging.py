@@ -116,10 +116,9 @@ def _nulls() -> str:
     closes = "" if null.closure_p is None else f", and p of C is {number(null.closure_p, digits=3)}"
     return (
         f"**Random directions are used in the same form and at the same damage.** Among {null.n} of them p"
-        f" of R is {number(null.restoration_p, digits=3)}{closes}, where {null.n}"
-        f" can give no less than {number(1 / (null.n + 1), digits=3)}. From the tail of the {null.n}: the best of"
-        f" {null.n_tried} such directions, as many as were tried, does as much with p"
-        f" {number(null.search_p, digits=3)}."
+        f" of R is {number(null.restoration_p, digits=3)}{closes}, where {null.n} can give no less than"
+        f" {number(1 / (null.n + 1), digits=3)}. From the tail of the {null.n}: the best of {null.n_tried}"
+        f" such directions, as many as were tried, does as much with p {number(null.search_p, digits=3)}."
     )
 
 
