@@ -160,8 +160,10 @@ def _base_scores(job: Job, by_arm: Mapping[str, Sequence[Completion]]) -> dict[s
         model = job.pair.get("base")
         rows = {name: _rows(model, name, replies) for name, replies in by_arm.items()}
         every = [row for of_arm in rows.values() for row in of_arm.rows]
-        scores = score_rows(model, every, (), max_tokens=job.config.max_tokens) if every else None
-        logprob = dict(zip(scores.ids, scores.logprob.tolist(), strict=True)) if scores else {}
+        logprob: dict[str, float] = {}
+        if every:
+            scores = score_rows(model, every, (), max_tokens=job.config.max_tokens, keep_prompts=True)
+            logprob = dict(zip(scores.ids, scores.logprob.tolist(), strict=True))
         arms = {
             name: {row.id: [logprob[row.id], row.n_reply] for row in of_arm.rows}
             for name, of_arm in rows.items()
