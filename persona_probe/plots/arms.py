@@ -119,7 +119,7 @@ def frontier(record: DirectionRecord) -> Figure:
     more damage. The chosen one is ringed, open ones do more damage than is allowed. Right: the arms on the
     test questions, same axes.
     Above: restoration R. Below, where both models were edited: closure C. A point counts only where damage is
-    low and above the grey controls. Diamonds are simple remedies without a direction."""
+    low and above the grey controls. Open symbols on the right are simple remedies without a direction."""
     arms, candidates = restored_arms(record), record.search.candidates
     remedies = [entry for entry in record.comparators if entry.model == "tuned" and entry.restoration]
     cost: Measure = "delta_nll" if any(item.kl is None for item in candidates) else "kl"

@@ -27,6 +27,7 @@ from persona_probe.records.trial import TrialRecord
 WithArms = DirectionRecord | TrialRecord
 Measure = Literal["restoration", "closure", "delta_nll", "kl"]
 THIN, DASHED = {"width": 1}, {"dash": "dash"}
+REMEDY_SYMBOLS = {"prompt": "diamond-open", "half_weights": "square-open", "minus_twin": "cross-open"}
 RING = {"symbol": "circle-open", "size": 18, "color": CHOSEN_COLOUR, "line": {"width": 3}}
 
 
@@ -164,7 +165,8 @@ def comparator_point(entry: ComparatorEntry, *, cost: Measure, gain: Measure) ->
     """A simple remedy with its intervals, in the plane of a cost and a gain that it has."""
     values = {"x": getattr(entry, cost), "y": getattr(entry, gain)}
     bars = {f"error_{axis}": error_bars([value]) for axis, value in values.items()}
-    marker = {"symbol": "diamond-open", "size": 11, "color": arm_colour(entry.name), "line": {"width": 2}}
+    marker = {"symbol": REMEDY_SYMBOLS[entry.kind], "size": 11, "color": arm_colour(entry.name)}
+    marker |= {"line": {"width": 2}}
     text = f"{plain(entry.name)}<br>{effects(entry)}<br>{entry.n_questions} questions"
     x, y = ([value.estimate] for value in values.values())
     return scatter(x, y, [text], name=plain(entry.name), marker=marker, **bars)
