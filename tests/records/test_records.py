@@ -82,7 +82,8 @@ def relabelled(record: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_older_latent_that_carried_is_said_to_move_s_both_ways(version: int, tmp_path: Path) -> None:
     """Its rule asked neither for closure nor for activity, so it is not claimed to be a carrier."""
-    before = old("latents", min(version, 2)) | {"schema": version}
+    before = old("latents", min(version, 2))
+    before["schema"] = version
     record = read_record(written(tmp_path, before))
     assert isinstance(record, LatentRecord)
     was = [entry["label"] for entry in before["latents"]]
