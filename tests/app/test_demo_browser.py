@@ -50,6 +50,17 @@ def opened(browser: "Browser") -> Iterator[Open]:
 
 
 @pytest.fixture(scope="module")
+def coefficient() -> float:
+    """How strongly the shipped direction is steered by default."""
+    from persona_probe.interventions.persona_direction import load_persona_direction
+    from persona_probe.storage.shipped import DIRECTION, shipped_folder
+
+    shipped = load_persona_direction(shipped_folder(DIRECTION) / "persona_direction.safetensors")
+    assert shipped.steering.coefficient is not None
+    return abs(shipped.steering.coefficient)
+
+
+@pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("talk") / "answers.jsonl"
 
@@ -66,7 +77,9 @@ def address(answers: Path) -> Iterator[str]:
     ended(process)
 
 
-def test_four_arms_answer_and_every_part_of_the_page_moves(address: str, opened: Open) -> None:
+def test_four_arms_answer_and_every_part_of_the_page_moves(
+    address: str, opened: Open, coefficient: float
+) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page)
@@ -84,9 +97,9 @@ def test_four_arms_answer_and_every_part_of_the_page_moves(address: str, opened:
     # another coefficient changes the steered answer alone, in a new conversation
     page.locator("#reset").click()
     page.wait_for_function("document.querySelectorAll('#current .answer').length === 0")
-    page.get_by_label("number input for Coefficient of steering").fill("6")
+    page.get_by_label("number input for Coefficient of steering").fill(f"{2 * coefficient:g}")
     page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelector('.dose').innerText.includes('+6.0')")
+    page.wait_for_function(f"document.querySelector('.dose').innerText.includes('+{2 * coefficient:.1f}')")
     second = asked(page)
     assert second[:3] == first[:3]
     assert second[3] != first[3]
@@ -117,19 +130,19 @@ def test_replies_are_blurred_until_clicked_and_stay_so_while_others_grow(address
     assert wrong == []
 
 
-def test_sweep_control_arms_and_stop(address: str, opened: Open) -> None:
+def test_sweep_control_arms_and_stop(address: str, opened: Open, coefficient: float) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page, 16)
     swept = asked(page, "#sweep", columns=5)
     assert page.locator("#current .answer").evaluate_all("all => all.map(one => one.dataset.arm)") == [
-        "base -3",
-        "base -1.5",
+        f"base -{coefficient:g}",
+        f"base -{coefficient / 2:g}",
         "base",
-        "base +1.5",
-        "base +3",
+        f"base +{coefficient / 2:g}",
+        f"base +{coefficient:g}",
     ]
-    assert len(set(swept)) > 2
+    assert len(set(swept)) > 1
     page.locator("#reset").click()
     page.wait_for_function("document.querySelectorAll('#current .answer').length === 0")
     page.locator("#title").click()
@@ -154,7 +167,7 @@ def test_sweep_control_arms_and_stop(address: str, opened: Open) -> None:
     assert wrong == []
 
 
-def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Open) -> None:
+def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Open, coefficient: float) -> None:
     page, wrong = opened(address)
     ready(page)
     short(page)
@@ -164,14 +177,15 @@ def test_talk_mode_is_large_and_hides_the_controls(address: str, opened: Open) -
     assert not page.locator("#ask").is_visible()
     assert not page.locator("#arms").is_visible()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.dose').textContent.includes('+3.5')")
+    further = f"+{coefficient + 0.5:.1f}"
+    page.wait_for_function(f"document.querySelector('.dose').textContent.includes('{further}')")
     page.keyboard.press(" ")
     page.wait_for_function("document.querySelector('#status').innerText.includes('tokens/s')")
     size = page.locator("#current .tokens-read").first.evaluate(
         "one => parseFloat(getComputedStyle(one).fontSize)"
     )
     assert size >= 24
-    assert "coefficient +3.5" in page.locator("#current .asked").inner_text()
+    assert f"coefficient {further}" in page.locator("#current .asked").inner_text()
     contrast = page.locator(".gradio-container").first.evaluate(
         "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor]"
     )
