@@ -120,7 +120,7 @@ def health_entries(
             seed=job.config.seed,
         )
         before = None if arms[name].untouched else clean.get(arms[name].side)
-        entries[name] = _entry(of_arm, before and _more(written, before))
+        entries[name] = _entry(of_arm, _more(written, before) if before else None)
     return entries
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from persona_probe.experiments.comparators import Remedies
     from persona_probe.experiments.direction_job import Job
-    from persona_probe.models.pairs import Pair
+    from persona_probe.measurement.arms import Measurement
+    from persona_probe.models.pairs import Pair, Side
+    from persona_probe.prompts.rows import Row, Split
 
 
 def job_of(planted: Planted, folder: Path, pair: "Pair | None" = None, **changes: Any) -> "Job":
@@ -43,7 +45,10 @@ def entries(job: "Job") -> dict[str, dict[str, Any]]:
 
     measured = remedies(job).measured
     battery = job.test.battery
-    clean = {"base": job.test.baseline("base"), "tuned": job.test.baseline("tuned")}
+    clean: "dict[Side, Measurement]" = {
+        "base": job.test.baseline("base"),
+        "tuned": job.test.baseline("tuned"),
+    }
     found = comparator_entries(measured, Comparison(battery.persona, clean, 0))
     return {one["name"]: ComparatorEntry.model_validate(one).plain() for one in found}
 
@@ -207,7 +212,9 @@ def test_the_displacement_of_an_arm_is_that_of_the_mean_of_all_find_replies(
     )
     contrast = replace(job.contrast, questions=questions)
     kept = {reply.id for one in questions for reply in one.rows(job.pair.tokenizer)}
-    rows = {split: tuple(row for row in some if row.id in kept) for split, some in job.rows.items()}
+    rows: "dict[Split, tuple[Row, ...]]" = {
+        split: tuple(row for row in some if row.id in kept) for split, some in job.rows.items()
+    }
     readings = fit_all(contrast, rows, job.pair, job.run, methods=["mean_diff"], options=job.reading, seed=0)
     fitted = readings.fitted()
     candidate = Candidate(fitted.of("mean_diff"), 2, Form("ablate", "layer", None, toward, 0))

@@ -134,7 +134,7 @@ class ClosingBench(SelectBench):
         return {"tuned": TUNED, "base": BASE}[side]
 
     @property
-    def bench(self) -> Any:
+    def bench(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         from persona_probe.prompts.contrast import LABELS
         from persona_probe.prompts.rows import Row
 

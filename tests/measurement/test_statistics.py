@@ -223,6 +223,8 @@ def control(
         misaligned=None,
         control_of=None,
         skill=None,
+        displacement=None,
+        health=None,
         judged=None,
         verdict=None,
     )

@@ -25,7 +25,7 @@ def test_replies_are_projected_in_the_untouched_model(planted: Planted, directio
         ("tuned+ablate", "a", "word1 word2 word3", "bad4 bad5"),
     )
     replies = [
-        Completion(arm=arm, prompt_id=prompt_id, question=question, text=text, finished=True)
+        Completion(arm=arm, prompt_id=prompt_id, question=question, text=text, finished=True, draw=0)
         for arm, prompt_id, question, text in said
     ]
     first, second = project_replies(model, replies, projection, max_tokens=1024)
@@ -50,7 +50,7 @@ def test_outlier_tokens_are_projected_and_averaged_only_where_they_are_kept(
     monkeypatch.setattr(reductions, "OUTLIER", 0.0)
     model = planted.pair.get("tuned")
     said = Completion(
-        arm="tuned", prompt_id="a", question="word1 word2 word3", text="bad4 bad5", finished=True
+        arm="tuned", prompt_id="a", question="word1 word2 word3", text="bad4 bad5", finished=True, draw=0
     )
     projection = direction.projection(direction.hook_point)
     (reply,) = project_replies(model, [said], projection, max_tokens=512, outliers=outliers)

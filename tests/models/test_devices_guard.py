@@ -196,7 +196,7 @@ def test_what_saes_and_projections_are_read_for_needs_no_cpu(llama: Family) -> N
 
     sae, rows = latents_edit("jumprelu").sae, rows_of(llama)
     direction = Direction(hook_point=sae.hook_point, vector=vectors(1)[0], method="made")
-    reply = Completion(arm="base", prompt_id="q", question=SHORT, text="Ignore it.", finished=True)
+    reply = Completion(arm="base", prompt_id="q", question=SHORT, text="Ignore it.", finished=True, draw=0)
 
     def everything(model: "Model") -> list[Tensor]:
         read: dict[str, Any] = {"hook_point": sae.hook_point, "scope": "reply", "max_tokens": 300}

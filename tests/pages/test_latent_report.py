@@ -188,7 +188,7 @@ def test_a_full_run_has_no_banner():
 
 def test_a_record_of_an_older_version_claims_no_carrier_and_says_why(render):
     """Its labels asked neither for closure nor for activity."""
-    record = made_up_latents() | {"select_effect": None}
+    record: dict[str, Any] = made_up_latents() | {"select_effect": None}
     record["latents"][0]["label"], record["latents"][4]["label"] = "both ways", "one-way"
     text = Page(render(record)).text
     assert "Latents that carry the shift not tested" in text
