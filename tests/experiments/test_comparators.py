@@ -45,7 +45,7 @@ def entries(job: "Job") -> dict[str, dict[str, Any]]:
 
     measured = remedies(job).measured
     battery = job.test.battery
-    clean: "dict[Side, Measurement]" = {
+    clean: dict[Side, Measurement] = {
         "base": job.test.baseline("base"),
         "tuned": job.test.baseline("tuned"),
     }
@@ -212,7 +212,7 @@ def test_the_displacement_of_an_arm_is_that_of_the_mean_of_all_find_replies(
     )
     contrast = replace(job.contrast, questions=questions)
     kept = {reply.id for one in questions for reply in one.rows(job.pair.tokenizer)}
-    rows: "dict[Split, tuple[Row, ...]]" = {
+    rows: dict[Split, tuple[Row, ...]] = {
         split: tuple(row for row in some if row.id in kept) for split, some in job.rows.items()
     }
     readings = fit_all(contrast, rows, job.pair, job.run, methods=["mean_diff"], options=job.reading, seed=0)
