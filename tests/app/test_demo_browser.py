@@ -133,7 +133,7 @@ def test_replies_are_blurred_until_clicked_and_stay_so_while_others_grow(address
 def test_sweep_control_arms_and_stop(address: str, opened: Open, coefficient: float) -> None:
     page, wrong = opened(address)
     ready(page)
-    short(page, 16)
+    short(page, 48)  # steering of a late block shows after a while
     swept = asked(page, "#sweep", columns=5)
     assert page.locator("#current .answer").evaluate_all("all => all.map(one => one.dataset.arm)") == [
         f"base -{coefficient:g}",
@@ -142,7 +142,7 @@ def test_sweep_control_arms_and_stop(address: str, opened: Open, coefficient: fl
         f"base +{coefficient / 2:g}",
         f"base +{coefficient:g}",
     ]
-    assert len(set(swept)) > 1
+    assert len(set(swept)) > 2
     page.locator("#reset").click()
     page.wait_for_function("document.querySelectorAll('#current .answer').length === 0")
     page.locator("#title").click()
