@@ -17,7 +17,7 @@ from persona_probe.models.checks import Check, probe_rows, reference, said
 from persona_probe.models.devices import few_kernels
 from persona_probe.models.editable import distinct
 from persona_probe.models.engine import Engine
-from persona_probe.models.memory import large_blocks_apart, release, trim
+from persona_probe.models.memory import release, trim, weights_apart
 from persona_probe.models.parity import fitted_engine
 from persona_probe.models.sources import Source
 from persona_probe.models.tensors import shortened
@@ -211,18 +211,18 @@ def load(
     Where the bridge differs, the twin still carries the numbers; `Model.notes` and a warning say so.
     """
     few_kernels()
-    large_blocks_apart()
     trim()  # a model that was converted on the way here has left its size in the heap
     refuse_unbridged(source if source.kind == "model" else base_of(source, base))
     reader = load_tokenizer(source, base) if tokenizer is None else tokenizer
-    weights = load_weights(
-        source,
-        base=base,
-        device=device,
-        dtype=dtype,
-        device_map=device_map,
-        sharing=None if sharing is None else sharing.twin,
-    )
+    with weights_apart():
+        weights = load_weights(
+            source,
+            base=base,
+            device=device,
+            dtype=dtype,
+            device_map=device_map,
+            sharing=None if sharing is None else sharing.twin,
+        )
     return boot(source.id, weights, reader, dtype=dtype)
 
 

@@ -2,12 +2,13 @@
 
 import ctypes
 import gc
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-LARGE_BYTES, SPARE_BYTES = 8 * 2**20, 64 * 2**20
+LARGE_BYTES, WEIGHT_BYTES, SPARE_BYTES = 8 * 2**20, 2**18, 64 * 2**20
 
 
 def release() -> None:
@@ -28,7 +29,23 @@ def trim() -> None:
 def large_blocks_apart() -> None:
     """Give logits and the like pages of their own, which go back when they are freed: in the heap they leave
     holes, 100 MB of them."""
+    _threshold(LARGE_BYTES)
+
+
+@contextmanager
+def weights_apart() -> Iterator[None]:
+    """Give every weight that is read inside pages of its own, so that a model that is dropped leaves no holes
+    in the heap. Blocks made by passes are as before: pages of their own would cost them time."""
+    _threshold(WEIGHT_BYTES)
+    try:
+        yield
+    finally:
+        large_blocks_apart()
+
+
+def _threshold(n_bytes: int) -> None:
+    """From which size on a block gets pages of its own."""
     with suppress(OSError, AttributeError):  # glibc alone has it
         # Setting one threshold freezes both; the second is then where glibc would have moved it.
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, n_bytes)
         ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)

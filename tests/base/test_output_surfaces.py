@@ -109,12 +109,13 @@ def test_a_narrow_result_is_one_block_an_arm(encoding: str, monkeypatch: pytest.
     expected = [
         f"  S {interval(arm.persona_score, sign=True)}",
         f"  R {interval(arm.restoration, sign=True)}",
+        f"  C {interval(arm.closure, sign=True)}",
         f"  ΔNLL {interval(arm.delta_nll, digits=3, sign=True)}",
         f"  KL {number(arm.kl.estimate, digits=3)}",
         "tuned-steer",
     ]
     ascii_of = str.maketrans("Δ−", "d-") if encoding == "ascii" else {}
-    assert lines[at + 1 : at + 6] == [line.translate(ascii_of) for line in expected]
+    assert lines[at + 1 : at + 7] == [line.translate(ascii_of) for line in expected]
 
 
 def test_a_narrow_result_says_what_its_numbers_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,7 @@ def test_random_damage_to_the_facts_is_read_or_refused_and_nothing_else(path: Pa
     assert 0 < accepted < 1000
 
 
-@pytest.mark.parametrize(("which", "hook_point"), [("shipped", 22), ("first", 23)])
+@pytest.mark.parametrize(("which", "hook_point"), [("shipped", 27), ("first", 23)])
 def test_the_shipped_direction_and_the_first_one_that_shipped_are_read(which: str, hook_point: int) -> None:
     from persona_probe.interventions.persona_direction import load_persona_direction
     from persona_probe.storage.shipped import shipped_folder

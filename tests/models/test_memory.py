@@ -143,7 +143,7 @@ def test_activations_are_gone_before_the_arms_are_measured(
         return []
 
     monkeypatch.setattr(experiment, "fit_all", watched)
-    monkeypatch.setattr(direction_sides, "replies", replies)
+    monkeypatch.setattr(direction_sides, "sampled_replies", replies)
     toy = planted.toy
     config = Config(
         base=str(toy.base),
