@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from persona_probe.prompts.rows import Row
 from persona_probe.streams.reductions import readable
 
 N_TOKENS = 1024  # reply tokens that are kept per block
-N_RUN = 2048  # tokens that are run: their streams are held on the CPU, whole rows of every block
+N_RUN = 2048  # tokens that are run: their streams are held on disk, whole rows of every block
 # A block that sees only its input gives the same again; on a GPU sums may be rounded in another order.
 SAME = 1e-2
 
@@ -48,12 +50,18 @@ class BlockWrites:
 
 @dataclass(frozen=True, eq=False)
 class _Recorded:
-    """One batch of the base: the stream that entered every block, and where in it the kept tokens stand."""
+    """One batch of the base: rows of the file with the stream that entered every block, and where in these
+    rows the kept tokens stand."""
 
     batch: TokenBatch
-    entering: tuple[Float[Tensor, "batch pos d_model"], ...]
+    file: Path
+    rows: slice
     places: tuple[Int[Tensor, " token"], Int[Tensor, " token"]]
     first: int  # number of this batch's first token among all that are kept
+
+    def streams(self) -> list[Float[Tensor, "batch pos d_model"]]:
+        """What entered every block, read from the file."""
+        return [one[self.rows] for one in torch.load(self.file, weights_only=True)]
 
     def of(self, part: TokenBatch) -> "_Recorded":
         """The same for some of the rows, in the order of `part`."""
@@ -62,7 +70,8 @@ class _Recorded:
         inside = (self.places[0] >= start) & (self.places[0] < stop)
         first = self.first + int((self.places[0] < start).sum())
         places = (self.places[0][inside] - start, self.places[1][inside])
-        return _Recorded(part, tuple(one[start:stop] for one in self.entering), places, first)
+        here = slice(self.rows.start + start, self.rows.start + stop)
+        return _Recorded(part, self.file, here, places, first)
 
 
 def block_writes(
@@ -73,8 +82,9 @@ def block_writes(
     At most `n_tokens` reply tokens are kept, as many of each row and evenly spaced within it, none of the
     first tokens of a sequence. Rows are chosen by a hash of their id until they hold `n_run` tokens. A batch
     has at most `max_tokens` tokens. One model is in memory at a time unless the pair keeps both. Memory on
-    the CPU: `n_run` x (blocks) x d_model in the models' format, and `n_tokens` x (blocks) x d_model x 4
-    bytes. BadInput for a family whose blocks take more from other blocks than the residual stream.
+    the CPU: `n_tokens` x (blocks) x d_model x 4 bytes, and the streams of one batch; those of all batches,
+    `n_run` x (blocks) x d_model in the models' format, stand in a temporary folder until the end. BadInput
+    for a family whose blocks take more from other blocks than the residual stream.
     """
     base = pair.get("base")
     _refuse_unfed(base)
@@ -85,13 +95,14 @@ def block_writes(
     places = _places(batches, n_tokens)
     n_kept = sum(len(rows) for rows, _ in places)
     table = torch.empty(base.n_layers, n_kept, base.d_model)
-    recorded = list(_base_run(base, batches, places, table))
-    norms = table.norm(dim=-1).median(1).values
-    hook_points, rounding = base.resids(), torch.finfo(base.dtype).eps / 2
-    del base  # the pair may drop it now
-    tuned = pair.get("tuned")
-    for one in recorded:
-        _subtract(tuned, one, table)
+    with TemporaryDirectory() as folder:
+        recorded = list(_base_run(base, batches, places, table, Path(folder)))
+        norms = table.norm(dim=-1).median(1).values
+        hook_points, rounding = base.resids(), torch.finfo(base.dtype).eps / 2
+        del base  # the pair may drop it now
+        tuned = pair.get("tuned")
+        for one in recorded:
+            _subtract(tuned, one, table)
     bad = (~torch.isfinite(table)).flatten(1).any(1).nonzero()
     if len(bad):
         raise BadInput(
@@ -142,24 +153,28 @@ def _base_run(
     batches: Sequence[TokenBatch],
     places: Sequence[tuple[Tensor, Tensor]],
     table: Float[Tensor, "hook token d_model"],
+    folder: Path,
 ) -> Iterator[_Recorded]:
-    """Run the base; what its blocks put out at the kept tokens goes into `table`, what entered them is
-    yielded."""
+    """Run the base; what its blocks put out at the kept tokens goes into `table`, what entered them into a
+    file of `folder`."""
     first = 0
     for whole, where in zip(batches, places, strict=True):
-        plan = _Recorded(whole, (), where, first)
+        plan = _Recorded(whole, folder, slice(0, len(whole)), where, first)
 
-        def run(batch: TokenBatch, plan: _Recorded = plan) -> tuple[Tensor, ...]:
+        def run(batch: TokenBatch, plan: _Recorded = plan) -> list[Tensor]:
             return _record(base, plan.of(batch), table)
 
         for part, entering in halving(base, whole, run):
-            yield replace(plan.of(part), entering=entering)
+            made = replace(plan.of(part), rows=slice(0, len(part)))
+            made = replace(made, file=folder / f"{made.first}.pt")
+            torch.save(entering, made.file)
+            yield made
         first += len(where[0])
 
 
 def _record(
     base: Model, plan: _Recorded, table: Float[Tensor, "hook token d_model"]
-) -> tuple[Float[Tensor, "batch pos d_model"], ...]:
+) -> list[Float[Tensor, "batch pos d_model"]]:
     entering: dict[int, Tensor] = {}
 
     def enter(layer: int, stream: Tensor) -> None:
@@ -170,7 +185,7 @@ def _record(
         table[layer, plan.first : plan.first + len(kept)] = kept.cpu()
 
     _pass(base, plan.batch, enter, leave)
-    return tuple(entering[layer] for layer in range(base.n_layers))
+    return [entering[layer] for layer in range(base.n_layers)]
 
 
 def _subtract(tuned: Model, recorded: _Recorded, table: Float[Tensor, "hook token d_model"]) -> None:
@@ -178,12 +193,13 @@ def _subtract(tuned: Model, recorded: _Recorded, table: Float[Tensor, "hook toke
 
     def run(batch: TokenBatch) -> None:
         given = recorded.of(batch)
+        streams = given.streams()
         made: dict[int, Tensor] = {}
 
         def leave(layer: int, stream: Tensor) -> None:
             made[layer] = stream[tuple(place.to(stream.device) for place in given.places)].float().cpu()
 
-        _pass(tuned, batch, lambda layer, stream: given.entering[layer].to(stream.device, copy=True), leave)
+        _pass(tuned, batch, lambda layer, stream: streams[layer].to(stream.device, copy=True), leave)
         for layer, kept in made.items():  # not before the whole pass has fitted into memory
             there = table[layer, given.first : given.first + len(kept)]
             there.copy_(kept - there)

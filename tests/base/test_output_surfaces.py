@@ -112,10 +112,11 @@ def test_a_narrow_result_is_one_block_an_arm(encoding: str, monkeypatch: pytest.
         f"  C {interval(arm.closure, sign=True)}",
         f"  ΔNLL {interval(arm.delta_nll, digits=3, sign=True)}",
         f"  KL {number(arm.kl.estimate, digits=3)}",
+        f"  verdict {arm.verdict}",
         "tuned-steer",
     ]
     ascii_of = str.maketrans("Δ−", "d-") if encoding == "ascii" else {}
-    assert lines[at + 1 : at + 7] == [line.translate(ascii_of) for line in expected]
+    assert lines[at + 1 : at + 8] == [line.translate(ascii_of) for line in expected]
 
 
 def test_a_narrow_result_says_what_its_numbers_are(monkeypatch: pytest.MonkeyPatch) -> None:

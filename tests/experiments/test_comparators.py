@@ -45,10 +45,7 @@ def entries(job: "Job") -> dict[str, dict[str, Any]]:
 
     measured = remedies(job).measured
     battery = job.test.battery
-    clean: dict[Side, Measurement] = {
-        "base": job.test.baseline("base"),
-        "tuned": job.test.baseline("tuned"),
-    }
+    clean: dict[Side, Measurement] = {"base": job.test.baseline("base"), "tuned": job.test.baseline("tuned")}
     found = comparator_entries(measured, Comparison(battery.persona, clean, 0))
     return {one["name"]: ComparatorEntry.model_validate(one).plain() for one in found}
 
