@@ -1,5 +1,4 @@
-"""Claims about what reaches a terminal, a pipe or a log: a result that can be read in any encoding and width,
-and no library's bars."""
+"""What reaches a terminal, a pipe or a log: results readable in any encoding and width, no library's bars."""
 
 import io
 import os
