@@ -74,8 +74,8 @@ def choice(record: DirectionRecord) -> Node:
         ),
         (
             f"Select ({n.select} questions): {len(tried)} candidates were tried,"
-            f" {sum(item.within_budget for item in tried)} stayed within a damage of"
-            f" {number(selected.budget, sign=True)} nats per token. Chosen: {selected.method} at"
+            f" {sum(item.within_budget for item in tried)} stayed within the damage that is allowed"
+            f" (`--budget` {number(selected.budget)}). Chosen: {selected.method} at"
             f" {selected.hook_point}, {form.kind}{toward}{strength}, acting on {len(form.act_on)} hook"
             f" points, first {form.skip_first} tokens skipped; there R was"
             f" {number(selected.select.restoration)} at ΔNLL {signed(selected.select.delta_nll)}. Stability"
@@ -86,10 +86,14 @@ def choice(record: DirectionRecord) -> Node:
             "which neither fitting nor choosing has seen."
         ),
     )
-    over = "No candidate stayed within the budget: the least damaging one was taken."
+    over = None
+    if not any(item.within_budget for item in tried):
+        over = "No candidate stayed within the damage that is allowed: the least damaging one was taken."
+    elif not selected.within_budget:
+        over = "On the test questions its damage is more than is allowed: its verdict says by which measure."
     return h.fragment[
         h.h2["How it was chosen"],
-        None if selected.within_budget else h.p(".banner")[over],
+        over and h.p(".banner")[over],
         h.ol[(h.li[step] for step in steps)],
         folded("Hook points it acts on", h.p[", ".join(form.act_on)]),
     ]
