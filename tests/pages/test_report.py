@@ -155,17 +155,6 @@ def test_damage_over_what_is_allowed_and_what_else_does_as_much_are_said(render)
     assert "allowed are 0.14: a budget of 0.10 and the 0.040 that base and tuned differ by" in page
 
 
-def test_damage_on_the_select_and_on_the_test_texts_is_not_confused(render):
-    none, more = "No candidate stayed within", "On the test questions its damage is more"
-    record = made_up()
-    record["selected"]["within_budget"] = False
-    assert more in render(record)
-    assert none not in render(record)
-    for candidate in record["search"]["candidates"]:
-        candidate["within_budget"] = False
-    assert none in render(record)
-
-
 def test_an_older_record_says_nothing_of_what_it_does_not_have(render):
     record = made_up()
     for item in record["arms"]:
