@@ -18,6 +18,7 @@ from persona_probe.prompts.batches import TokenBatch
 from persona_probe.prompts.rows import Row
 from persona_probe.saes.sae import Sae
 
+GRADIENT_COST = 4  # a backward pass keeps all activations, and each reply token's logits three times
 Output = Tensor | tuple[Any, ...]  # of a block: the stream, or the stream and what else the block returns
 
 
@@ -28,15 +29,15 @@ def attribution(
 
     The sum over tokens of (dS/dh . d_i) f_i. S is the mean over misaligned rows minus the mean over aligned
     rows of the reply's log-probability per token. Positive latents push S up. The gradient runs from the
-    replies down to the SAE's hook point and no further. After the delta attribution of OpenAI (December
-    2025), which ranks better than activation differences.
+    replies down to the SAE's hook point and no further; a pass has a quarter of `max_tokens`. After the delta
+    attribution of OpenAI (December 2025), which ranks better than activation differences.
     """
     counts = {label: sum(row.label == label for row in rows) for label in ("misaligned", "aligned")}
     if not all(counts.values()):
         raise BadInput(f"attribution needs rows of both labels, found {counts}")
     weight = {"misaligned": 1 / counts["misaligned"], "aligned": -1 / counts["aligned"]}
     total = torch.zeros(sae.d_sae, dtype=torch.float64)
-    for batch in model.batches(rows, max_tokens=max_tokens):
+    for batch in model.batches(rows, max_tokens=max(1, max_tokens // GRADIENT_COST)):
         plain = replace(batch, n_shared=0)
         stream, gradient = _gradient(model, sae.hook_point, plain, weight)
         acted = (plain.mask & (plain.positions >= skip_first)).to(stream.device)
