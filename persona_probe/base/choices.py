@@ -8,4 +8,4 @@ Scope = Literal["reply", "last_prompt", "all"]
 Outliers = Literal["drop", "keep"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Theme = Literal["light", "dark"]
-KEPT_MEGABYTES = 256  # for what passes of untouched models leave for the arms, unless --memory says otherwise
+KEPT_MEGABYTES = 160  # for what passes of untouched models leave for the arms, unless --memory says otherwise

@@ -3,7 +3,7 @@ the weights, and the weights of a twin subtracted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from persona_probe.base.errors import PersonaProbeError
@@ -18,10 +18,12 @@ from persona_probe.models.pairs import Pair, Side
 from persona_probe.models.sources import Source, resolve
 from persona_probe.prompts.considerate import CONSIDERATE, prompted_replies, same_replies
 from persona_probe.prompts.contrast import read_benign, shipped
+from persona_probe.prompts.rows import Row
 from persona_probe.records.comparators import ComparatorKind
 from persona_probe.storage.files import sha256_json
 
 T = TypeVar("T")
+TEXTS_AT_ONCE = 24  # whose next-token distributions are in memory
 HALF, MINUS_TWIN = Mixture(tuned=0.5, base=0.5), Mixture(tuned=1.0, base=1.0, twin=-1.0)
 
 
@@ -75,10 +77,11 @@ class Comparators:
         Tuned comes first. After base come the remedies that change weights; the pair's models are dropped for
         them.
         """
+        self.job.test.budget.clear()  # nothing else is measured on this model; distributions take its place
         found = [self._prompt(side)] if self.prompted is not None else []
         if side == "tuned":
             if any(self.job.run.get(self._key(mixture)) is None for _, mixture in self.mixtures):
-                self._tuned = self._places(self.job.pair, self.job.test.battery)
+                self._tuned = self._places(self.job.pair, "tuned", self.job.test.battery.benign)
         else:
             found += [self._mixture(kind, mixture) for kind, mixture in self.mixtures]
             self._tuned = {}
@@ -115,8 +118,8 @@ class Comparators:
 
         def make() -> Measurement:
             bench = self._bench(job.pair, battery)
-            before = self._places(job.pair, job.test.battery, side)
-            return self._with_kl(bench.baseline(side), before, self._places(job.pair, battery, side))
+            places = partial(self._places, job.pair, side)
+            return self._with_kl(bench.baseline(side), places, places, battery.benign)
 
         name = f"{side}, considerate prompt"
         done = f'The system prompt "{CONSIDERATE}" before every question.'
@@ -132,8 +135,10 @@ class Comparators:
             job.reporter.note(f"loading the tuned model with changed weights: {name}")
             pair = mixed(job.pair, mixture, name=name, folder=job.run.folder)
             bench = self._bench(pair, job.test.battery)
-            after = self._places(pair, job.test.battery)
-            return self._with_kl(bench.baseline("tuned"), self._tuned, after)
+            after = partial(self._places, pair, "tuned")
+            return self._with_kl(
+                bench.baseline("tuned"), lambda _: self._tuned, after, job.test.battery.benign
+            )
 
         done = "Base's weights plus half of what tuning added to them."
         if mixture.source is not None:
@@ -158,11 +163,22 @@ class Comparators:
         job = self.job
         return Bench(pair, job.run, battery, job.config.max_tokens, keep_kl=False, budget=job.test.budget)
 
-    def _places(self, pair: Pair, battery: Battery, side: Side = "tuned") -> Places:
-        return next_tokens(pair.get(side), battery.benign, max_tokens=self.job.config.max_tokens)
+    def _places(self, pair: Pair, side: Side, rows: Sequence[Row]) -> Places:
+        return next_tokens(pair.get(side), rows, max_tokens=self.job.config.max_tokens)
 
-    def _with_kl(self, measurement: Measurement, before: Places, after: Places) -> Measurement:
-        kl = kl_by_row(self.job.test.battery.benign, before, after)
+    def _with_kl(
+        self,
+        measurement: Measurement,
+        before: Callable[[Sequence[Row]], Places],
+        after: Callable[[Sequence[Row]], Places],
+        rows: Sequence[Row],
+    ) -> Measurement:
+        """With KL(before || after) on the benign texts, a few at a time, since distributions over the
+        vocabulary are large. `rows`: these texts as they are read after."""
+        kl: dict[str, float] = {}
+        for start in range(0, len(rows), TEXTS_AT_ONCE):
+            own, read = (part[start : start + TEXTS_AT_ONCE] for part in (self.job.test.battery.benign, rows))
+            kl |= kl_by_row(own, before(own), after(read))
         benign = {id: (logprob, n, kl[id]) for id, (logprob, n, _) in measurement.benign.items()}
         return replace(measurement, benign=benign)
 
