@@ -4,7 +4,11 @@ the weights, and the weights of a twin subtracted."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+
+import torch
 
 from persona_probe.base.errors import PersonaProbeError
 from persona_probe.experiments.direction_job import Job
@@ -53,6 +57,33 @@ class Remedies:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """Next-token distributions of texts on disk, while another model has the memory; gone with the value."""
+
+    folder: TemporaryDirectory[str]
+
+    @classmethod
+    def filled(cls, places: Callable[[Sequence[Row]], Places], rows: Sequence[Row]) -> "Shelf":
+        """With the distributions of `rows`, a few texts a file."""
+        made = cls(TemporaryDirectory())
+        for few in _few(rows):
+            torch.save(places(few), made._file(few))
+        return made
+
+    def of(self, rows: Sequence[Row]) -> Places:
+        """Those of a few texts, as they were put there."""
+        return torch.load(self._file(rows), weights_only=True)
+
+    def _file(self, rows: Sequence[Row]) -> Path:
+        return Path(self.folder.name) / f"{sha256_json([row.id for row in rows])}.pt"
+
+
+def _few(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    """The rows in parts of `TEXTS_AT_ONCE`."""
+    return [rows[start : start + TEXTS_AT_ONCE] for start in range(0, len(rows), TEXTS_AT_ONCE)]
+
+
 @dataclass(eq=False)
 class Comparators:
     """Measures the remedies on the test battery. Results are kept in the run; what cannot be measured is left
@@ -61,7 +92,7 @@ class Comparators:
     job: Job
     twin: Source | None
     remedies: Remedies = field(default_factory=Remedies)
-    _tuned: Places = field(default_factory=dict)
+    _tuned: "Shelf | None" = None
 
     @classmethod
     def opened(cls, job: Job) -> "Comparators":
@@ -81,10 +112,11 @@ class Comparators:
         found = [self._prompt(side)] if self.prompted is not None else []
         if side == "tuned":
             if any(self.job.run.get(self._key(mixture)) is None for _, mixture in self.mixtures):
-                self._tuned = self._places(self.job.pair, "tuned", self.job.test.battery.benign)
+                places = partial(self._places, self.job.pair, "tuned")
+                self._tuned = Shelf.filled(places, self.job.test.battery.benign)
         else:
             found += [self._mixture(kind, mixture) for kind, mixture in self.mixtures]
-            self._tuned = {}
+            self._tuned = None
         self.remedies.measured += [one for one in found if one is not None]
         self.job.clock.lap(f"{side} comparators")
         return arms
@@ -135,10 +167,9 @@ class Comparators:
             job.reporter.note(f"loading the tuned model with changed weights: {name}")
             pair = mixed(job.pair, mixture, name=name, folder=job.run.folder)
             bench = self._bench(pair, job.test.battery)
+            assert self._tuned is not None, "filled where a mixture is to be measured"
             after = partial(self._places, pair, "tuned")
-            return self._with_kl(
-                bench.baseline("tuned"), lambda _: self._tuned, after, job.test.battery.benign
-            )
+            return self._with_kl(bench.baseline("tuned"), self._tuned.of, after, job.test.battery.benign)
 
         done = "Base's weights plus half of what tuning added to them."
         if mixture.source is not None:
@@ -176,8 +207,7 @@ class Comparators:
         """With KL(before || after) on the benign texts, a few at a time, since distributions over the
         vocabulary are large. `rows`: these texts as they are read after."""
         kl: dict[str, float] = {}
-        for start in range(0, len(rows), TEXTS_AT_ONCE):
-            own, read = (part[start : start + TEXTS_AT_ONCE] for part in (self.job.test.battery.benign, rows))
+        for own, read in zip(_few(self.job.test.battery.benign), _few(rows), strict=True):
             kl |= kl_by_row(own, before(own), after(read))
         benign = {id: (logprob, n, kl[id]) for id, (logprob, n, _) in measurement.benign.items()}
         return replace(measurement, benign=benign)
