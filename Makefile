@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo talk latents test check format gpu matrix bench bench-peers bench-publish families docs base-replies organisms sae figures clean
 
 demo: $(STAMP)
-	@echo "== find the persona direction in the embedded organism (30 to 60 minutes on 2 cores)"
+	@echo "== find the persona direction in the embedded organism (25 to 60 minutes on 2 cores)"
 	$(BIN)/python -m persona_probe.find_direction --dtype float32 --twin car-advice-right --output-dir experiments/runs/demo
 
 talk: $(STAMP)
