@@ -203,19 +203,19 @@ def _near(
 def _other_forms(
     outcomes: Sequence[Outcome], limits: Limits, layers: Sequence[int], readable: Readable
 ) -> list[Candidate]:
-    """The best ablations at more blocks, toward zero and obliquely, bands of each block's own direction, and
-    more doses of the best directions."""
+    """The best ablations at more blocks, toward zero and obliquely, bands of each block's own direction of
+    every method, and more doses of the best directions."""
     ablations, steerings = (ranked(of_kind(outcomes, kind), limits) for kind in ("ablate", "steer"))
     candidates: list[Candidate] = []
     if ablations:
         best = ablations[0].candidate
         wider = [replace(best.form, where=where) for where in ("later", "all")]
         candidates += [replace(best, form=form) for form in (*wider, replace(best.form, toward="zero"))]
-        of_methods = _distinct(ablations, lambda one: one.method)
-        candidates += _bands(of_methods, layers) + _oblique(of_methods, readable)
-    finalists = _distinct(
-        [one for both in zip(steerings, ablations, strict=False) for one in both], lambda one: one.place
-    )
+        # Of every method: which of them leads the screen is up to noise, and bands differ from single blocks.
+        candidates += _bands(_distinct(ablations, lambda one: one.method), layers)
+        candidates += _oblique(_distinct(ablations, lambda one: one.method)[:FINALISTS], readable)
+    mixed = [one for both in zip(steerings, ablations, strict=False) for one in both]
+    finalists = _distinct(mixed, lambda one: one.place)[:FINALISTS]
     done = {(*one.candidate.place, one.candidate.form.coefficient) for one in steerings}
     for finalist in finalists:
         steer = Form("steer", "layer", FIRST_DOSE, None, finalist.form.skip_first)
@@ -251,8 +251,8 @@ def _oblique(best: Sequence[Candidate], readable: Readable) -> list[Candidate]:
 
 
 def _distinct(outcomes: Sequence[Outcome], key: Callable[[Candidate], Any]) -> list[Candidate]:
-    """The first finalists that differ in `key`."""
+    """The first of everything that differs in `key`."""
     seen: dict[Any, Candidate] = {}
     for outcome in outcomes:
         seen.setdefault(key(outcome.candidate), outcome.candidate)
-    return list(seen.values())[:FINALISTS]
+    return list(seen.values())
