@@ -117,9 +117,8 @@ def demo_cost() -> None:
     cog.outl("")
     cog.outl(
         f"`make demo` runs in {run.provenance.dtype}, so that other processors give these numbers, too."
-        f" The reference run took {run.timing['total'] / 60:.0f} minutes on two CPU cores with AVX-512 and"
-        f" {run.memory.peak_bytes / 1e9:.1f} GB of memory, after setting up; older processors may take an"
-        " hour. It writes `experiments/runs/demo/`; its `report.html` opens from disk."
+        f" It takes 25 to 60 minutes on two CPU cores and {run.memory.peak_bytes / 1e9:.1f} GB of memory,"
+        " after setting up, and writes `experiments/runs/demo/`; its `report.html` opens from disk."
         " `make talk` opens the live demo."
     )
     cog.outl("")
