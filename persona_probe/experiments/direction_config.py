@@ -49,11 +49,11 @@ class Config(ExperimentOptions):
         int,
         Option(
             "Covariance-matched random directions for the p-value; a verdict needs 19, with which p <= 0.05"
-            " can be reached.",
+            " can be reached. What the best of a search would do by chance is told well from twice as many.",
             "controls",
             low=0,
         ),
-    ] = 19
+    ] = 39
     layers_screened: Annotated[int, Option("Layers of the first round of the search.", "search", low=1)] = 5
     n_prompts: Annotated[
         int,
