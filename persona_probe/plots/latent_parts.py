@@ -53,6 +53,7 @@ def cloud(
 ) -> int:
     """Add one group of latents as points, hollow where damage is over `budget`; how many there were."""
     if points:
+        points = sorted(points, key=lambda point: _over(point[2], budget))  # the legend draws the first one
         hollow = [_over(entry, budget) for _, _, entry in points]
         control = group.colour == CONTROL_COLOUR
         marker = {
