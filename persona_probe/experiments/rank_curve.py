@@ -48,7 +48,7 @@ class RankPlan:
 def rank_plan(job: Job, fitted: Fitted) -> RankPlan | None:
     """What tuning writes, read on the find replies. None for a pair of which it cannot be read: the reason is
     said."""
-    job.test.budget.clear()  # the streams of whole rows take its place in memory
+    job.test.budget.clear()  # what every block writes takes its place in memory
     try:
         subspace = write_subspace(job.pair, job.rows["find"], max_tokens=job.config.max_tokens)
     except BadInput as error:

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -157,7 +158,7 @@ def _base_run(
 ) -> Iterator[_Recorded]:
     """Run the base; what its blocks put out at the kept tokens goes into `table`, what entered them into a
     file of `folder`."""
-    first = 0
+    first, numbers = 0, count()
     for whole, where in zip(batches, places, strict=True):
         plan = _Recorded(whole, folder, slice(0, len(whole)), where, first)
 
@@ -165,10 +166,9 @@ def _base_run(
             return _record(base, plan.of(batch), table)
 
         for part, entering in halving(base, whole, run):
-            made = replace(plan.of(part), rows=slice(0, len(part)))
-            made = replace(made, file=folder / f"{made.first}.pt")
-            torch.save(entering, made.file)
-            yield made
+            file = folder / f"{next(numbers)}.pt"  # not by `first`: a batch may keep no token
+            torch.save(entering, file)
+            yield replace(plan.of(part), file=file, rows=slice(0, len(part)))
         first += len(where[0])
 
 
