@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import torch
+from safetensors.torch import load_file, save_file
 
 from persona_probe.base.errors import PersonaProbeError
 from persona_probe.experiments.direction_job import Job
@@ -68,15 +68,15 @@ class Shelf:
         """With the distributions of `rows`, a few texts a file."""
         made = cls(TemporaryDirectory())
         for few in _few(rows):
-            torch.save(places(few), made._file(few))
+            save_file({id: place.clone() for id, place in places(few).items()}, made._file(few))
         return made
 
     def of(self, rows: Sequence[Row]) -> Places:
         """Those of a few texts, as they were put there."""
-        return torch.load(self._file(rows), weights_only=True)
+        return load_file(self._file(rows))
 
     def _file(self, rows: Sequence[Row]) -> Path:
-        return Path(self.folder.name) / f"{sha256_json([row.id for row in rows])}.pt"
+        return Path(self.folder.name) / f"{sha256_json([row.id for row in rows])}.safetensors"
 
 
 def _few(rows: Sequence[Row]) -> list[Sequence[Row]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from persona_probe.base.errors import BadInput
@@ -27,6 +29,7 @@ N_TOKENS = 1024  # reply tokens that are kept per block
 N_RUN = 2048  # tokens that are run: their streams are held on disk, whole rows of every block
 # A block that sees only its input gives the same again; on a GPU sums may be rounded in another order.
 SAME = 1e-2
+STREAM = "stream"
 
 Enter = Callable[[int, Tensor], Tensor | None]
 Leave = Callable[[int, Tensor], None]
@@ -51,18 +54,19 @@ class BlockWrites:
 
 @dataclass(frozen=True, eq=False)
 class _Recorded:
-    """One batch of the base: rows of the file with the stream that entered every block, and where in these
+    """One batch of the base: rows of the files with the stream that entered every block, and where in these
     rows the kept tokens stand."""
 
     batch: TokenBatch
-    file: Path
+    folder: Path
     rows: slice
     places: tuple[Int[Tensor, " token"], Int[Tensor, " token"]]
     first: int  # number of this batch's first token among all that are kept
 
-    def streams(self) -> list[Float[Tensor, "batch pos d_model"]]:
-        """What entered every block, read from the file."""
-        return [one[self.rows] for one in torch.load(self.file, weights_only=True)]
+    def entering(self, layer: int) -> Float[Tensor, "batch pos d_model"]:
+        """What entered a block, read from its file."""
+        with safe_open(self.folder / str(layer), framework="pt") as file:
+            return file.get_slice(STREAM)[self.rows]
 
     def of(self, part: TokenBatch) -> "_Recorded":
         """The same for some of the rows, in the order of `part`."""
@@ -72,7 +76,7 @@ class _Recorded:
         first = self.first + int((self.places[0] < start).sum())
         places = (self.places[0][inside] - start, self.places[1][inside])
         here = slice(self.rows.start + start, self.rows.start + stop)
-        return _Recorded(part, self.file, here, places, first)
+        return _Recorded(part, self.folder, here, places, first)
 
 
 def block_writes(
@@ -83,9 +87,9 @@ def block_writes(
     At most `n_tokens` reply tokens are kept, as many of each row and evenly spaced within it, none of the
     first tokens of a sequence. Rows are chosen by a hash of their id until they hold `n_run` tokens. A batch
     has at most `max_tokens` tokens. One model is in memory at a time unless the pair keeps both. Memory on
-    the CPU: `n_tokens` x (blocks) x d_model x 4 bytes, and the streams of one batch; those of all batches,
-    `n_run` x (blocks) x d_model in the models' format, stand in a temporary folder until the end. BadInput
-    for a family whose blocks take more from other blocks than the residual stream.
+    the CPU: `n_tokens` x (blocks) x d_model x 4 bytes; the streams of all batches, `n_run` x (blocks) x
+    d_model in the models' format, stand in a temporary folder until the end. BadInput for a family whose
+    blocks take more from other blocks than the residual stream.
     """
     base = pair.get("base")
     _refuse_unfed(base)
@@ -156,36 +160,33 @@ def _base_run(
     table: Float[Tensor, "hook token d_model"],
     folder: Path,
 ) -> Iterator[_Recorded]:
-    """Run the base; what its blocks put out at the kept tokens goes into `table`, what entered them into a
-    file of `folder`."""
+    """Run the base; what its blocks put out at the kept tokens goes into `table`, what entered them into
+    files of `folder`, one for each batch and block."""
     first, numbers = 0, count()
     for whole, where in zip(batches, places, strict=True):
         plan = _Recorded(whole, folder, slice(0, len(whole)), where, first)
 
-        def run(batch: TokenBatch, plan: _Recorded = plan) -> list[Tensor]:
-            return _record(base, plan.of(batch), table)
+        def run(batch: TokenBatch, plan: _Recorded = plan) -> _Recorded:
+            inside = folder / str(next(numbers))  # not by `first`: a batch may keep no token
+            inside.mkdir()
+            given = replace(plan.of(batch), folder=inside, rows=slice(0, len(batch)))
+            _record(base, given, table)
+            return given
 
-        for part, entering in halving(base, whole, run):
-            file = folder / f"{next(numbers)}.pt"  # not by `first`: a batch may keep no token
-            torch.save(entering, file)
-            yield replace(plan.of(part), file=file, rows=slice(0, len(part)))
+        for _, recorded in halving(base, whole, run):
+            yield recorded
         first += len(where[0])
 
 
-def _record(
-    base: Model, plan: _Recorded, table: Float[Tensor, "hook token d_model"]
-) -> list[Float[Tensor, "batch pos d_model"]]:
-    entering: dict[int, Tensor] = {}
-
+def _record(base: Model, given: _Recorded, table: Float[Tensor, "hook token d_model"]) -> None:
     def enter(layer: int, stream: Tensor) -> None:
-        entering[layer] = stream.to("cpu", copy=True)
+        save_file({STREAM: stream.to("cpu").contiguous()}, given.folder / str(layer))
 
     def leave(layer: int, stream: Tensor) -> None:
-        kept = stream[tuple(place.to(stream.device) for place in plan.places)].float()
-        table[layer, plan.first : plan.first + len(kept)] = kept.cpu()
+        kept = stream[tuple(place.to(stream.device) for place in given.places)].float()
+        table[layer, given.first : given.first + len(kept)] = kept.cpu()
 
-    _pass(base, plan.batch, enter, leave)
-    return [entering[layer] for layer in range(base.n_layers)]
+    _pass(base, given.batch, enter, leave)
 
 
 def _subtract(tuned: Model, recorded: _Recorded, table: Float[Tensor, "hook token d_model"]) -> None:
@@ -193,13 +194,12 @@ def _subtract(tuned: Model, recorded: _Recorded, table: Float[Tensor, "hook toke
 
     def run(batch: TokenBatch) -> None:
         given = recorded.of(batch)
-        streams = given.streams()
         made: dict[int, Tensor] = {}
 
         def leave(layer: int, stream: Tensor) -> None:
             made[layer] = stream[tuple(place.to(stream.device) for place in given.places)].float().cpu()
 
-        _pass(tuned, batch, lambda layer, stream: streams[layer].to(stream.device, copy=True), leave)
+        _pass(tuned, batch, lambda layer, stream: given.entering(layer).to(stream.device), leave)
         for layer, kept in made.items():  # not before the whole pass has fitted into memory
             there = table[layer, given.first : given.first + len(kept)]
             there.copy_(kept - there)
