@@ -1,8 +1,9 @@
-"""Keys and values of generation in memory that grows in steps: a new token is written into it, nothing is
-copied."""
+"""Keys and values that cost little memory: of generation, where a new token is written without a copy of what
+is there, and of prefixes that several rows share."""
 
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
@@ -68,4 +69,44 @@ def growing(cache: Any) -> Any:
             GrowingLayer(layer) if type(layer) is DynamicLayer and layer.get_seq_length() else layer
             for layer in layers
         ]
+    return cache
+
+
+class SharedLayer(DynamicLayer):
+    """Hugging Face's layer over prefixes that several rows share.
+
+    `keys` and `values` are those of the prefixes, one for each. The rows' own are put together when their
+    block runs and belong to that block alone, so that one block's are in memory at a time.
+    """
+
+    def __init__(self, layer: DynamicLayer, prefix_of: Int[Tensor, " row"]) -> None:
+        super().__init__()
+        keys, values = layer.keys, layer.values
+        assert keys is not None, "the layer has run"
+        assert values is not None, "the layer has run"
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+        self._prefix_of = prefix_of
+
+    def update(
+        self,
+        key_states: Float[Tensor, "row head new d_head"],
+        value_states: Float[Tensor, "row head new d_value"],
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Float[Tensor, "row head pos d_head"], Float[Tensor, "row head pos d_value"]]:
+        """What the new tokens of every row see: its prefix and themselves."""
+        assert self.keys is not None, "set when it was made"
+        assert self.values is not None, "set when it was made"
+        keys, values = self.keys[self._prefix_of], self.values[self._prefix_of]
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+
+
+def shared(cache: Any, prefix_of: Int[Tensor, " row"]) -> Any:
+    """The cache of prefixes for one pass over rows, each behind the prefix that is named for it."""
+    layers = getattr(cache, "layers", None)
+    if isinstance(layers, list) and all(type(layer) is DynamicLayer for layer in layers):
+        cache.layers = [SharedLayer(layer, prefix_of) for layer in layers]
+    else:  # layers of other kinds may be read by other blocks, or hold more than keys and values
+        cache.batch_select_indices(prefix_of)
     return cache

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from persona_probe.base.errors import BadInput
+from persona_probe.models.cache import shared
 from persona_probe.models.calls import at_places, forward_replaced, taken
 from persona_probe.models.sources import text_config
 from persona_probe.prompts.batches import TokenBatch, batches
@@ -187,27 +188,27 @@ class Engine:
             tensor.to(self.device, non_blocking=True)
             for tensor in (batch.tokens, batch.mask.long(), batch.positions)
         )
-        shared, cache = batch.n_shared, None
+        n_shared, cache = batch.n_shared, None
         self.fresh_rope()
-        if shared:
+        if n_shared:
             body, firsts = self.twin.base_model, batch.firsts
             firsts = (
                 slice(0, 1) if len(firsts) == 1 else torch.tensor(firsts).to(self.device, non_blocking=True)
             )
             head = {
-                "input_ids": tokens[firsts, :shared],
-                "attention_mask": mask[firsts, :shared],
-                "position_ids": position[firsts, :shared],
+                "input_ids": tokens[firsts, :n_shared],
+                "attention_mask": mask[firsts, :n_shared],
+                "position_ids": position[firsts, :n_shared],
                 "use_cache": True,
             }
-            cache = body(**taken(body, head)).past_key_values
-            cache.batch_select_indices(torch.tensor(batch.shared_by).to(self.device, non_blocking=True))
+            prefix_of = torch.tensor(batch.shared_by).to(self.device, non_blocking=True)
+            cache = shared(body(**taken(body, head)).past_key_values, prefix_of)
         return {
-            "input_ids": tokens[:, shared:],
+            "input_ids": tokens[:, n_shared:],
             "attention_mask": mask,
-            "position_ids": position[:, shared:],
+            "position_ids": position[:, n_shared:],
             "past_key_values": cache,
-            "use_cache": bool(shared),
+            "use_cache": bool(n_shared),
         }
 
     def _check(self, batch: TokenBatch) -> None:

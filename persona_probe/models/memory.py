@@ -4,6 +4,7 @@ import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
@@ -41,6 +42,26 @@ def weights_apart() -> Iterator[None]:
         yield
     finally:
         large_blocks_apart()
+
+
+@contextmanager
+def files_unmapped() -> Iterator[None]:
+    """Inside the block transformers reads weights out of safetensors files piece by piece. It would map these
+    files, whose pages count as memory beside the tensors that are made of them until the last one is made.
+    For weights that are converted: others stay in a mapped file, which costs nothing."""
+    from transformers import modeling_utils
+
+    real = modeling_utils.safe_open
+
+    def opened(*args: Any, **options: Any) -> Any:
+        # Versions without a choice of the way to read have no such option.
+        return real(*args, **(options | {"backend": "pread"} if "backend" in options else options))
+
+    modeling_utils.safe_open = opened  # type: ignore  # a class there
+    try:
+        yield
+    finally:
+        modeling_utils.safe_open = real
 
 
 def _threshold(n_bytes: int) -> None:

@@ -2,13 +2,15 @@
 exactly."""
 
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from persona_probe.base.errors import BadInput
 from persona_probe.models.adapters import merge_adapter
-from persona_probe.models.sources import Source
+from persona_probe.models.memory import files_unmapped
+from persona_probe.models.sources import Source, text_config
 from persona_probe.models.tensors import check_finite, first_line, say_tied, tied
 from persona_probe.models.twins import build_sharing
 from persona_probe.models.wrappers import KEY_MAPPING, is_wrapper, model_class, of_other_senses
@@ -59,22 +61,24 @@ def _load_model(source: Source, *, device: torch.device, dtype: torch.dtype, dev
         config = AutoConfig.from_pretrained(source.folder, **local)
         alone = is_wrapper(config)
         kind, config = model_class(source.folder) if alone else (AutoModelForCausalLM, config)
-        loaded: Any = kind.from_pretrained(
-            source.folder,
-            config=config,
-            key_mapping=KEY_MAPPING if alone else None,
-            dtype=dtype,
-            attn_implementation="eager",
-            use_safetensors=True,
-            output_loading_info=True,
-            # Mismatches are then listed by name, and refused below.
-            ignore_mismatched_sizes=True,
-            # transformers would follow an adapter_config.json that was left beside full weights: it looks
-            # where there is none.
-            adapter_kwargs={"subfolder": "no-adapter"},
-            **local,
-            **placement,
-        )
+        converted = text_config(config).dtype not in (None, dtype)
+        with files_unmapped() if converted else nullcontext():
+            loaded: Any = kind.from_pretrained(
+                source.folder,
+                config=config,
+                key_mapping=KEY_MAPPING if alone else None,
+                dtype=dtype,
+                attn_implementation="eager",
+                use_safetensors=True,
+                output_loading_info=True,
+                # Mismatches are then listed by name, and refused below.
+                ignore_mismatched_sizes=True,
+                # transformers would follow an adapter_config.json that was left beside full weights: it looks
+                # where there is none.
+                adapter_kwargs={"subfolder": "no-adapter"},
+                **local,
+                **placement,
+            )
         model, info = loaded
     except BadInput:
         raise

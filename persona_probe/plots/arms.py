@@ -37,6 +37,12 @@ TITLES: dict[Measure, str] = {
     "delta_nll": "ΔNLL, nats per token",
     "kl": "KL, nats per token",
 }
+# Panels beside each other are narrow, more so in the large letters of a talk.
+NARROW = {
+    "restoration": "restoration R<br>0 tuned, 1 base",
+    "closure": "closure C<br>1: no gap left",
+    "delta_nll": "ΔNLL<br>nats per token",
+}
 WIDTHS = {2: [0.58, 0.42], 3: [0.37, 0.37, 0.26]}
 
 
@@ -71,7 +77,7 @@ def arm_bars(record: WithArms) -> Figure:
     labels = [group_name(group, chosen=chosen) for group in groups]
     down = {"tickvals": list(range(len(groups))), "range": [len(groups) - 0.5, -0.9], "showgrid": False}
     figure.update_yaxes(ticktext=labels, **down)
-    return finish(figure, height=165 + 42 * len(groups), showlegend=False, margin_t=40, margin_b=80)
+    return finish(figure, height=190 + 42 * len(groups), showlegend=False, margin_t=40, margin_b=105)
 
 
 def _bar(arm: ArmEntry, measure: Measure, row: int) -> list[Bar]:
@@ -99,7 +105,7 @@ def _measure_axes(
             ends += [0.0, 1.0]
             n = n_test(record)
         figure.update_xaxes(
-            range=view(ends), title_text=f"{TITLES[measure]}<br>{n}", nticks=6, row=1, col=column
+            range=view(ends), title_text=f"{NARROW[measure]}<br>{n}", nticks=5, row=1, col=column
         )
 
 
