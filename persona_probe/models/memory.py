@@ -1,9 +1,11 @@
-"""Memory that is free but not given back: what long runs of many shapes leave behind on glibc and CUDA."""
+"""Memory that is taken without need: what long runs of many shapes leave behind on glibc and CUDA, and files
+that are mapped beside the weights made of them."""
 
 import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -49,19 +51,18 @@ def files_unmapped() -> Iterator[None]:
     """Inside the block transformers reads weights out of safetensors files piece by piece. It would map these
     files, whose pages count as memory beside the tensors that are made of them until the last one is made.
     For weights that are converted: others stay in a mapped file, which costs nothing."""
-    from transformers import modeling_utils
-
-    real = modeling_utils.safe_open
+    reading: Any = import_module("transformers.modeling_utils")
+    real = reading.safe_open
 
     def opened(*args: Any, **options: Any) -> Any:
         # Versions without a choice of the way to read have no such option.
         return real(*args, **(options | {"backend": "pread"} if "backend" in options else options))
 
-    modeling_utils.safe_open = opened  # type: ignore  # a class there
+    reading.safe_open = opened
     try:
         yield
     finally:
-        modeling_utils.safe_open = real
+        reading.safe_open = real
 
 
 def _threshold(n_bytes: int) -> None:

@@ -1,6 +1,7 @@
 """Claims about what is held in memory while a model runs or is read: keys of rows that share a prefix for one
 block at a time, and no mapped file beside weights that are made of it."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def test_after_a_pass_only_the_prefixes_are_held(llama: Family, monkeypatch: pyt
 
 
 def test_rows_see_what_hugging_faces_own_cache_shows_them() -> None:
-    from persona_probe.models.cache import shared
     from transformers.cache_utils import DynamicCache
+
+    from persona_probe.models.cache import shared
 
     prefix_of = torch.tensor([0, 0, 1, 0, 1])
     ours, theirs = DynamicCache(), DynamicCache()
@@ -61,8 +63,9 @@ def test_rows_see_what_hugging_faces_own_cache_shows_them() -> None:
 
 
 def test_layers_of_other_kinds_are_left_to_hugging_face() -> None:
-    from persona_probe.models.cache import shared
     from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
+
+    from persona_probe.models.cache import shared
 
     cache = DynamicCache()
     for layer in range(2):
@@ -83,17 +86,17 @@ def test_a_file_is_mapped_only_for_weights_that_stay_as_they_are(
 ) -> None:
     """The file holds float32: read piece by piece for bfloat16, mapped for float32."""
     from persona_probe.models.pairs import open_pair
-    from transformers import modeling_utils
 
     ways = []
-    real: Any = modeling_utils.safe_open
+    reading: Any = import_module("transformers.modeling_utils")
+    real = reading.safe_open
 
     def opened(*args: Any, **options: Any) -> Any:
         ways.append(options["backend"])
         return real(*args, **options)
 
-    monkeypatch.setattr(modeling_utils, "safe_open", opened)
+    monkeypatch.setattr(reading, "safe_open", opened)
     model = open_pair(written, adapter, device="cpu", dtype=dtype).base
     assert {parameter.dtype for parameter in model.twin.parameters()} == {getattr(torch, dtype)}
     assert set(ways) == ({"mmap"} if dtype == "float32" else {"pread"})
-    assert modeling_utils.safe_open is opened
+    assert reading.safe_open is opened
