@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo talk latents test check format gpu matrix bench bench-peers bench-publish families docs base-replies organisms sae figures clean
+.PHONY: demo talk latents test check format gpu matrix matrix-publish bench bench-peers bench-publish families docs base-replies organisms sae figures clean
 
 demo: $(STAMP)
 	@echo "== find the persona direction in the embedded organism (25 to 60 minutes on 2 cores)"
@@ -41,6 +41,10 @@ gpu: $(STAMP)
 matrix: $(STAMP)
 	@echo "== the same run in other number formats, instruction sets, batches and seeds (hours; MATRIX='float32 seed-1' does a part)"
 	$(BIN)/python tests/matrix.py $(MATRIX)
+
+matrix-publish: $(STAMP)
+	@echo "== what 'make matrix' has finished goes into experiments/reference; 'make docs' then writes the table"
+	$(BIN)/python tests/matrix.py --publish
 
 bench: $(STAMP)
 	@echo "== ours beside its peers, and how cost grows (hours with every size; BENCH='--rows 4,16' does a part)"

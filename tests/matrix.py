@@ -3,6 +3,7 @@
     make matrix                          # every run, hours on 2 cores; a run that was stopped goes on
     make matrix MATRIX="float32 seed-1"  # some of them
     make matrix MATRIX="float32 -- --limit 16 --methods prompt"  # with options for every run
+    make matrix-publish                  # what is finished, for docs/results.md
 
 Every run is a process of its own, since an instruction set is chosen when torch loads. The table says what
 each decided; the exit status is 1 where two of them differ.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("experiments/runs/matrix")
+PUBLISHED = Path("experiments/reference/matrix.json")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,44 @@ def row(name: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def facts(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What one run was, and what it decided, as docs/results.md tells it."""
+    selected, provenance, variant = record["selected"], record["provenance"], VARIANTS[name]
+    arm = next(arm for arm in record["arms"] if arm["name"] == selected["arm"])
+    again = record["search"]["again"] or {"winners": [], "stable": None}
+    form = selected["form"]
+    return {
+        "run": name,
+        "created": record["created"],
+        "dtype": provenance["dtype"],
+        **{key: provenance["processor"][key] for key in ("name", "instructions", "onednn_limit", "threads")},
+        "set": " ".join(
+            [*(f"{key}={value}" for key, value in variant.environment.items()), *variant.options]
+        ),
+        "seed": provenance["seed"],
+        "n_null": arm["judged"]["null"] and arm["judged"]["null"]["n"],
+        "choice": {key: selected[key] for key in ("method", "layer")}
+        | {key: form[key] for key in ("kind", "toward", "where", "act_on", "coefficient", "oblique")},
+        **{quantity: arm[quantity] for quantity in ("restoration", "closure", "kl", "verdict")},
+        "wins": again["winners"][0]["share"] if again["winners"] else None,
+        "stable": again["stable"],
+    }
+
+
+def publish() -> None:
+    """Put every finished run into the published file, in place of an older one of its name."""
+    lines: dict[str, Any] = {}
+    if PUBLISHED.is_file():
+        lines = {line["run"]: line for line in json.loads(PUBLISHED.read_text(encoding="utf-8"))}
+    for name in VARIANTS:
+        path = FOLDER / name / "record.json"
+        if path.is_file():
+            lines[name] = facts(name, json.loads(path.read_text(encoding="utf-8")))
+    ordered = [lines[name] for name in VARIANTS if name in lines]
+    PUBLISHED.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{len(ordered)} runs are now in {PUBLISHED}\n")
+
+
 def _estimate(value: Mapping[str, Any] | None) -> str:
     if value is None:
         return ""
@@ -86,6 +126,9 @@ COLUMNS = ("run", "verdict", "edit", "method", "at", "where", "R", "C", "KL", "w
 
 def main(arguments: Sequence[str]) -> int:
     """Run the variants that are named, all without names; what follows `--` is for each of them."""
+    if list(arguments) == ["--publish"]:
+        publish()
+        return 0
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     names, extra = arguments[:cut] or list(VARIANTS), arguments[cut + 1 :]
     if unknown := [name for name in names if name not in VARIANTS]:
