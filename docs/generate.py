@@ -117,7 +117,7 @@ def demo_cost() -> None:
     cog.outl("")
     cog.outl(
         f"`make demo` runs in {run.provenance.dtype}, so that other processors give these numbers, too."
-        f" It takes 25 to 60 minutes on two CPU cores and {run.memory.peak_bytes / 1e9:.1f} GB of memory,"
+        " It takes 25 to 60 minutes on two CPU cores and up to 2 GB of memory,"
         " after setting up, and writes `experiments/runs/demo/`; its `report.html` opens from disk."
         " `make talk` opens the live demo."
     )
