@@ -170,10 +170,11 @@ class _Passes:
     def _pass(
         self, edits: Sequence[Edits], prefix: Prefix | None, record: Sequence[int]
     ) -> tuple[list[PassScores], dict[int, Prefix]]:
-        n, size = len(edits), len(self.batch)
+        n = len(edits)
+        assert n == 1 or not record, "streams are left by an arm that runs alone"
         # Hooks run in the order they are made: the streams are recorded before they are edited.
         with (
-            recorded(self.model, record, size) as streams,
+            recorded(self.model, record) as streams,
             resumed(self.model, None if prefix is None else prefix.tiled(n)),
             applied(self.model, (), parts=edits),
         ):

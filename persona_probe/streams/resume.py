@@ -73,9 +73,9 @@ def _first_changed(model: Model, hook_point: str) -> int:
 
 
 @contextmanager
-def recorded(model: Model, layers: Sequence[int], n_rows: int) -> Iterator[dict[int, Prefix]]:
+def recorded(model: Model, layers: Sequence[int]) -> Iterator[dict[int, Prefix]]:
     """Inside the block one forward pass of the twin is run; the streams that enter `layers` are there after
-    it, of the first `n_rows` rows (and of as large a part of the prompts).
+    it.
 
     A stream is recorded as the block below puts it out, before edits that are applied inside.
     """
@@ -93,9 +93,7 @@ def recorded(model: Model, layers: Sequence[int], n_rows: int) -> Iterator[dict[
             stack.callback(model.site(HookPoint(layer - 1))[1].register_forward_hook(catch(layer)).remove)
         yield streams
     for layer, (*shared, rest) in calls.items():
-        copies = len(rest) // n_rows
-        prompts = shared[0][: len(shared[0]) // copies] if shared else None
-        streams[layer] = Prefix(layer, prompts, rest[:n_rows])
+        streams[layer] = Prefix(layer, shared[0] if shared else None, rest)
 
 
 def resumable(model: Model) -> bool:
@@ -115,7 +113,7 @@ def _resumes(model: Model) -> bool:
     try:
         for batch in model.batches(rows, max_tokens=1024, keep_prompts=True):
             with torch.inference_mode():
-                with recorded(model, [middle], len(batch)) as streams:
+                with recorded(model, [middle]) as streams:
                     whole = forward(model, batch, logits_at=places)
                 with resumed(model, streams[middle]):
                     again = forward(model, batch, logits_at=places)
