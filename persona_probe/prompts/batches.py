@@ -1,13 +1,17 @@
 """Token rows in, padded batches out."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from persona_probe.prompts.rows import Row
+
+# A second call of the body, for what rows share, is counted as so many tokens: a call has a price of its own.
+CALL_TOKENS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,11 @@ class TokenBatch:
     def n_computed(self) -> int:
         """Tokens that a pass computes, padding included: shared columns once per group, the rest per row."""
         return len(set(self.shared_by)) * self.n_shared + len(self) * (self.tokens.shape[1] - self.n_shared)
+
+    @property
+    def price(self) -> int:
+        """What a pass costs, in tokens."""
+        return self.n_computed + (CALL_TOKENS if self.n_shared else 0)
 
     @property
     def firsts(self) -> list[int]:
@@ -78,12 +87,18 @@ def batches(
     """Batches of similar length, at most `max_tokens` padded tokens each (one row at least).
 
     `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt
-    stay together and every prompt is shared by its rows; without, rows share what all of a batch have in
-    common.
+    stay together and every prompt is shared by its rows. Rows whose prompt is their own, and without it all
+    rows, share what all of a batch begin with, where that saves more than the call that it takes.
     """
-    pad = pad_prompts if keep_prompts else pad_right
-    for group in _by_prompt(rows, max_tokens) if keep_prompts else _by_length(rows, max_tokens):
-        yield pad(group, pad_id=pad_id, scope=scope)
+    n_rows = Counter(row.ids[: row.n_prompt] for row in rows) if keep_prompts else {}
+    parts: dict[bool, list[Row]] = {True: [], False: []}
+    for row in rows:
+        parts[keep_prompts and n_rows[row.ids[: row.n_prompt]] > 1].append(row)
+    for group in _by_prompt(parts[True], max_tokens):
+        yield pad_prompts(group, pad_id=pad_id, scope=scope)
+    for group in _by_length(parts[False], max_tokens):
+        batch = pad_right(group, pad_id=pad_id, scope=scope)
+        yield min(replace(batch, n_shared=0), batch, key=lambda one: one.price)
 
 
 def pad_right(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> TokenBatch:

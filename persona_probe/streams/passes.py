@@ -17,8 +17,6 @@ from persona_probe.prompts.batches import TokenBatch
 from persona_probe.prompts.rows import Row
 
 See = Callable[[int, Float[Tensor, "batch rest d_model"]], None]
-# A second call of the body, for what rows share, is counted as so many tokens: a call has a price of its own.
-CALL_TOKENS = 32
 
 
 def cheapest_batches(model: Model, rows: Sequence[Row], *, scope: Scope, max_tokens: int) -> list[TokenBatch]:
@@ -27,23 +25,11 @@ def cheapest_batches(model: Model, rows: Sequence[Row], *, scope: Scope, max_tok
 
     With scope "all" nothing is shared, because every token of every row is read.
     """
-    by_length = [
-        batch if scope != "all" and _pays(batch) else replace(batch, n_shared=0)
-        for batch in model.batches(rows, max_tokens=max_tokens, scope=scope)
-    ]
-    if scope == "all" or len({row.ids[: row.n_prompt] for row in rows}) == len(rows):
-        return by_length
+    by_length = list(model.batches(rows, max_tokens=max_tokens, scope=scope))
+    if scope == "all":
+        return [replace(batch, n_shared=0) for batch in by_length]
     by_prompt = list(model.batches(rows, max_tokens=max_tokens, scope=scope, keep_prompts=True))
-    return min(by_length, by_prompt, key=lambda batches: sum(map(_price, batches)))
-
-
-def _pays(batch: TokenBatch) -> bool:
-    """Whether sharing what a batch begins with saves more than the call that it takes."""
-    return _price(batch) < _price(replace(batch, n_shared=0))
-
-
-def _price(batch: TokenBatch) -> int:
-    return batch.n_computed + (CALL_TOKENS if batch.n_shared else 0)
+    return min(by_length, by_prompt, key=lambda batches: sum(batch.price for batch in batches))
 
 
 @dataclass(eq=False)

@@ -90,3 +90,25 @@ def test_prompts_are_shared_where_that_computes_fewer_tokens(
     assert all((batch.n_shared > 0) == by_prompt for batch in batches)
     everything = cheapest_batches(llama.model, rows, scope="all", max_tokens=4000)
     assert [batch.n_shared for batch in everything] == [0]
+
+
+def test_rows_with_a_prompt_of_their_own_run_in_one_call() -> None:
+    """Two calls would pad prompts and replies apart, and save nothing. A beginning that all of them have is
+    shared where that saves more than the second call costs, 32 tokens: three rows save 22, four save 33."""
+    from dataclasses import replace
+
+    from persona_probe.prompts.batches import batches
+
+    def made(*rows: "Row") -> list[tuple[list[str], int, int]]:
+        found = batches(rows, max_tokens=4000, pad_id=0, keep_prompts=True)
+        return [([row.id for row in batch.rows], batch.n_shared, batch.n_computed) for batch in found]
+
+    apart = [made_row(f"{q}", q, 20, 8 + q) for q in range(3)]
+    assert made(*apart) == [(["0", "1", "2"], 0, 3 * 30)]
+    pair = [made_row("ab", 7, 20, 8), made_row("abc", 7, 20, 9)]
+    assert made(*apart, *pair) == [(["ab", "abc"], 19, 19 + 2 * 10), (["0", "1", "2"], 0, 3 * 30)]
+    begun = [replace(row, ids=(*range(100, 111), *row.ids), n_prompt=31) for row in apart]
+    assert made(begun[0]) == [(["0"], 0, 39)]
+    assert made(*begun) == [(["0", "1", "2"], 0, 3 * 41)]
+    four = [*begun, replace(begun[0], id="3", ids=(*begun[0].ids[:12], 9, *begun[0].ids[13:]))]
+    assert made(*four) == [(["0", "3", "1", "2"], 11, 11 + 4 * 30)]
