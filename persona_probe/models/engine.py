@@ -2,7 +2,7 @@
 model's own numbers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from persona_probe.base.errors import BadInput
 from persona_probe.models.cache import shared
 from persona_probe.models.calls import at_places, forward_replaced, taken
 from persona_probe.models.sources import text_config
-from persona_probe.prompts.batches import TokenBatch, batches
+from persona_probe.prompts.batches import CALL_TOKENS, TokenBatch, batches
 from persona_probe.prompts.rows import Row
 
 Attention = Literal["sdpa", "eager"]
@@ -59,6 +59,13 @@ class Engine:
     def device(self) -> torch.device:
         """Where its input goes."""
         return self.twin.get_input_embeddings().weight.device
+
+    @property
+    def call_tokens(self) -> int:
+        """So many tokens take about as long as what a pass costs beside its tokens: more of them where
+        numbers of two bytes make products fast."""
+        two_bytes = self.twin.get_input_embeddings().weight.element_size() == 2
+        return 80 if two_bytes else CALL_TOKENS
 
     @property
     def n_ctx(self) -> int:
@@ -117,25 +124,26 @@ class Engine:
         pad_id: int,
         scope: str = "reply",
         keep_prompts: bool = False,
+        share: bool = True,
     ) -> Iterator[TokenBatch]:
         """`batches.batches`, with no row beside one that could change its score, and nothing shared that this
         model cannot share."""
         window = self.window
         short = [row for row in rows if window is None or len(row.ids) <= window]
         kinds = [
-            (short, max_tokens, self.shares),
-            ([row for row in rows if len(row.ids) > (window or len(row.ids))], max_tokens, False),
+            (short, self.shares and share),
+            ([row for row in rows if len(row.ids) > (window or len(row.ids))], False),
         ]
-        for some, size, shares in kinds:
+        for some, shares in kinds:
             alone = not self.pads or (some is not short and self._rope("dynamic") is not None)
-            for batch in batches(
+            yield from batches(
                 some,
-                max_tokens=1 if alone else size,
+                max_tokens=1 if alone else max_tokens,
                 pad_id=pad_id,
                 scope=scope,
-                keep_prompts=keep_prompts and shares,
-            ):
-                yield batch if shares else replace(batch, n_shared=0)
+                keep_prompts=keep_prompts,
+                call_tokens=self.call_tokens if shares else None,
+            )
 
     def forward(
         self, batch: TokenBatch, *, logits_at: tuple[Int[Tensor, " place"], Int[Tensor, " place"]] | None

@@ -99,12 +99,17 @@ class Model:
         return sorted({*listed, *end_ids(self.tokenizer)})
 
     def batches(
-        self, rows: Sequence[Row], *, max_tokens: int, scope: str = "reply", keep_prompts: bool = False
+        self,
+        rows: Sequence[Row],
+        *,
+        max_tokens: int,
+        scope: str = "reply",
+        keep_prompts: bool = False,
+        share: bool = True,
     ) -> Iterator[TokenBatch]:
         """Batches of this model's rows, `batches.batches` within what its engine can share and pad."""
-        return self.engine.batches(
-            rows, max_tokens=max_tokens, pad_id=self.pad_id, scope=scope, keep_prompts=keep_prompts
-        )
+        options = {"max_tokens": max_tokens, "pad_id": self.pad_id, "scope": scope}
+        return self.engine.batches(rows, **options, keep_prompts=keep_prompts, share=share)
 
     def resid(self, layer: int) -> HookPoint:
         """Hook point of the residual stream after block `layer` (0-based)."""

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from persona_probe.prompts.rows import Row
 
-# A second call of the body, for what rows share, is counted as so many tokens: a call has a price of its own.
-CALL_TOKENS = 32
+CALL_TOKENS = 32  # a second call of the body, for what rows share, takes about as long as so many tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +42,9 @@ class TokenBatch:
         """Tokens that a pass computes, padding included: shared columns once per group, the rest per row."""
         return len(set(self.shared_by)) * self.n_shared + len(self) * (self.tokens.shape[1] - self.n_shared)
 
-    @property
-    def price(self) -> int:
-        """What a pass costs, in tokens."""
-        return self.n_computed + (CALL_TOKENS if self.n_shared else 0)
+    def price(self, call_tokens: int) -> int:
+        """What a pass costs, in tokens, when a second call of the body costs so many."""
+        return self.n_computed + (call_tokens if self.n_shared else 0)
 
     @property
     def firsts(self) -> list[int]:
@@ -82,23 +80,33 @@ class TokenBatch:
 
 
 def batches(
-    rows: Sequence[Row], *, max_tokens: int, pad_id: int, scope: str = "reply", keep_prompts: bool = False
+    rows: Sequence[Row],
+    *,
+    max_tokens: int,
+    pad_id: int,
+    scope: str = "reply",
+    keep_prompts: bool = False,
+    call_tokens: int | None = CALL_TOKENS,
 ) -> Iterator[TokenBatch]:
-    """Batches of similar length, at most `max_tokens` padded tokens each (one row at least).
+    """Batches of similar length, which compute at most `max_tokens` tokens each, padding included (one row at
+    least).
 
     `scope` sets `read`: "reply" tokens, "last_prompt" token, or "all". With `keep_prompts` rows of one prompt
     stay together and every prompt is shared by its rows. Rows whose prompt is their own, and without it all
-    rows, share what all of a batch begin with, where that saves more than the call that it takes.
+    rows, share what all of a batch begin with, where that saves more than `call_tokens`, the price of the
+    call that it takes. Without a price nothing is shared.
     """
-    n_rows = Counter(row.ids[: row.n_prompt] for row in rows) if keep_prompts else {}
+    n_rows = Counter(row.ids[: row.n_prompt] for row in rows)
     parts: dict[bool, list[Row]] = {True: [], False: []}
     for row in rows:
-        parts[keep_prompts and n_rows[row.ids[: row.n_prompt]] > 1].append(row)
+        parts[keep_prompts and call_tokens is not None and n_rows[row.ids[: row.n_prompt]] > 1].append(row)
     for group in _by_prompt(parts[True], max_tokens):
         yield pad_prompts(group, pad_id=pad_id, scope=scope)
-    for group in _by_length(parts[False], max_tokens):
+    for group in _by_length(parts[False], max_tokens, share=call_tokens is not None):
         batch = pad_right(group, pad_id=pad_id, scope=scope)
-        yield min(replace(batch, n_shared=0), batch, key=lambda one: one.price)
+        plain = replace(batch, n_shared=0)
+        pays = call_tokens is not None and batch.price(call_tokens) < plain.price(call_tokens)
+        yield batch if pays or plain.n_computed > max_tokens else plain
 
 
 def pad_right(rows: Sequence[Row], *, pad_id: int, scope: str = "reply") -> TokenBatch:
@@ -156,16 +164,25 @@ def _laid_out(
     return tokens, mask, read
 
 
-def _by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
+def _by_length(rows: Sequence[Row], max_tokens: int, *, share: bool) -> Iterator[list[Row]]:
     group: list[Row] = []
+    same = 0  # tokens that all rows of the group begin with
     for row in sorted(rows, key=lambda row: (len(row.ids), row.id)):
+        same = _common(row, group[0], same) if group else share * (row.n_prompt - 1)
         # Sorted, so the newest row is the longest and sets the width.
-        if group and len(row.ids) * (len(group) + 1) > max_tokens:
+        if group and same + (len(row.ids) - same) * (len(group) + 1) > max_tokens:
             yield group
-            group = []
+            group, same = [], share * (row.n_prompt - 1)
         group.append(row)
     if group:
         yield group
+
+
+def _common(row: Row, other: Row, limit: int) -> int:
+    """How many tokens two prompts have in common at their start, but for their last ones, up to a limit."""
+    limit = min(limit, row.n_prompt - 1)
+    pairs = enumerate(zip(row.ids[:limit], other.ids[:limit], strict=True))
+    return next((i for i, (one, two) in pairs if one != two), limit)
 
 
 def _by_prompt(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:

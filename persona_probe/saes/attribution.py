@@ -3,7 +3,6 @@ batch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,8 +36,7 @@ def attribution(
         raise BadInput(f"attribution needs rows of both labels, found {counts}")
     weight = {"misaligned": 1 / counts["misaligned"], "aligned": -1 / counts["aligned"]}
     total = torch.zeros(sae.d_sae, dtype=torch.float64)
-    for batch in model.batches(rows, max_tokens=max(1, max_tokens // GRADIENT_COST)):
-        plain = replace(batch, n_shared=0)
+    for plain in model.batches(rows, max_tokens=max(1, max_tokens // GRADIENT_COST), share=False):
         stream, gradient = _gradient(model, sae.hook_point, plain, weight)
         acted = (plain.mask & (plain.positions >= skip_first)).to(stream.device)
         W_dec = sae.W_dec.to(stream.device)

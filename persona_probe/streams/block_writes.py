@@ -94,9 +94,7 @@ def block_writes(
     base = pair.get("base")
     _refuse_unfed(base)
     chosen = _chosen(rows, n_rows=n_tokens, n_run=n_run)
-    batches = [
-        replace(batch, n_shared=0) for batch in base.batches(chosen, max_tokens=max_tokens, scope="reply")
-    ]
+    batches = list(base.batches(chosen, max_tokens=max_tokens, scope="reply", share=False))
     places = _places(batches, n_tokens)
     n_kept = sum(len(rows) for rows, _ in places)
     table = torch.empty(base.n_layers, n_kept, base.d_model)
@@ -266,7 +264,7 @@ def _refuse_unfed(model: Model) -> None:
     of them has its own stream while the other has a wrong one.
     """
     rows = probe_rows(model.tokenizer, n_rows=model.engine.n_rows)
-    batch = replace(next(model.batches(rows[:1], max_tokens=1024)), n_shared=0)
+    batch = next(model.batches(rows[:1], max_tokens=1024, share=False))
     entering, leaving = _streams(model, batch)
     for digit in range((model.n_layers - 1).bit_length()):
         for right in (0, 1):

@@ -3,7 +3,7 @@ place that is read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,11 +25,12 @@ def cheapest_batches(model: Model, rows: Sequence[Row], *, scope: Scope, max_tok
 
     With scope "all" nothing is shared, because every token of every row is read.
     """
-    by_length = list(model.batches(rows, max_tokens=max_tokens, scope=scope))
+    by_length = list(model.batches(rows, max_tokens=max_tokens, scope=scope, share=scope != "all"))
     if scope == "all":
-        return [replace(batch, n_shared=0) for batch in by_length]
+        return by_length
     by_prompt = list(model.batches(rows, max_tokens=max_tokens, scope=scope, keep_prompts=True))
-    return min(by_length, by_prompt, key=lambda batches: sum(batch.price for batch in batches))
+    call_tokens = model.engine.call_tokens
+    return min(by_length, by_prompt, key=lambda batches: sum(batch.price(call_tokens) for batch in batches))
 
 
 @dataclass(eq=False)

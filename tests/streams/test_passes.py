@@ -112,3 +112,41 @@ def test_rows_with_a_prompt_of_their_own_run_in_one_call() -> None:
     assert made(*begun) == [(["0", "1", "2"], 0, 3 * 41)]
     four = [*begun, replace(begun[0], id="3", ids=(*begun[0].ids[:12], 9, *begun[0].ids[13:]))]
     assert made(*four) == [(["0", "3", "1", "2"], 11, 11 + 4 * 30)]
+
+
+def test_a_shared_beginning_is_counted_once_when_a_batch_is_filled() -> None:
+    """Ten rows of 30 tokens that begin with the same 20: 20 + 10 x 10 tokens; ten whole ones are 300."""
+    from dataclasses import replace
+
+    from persona_probe.prompts.batches import batches
+
+    def sizes(call_tokens: int | None, max_tokens: int = 120) -> list[tuple[int, int]]:
+        found = batches(rows, max_tokens=max_tokens, pad_id=0, call_tokens=call_tokens)
+        return [(len(batch), batch.n_computed) for batch in found]
+
+    rows = [made_row("x", 1, 21, 9) for _ in range(10)]
+    assert sizes(32) == [(10, 120)]
+    assert sizes(None) == [(4, 120), (4, 120), (2, 60)]
+    assert sizes(32, max_tokens=119) == [(9, 110), (1, 30)]
+    # The dearest call is still made where the batch would not fit without it.
+    assert sizes(10_000) == [(10, 120)]
+    assert sizes(10_000, max_tokens=300) == [(10, 300)]
+    # A row that begins otherwise would take the beginning from all of them: it stands alone.
+    rows = [*rows, replace(rows[0], id="y", ids=(1, *rows[0].ids[1:]))]
+    assert sizes(32) == [(10, 120), (1, 30)]
+
+
+@pytest.mark.parametrize(("dtype", "n_shared"), [(torch.float32, 19), (torch.bfloat16, 0)])
+def test_a_call_costs_more_tokens_in_a_format_of_fast_products(
+    llama: Family, dtype: torch.dtype, n_shared: int
+) -> None:
+    """Three rows save 38 tokens: more than the 32 of float32, less than the 80 of bfloat16."""
+    from persona_probe.models.loading import load
+    from persona_probe.models.sources import resolve
+
+    model = load(resolve(str(llama.folder)), base=None, device=torch.device("cpu"), dtype=dtype)
+    rows = [made_row("x" * (i + 1), 1, 20, 8) for i in range(3)]
+    (batch,) = model.batches(rows, max_tokens=4000)
+    assert batch.n_shared == n_shared
+    (plain,) = model.batches(rows, max_tokens=4000, share=False)
+    assert plain.n_shared == 0
