@@ -33,7 +33,7 @@ each row in full and once for each arm.
 def section() -> None:
     """All of the section."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from bench.tables import fewest_repeats, growth, ratios
+    from bench.tables import growth, ratios, repeats
 
     lines, machine, points = (published(name) for name in ("bench.json", "bench_machine.json", "growth.json"))
     if lines:
@@ -42,8 +42,8 @@ def section() -> None:
         head, rows = ratios(lines, dtype)
         if rows:
             cog.outl(
-                f"\n### In {dtype}\n\nSpeed of the other divided by ours, medians of at least"
-                f" {fewest_repeats(lines, dtype)} repeats, the sides in turn. Below 1 ours is faster; bold"
+                f"\n### In {dtype}\n\nSpeed of the other divided by ours, medians of"
+                f" {repeats(lines, dtype)}, the sides in turn. Below 1 ours is faster; bold"
                 " where it is not. –: the tool was not tried, or has no way to do this. ≠: its values are not"
                 " ours, so that its speed does not count."
             )

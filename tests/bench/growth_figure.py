@@ -1,5 +1,6 @@
 """The figure of growth.json: seconds and peak memory against size, on logarithmic axes."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,19 @@ def figure(points: Sequence[dict[str, Any]]) -> Figure:
             drawn.add_trace(
                 scatter(sizes, [unit * one[key] for one in line], texts, **style), row=1, col=column
             )
-    for column, (_, title, _) in enumerate(PANELS, 1):
-        drawn.update_yaxes(title_text=title, type="log", dtick="D2", row=1, col=column)
+    for column, (key, title, unit) in enumerate(PANELS, 1):
+        low, high = ends([unit * one[key] for one in points])
+        ticks = [n * 10**power for power in range(low, high) for n in (1, 2, 5)] + [10**high]
+        labels = {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        drawn.update_yaxes(title_text=title, type="log", range=[low, high], **labels, row=1, col=column)
     drawn.update_xaxes(title_text="size, multiples of the smallest", type="log", dtick=1)
     return finish(drawn, height=420)
+
+
+def ends(values: Sequence[float]) -> tuple[int, int]:
+    """Whole powers of ten around values: at least a decade, so that what hardly grows looks like it."""
+    low = math.floor(math.log10(min(values, default=1.0)))
+    return low, max(low + 1, math.ceil(math.log10(max(values, default=1.0))))
 
 
 def draw(points: Sequence[dict[str, Any]], path: Path) -> None:

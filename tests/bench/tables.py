@@ -47,11 +47,11 @@ def ratios(lines: Sequence[dict[str, Any]], dtype: str) -> Table:
     return head, rows
 
 
-def fewest_repeats(lines: Sequence[dict[str, Any]], dtype: str) -> int:
-    """The smallest number of repeats among the lines of a number format that were timed."""
-    return min(
-        (line["n_repeats"] for line in lines if line["dtype"] == dtype and line["n_repeats"]), default=0
-    )
+def repeats(lines: Sequence[dict[str, Any]], dtype: str) -> str:
+    """How many repeats the lines of a number format that were timed have, in words."""
+    numbers = [line["n_repeats"] for line in lines if line["dtype"] == dtype and line["n_repeats"]]
+    least, most = min(numbers, default=0), max(numbers, default=0)
+    return f"{most} repeat{'s' * (most != 1)}" if least == most else f"{least} to {most} repeats"
 
 
 def growth(points: Sequence[dict[str, Any]]) -> Table:

@@ -120,3 +120,29 @@ def test_losses_of_steps_come_out_of_running_means() -> None:
 def test_constraints_leave_out_the_packages_that_are_free() -> None:
     text = "# pins\nnumpy==2.4.6\nhuggingface_hub==2.4.0\ntorch==2.13.0\n"
     assert constraints_without(text, ("huggingface-hub", "numpy")) == "# pins\ntorch==2.13.0\n"
+
+
+def test_what_hardly_grows_is_drawn_flat_on_a_whole_decade_with_labels() -> None:
+    from bench.growth_figure import ends, figure
+
+    points = [
+        {"axis": "arms", "value": 1, "seconds": 5.0, "peak_bytes": 1.29e9},
+        {"axis": "arms", "value": 125, "seconds": 211.0, "peak_bytes": 1.31e9},
+    ]
+    assert ends([1.29, 1.31]) == (0, 1)
+    assert ends([5.0, 211.0]) == (0, 3)
+    assert ends([0.02, 0.5]) == (-2, 0)
+    layout = figure(points).to_dict()["layout"]
+    assert list(layout["yaxis2"]["range"]) == [0, 1]
+    assert list(layout["yaxis2"]["ticktext"]) == ["1", "2", "5", "10"]
+    assert list(layout["yaxis"]["ticktext"])[-3:] == ["200", "500", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"), [([5, 5], "5 repeats"), ([1, 5, 2], "1 to 5 repeats"), ([1], "1 repeat")]
+)
+def test_repeats_are_said_from_the_fewest_to_the_most(numbers: list[int], said: str) -> None:
+    from bench.tables import repeats
+
+    lines = [{"dtype": "float32", "n_repeats": number} for number in [*numbers, 0]]
+    assert repeats([*lines, {"dtype": "bfloat16", "n_repeats": 9}], "float32") == said
