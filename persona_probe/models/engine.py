@@ -127,7 +127,7 @@ class Engine:
         share: bool = True,
     ) -> Iterator[TokenBatch]:
         """`batches.batches`, with no row beside one that could change its score, and nothing shared that this
-        model cannot share."""
+        model cannot share; without `share`, nothing at all."""
         window = self.window
         short = [row for row in rows if window is None or len(row.ids) <= window]
         kinds = [

@@ -107,7 +107,8 @@ class Model:
         keep_prompts: bool = False,
         share: bool = True,
     ) -> Iterator[TokenBatch]:
-        """Batches of this model's rows, `batches.batches` within what its engine can share and pad."""
+        """Batches of this model's rows, `batches.batches` within what its engine can share and pad; without
+        `share` every row is computed whole."""
         options = {"max_tokens": max_tokens, "pad_id": self.pad_id, "scope": scope}
         return self.engine.batches(rows, **options, keep_prompts=keep_prompts, share=share)
 
