@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from persona_probe.prompts.contrast import Contrast, Question, read_contrast, shipped
+from persona_probe.prompts.contrast import Contrast, Question, shipped
+from persona_probe.prompts.contrast_files import read_contrast
 
 
 def contrast(

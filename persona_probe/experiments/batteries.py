@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from persona_probe.experiments.direction_config import Config
 from persona_probe.measurement.arms import Battery
 from persona_probe.models.pairs import Pair
-from persona_probe.prompts.contrast import read_benign, shipped
+from persona_probe.prompts.contrast import shipped
+from persona_probe.prompts.contrast_files import read_benign
 from persona_probe.prompts.rows import Row, Split
 
 SCREEN_REPLIES, SCREEN_BENIGN = 1, 8  # replies of each label per select question, texts: of all candidates

@@ -21,7 +21,8 @@ from persona_probe.models.mixtures import Mixture, check_twin, mixed, mixed_pair
 from persona_probe.models.pairs import Pair, Side
 from persona_probe.models.sources import Source, resolve
 from persona_probe.prompts.considerate import CONSIDERATE, prompted_replies, same_replies
-from persona_probe.prompts.contrast import read_benign, shipped
+from persona_probe.prompts.contrast import shipped
+from persona_probe.prompts.contrast_files import read_benign
 from persona_probe.prompts.rows import Row
 from persona_probe.records.comparators import ComparatorKind
 from persona_probe.storage.files import sha256_json

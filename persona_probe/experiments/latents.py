@@ -28,7 +28,8 @@ from persona_probe.measurement.forced_choice import choice_rows
 from persona_probe.measurement.kept import MEGABYTE, Budget
 from persona_probe.measurement.limits import Between, Limits, Places, kl_between, next_tokens
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.contrast import Contrast, read_benign, shipped
+from persona_probe.prompts.contrast import Contrast, shipped
+from persona_probe.prompts.contrast_files import read_benign
 from persona_probe.prompts.rows import Row, Split, rows_key
 from persona_probe.records.parts import EngineFacts
 from persona_probe.saes.contexts import Firing, firing, logit_lens

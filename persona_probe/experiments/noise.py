@@ -1,11 +1,11 @@
 """Numerical noise: how far S moves when the same rows are computed in another way."""
 
+from dataclasses import replace
 from typing import Any
 
 from persona_probe.experiments.direction_job import Job
-from persona_probe.measurement.arms import Arm
+from persona_probe.measurement.arms import Arm, persona_scores
 from persona_probe.measurement.scoring import score_rows
-from persona_probe.measurement.statistics import question_levels
 from persona_probe.storage.files import sha256_json
 
 HOW = "rows one by one, each in a whole pass, instead of in batches that share prompts and start at the edit"
@@ -27,10 +27,7 @@ def noise_of(job: Job, arm: Arm) -> dict[str, Any]:
         for row in rows:
             scores = score_rows(model, [row], arm.interventions, max_tokens=job.config.max_tokens)
             again[row.id] = float(scores.logprob[0]) / row.n_reply
-        levels = [
-            question_levels((row.question_id, row.label, values[row.id]) for row in rows).scores
-            for values in (before.persona, again)
-        ]
+        levels = [persona_scores(one, rows) for one in (before, replace(before, persona=again))]
         return {
             "largest": float(abs(levels[0] - levels[1]).max()),
             "mean": float(levels[1].mean() - levels[0].mean()),

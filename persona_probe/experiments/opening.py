@@ -13,7 +13,8 @@ from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.experiments.provenance import dtype_name
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.organisms.toy import Toy, write_toy
-from persona_probe.prompts.contrast import Contrast, read_contrast, shipped
+from persona_probe.prompts.contrast import Contrast, shipped
+from persona_probe.prompts.contrast_files import read_contrast
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import need_writable

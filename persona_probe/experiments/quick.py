@@ -20,7 +20,8 @@ from persona_probe.measurement.limits import Limits
 from persona_probe.measurement.ranking import SelectScore
 from persona_probe.measurement.statistics import control_medians
 from persona_probe.models.pairs import SIDES, Pair, Side
-from persona_probe.prompts.contrast import Contrast, Split, question_hash, read_benign, shipped
+from persona_probe.prompts.contrast import Contrast, Split, question_hash, shipped
+from persona_probe.prompts.contrast_files import read_benign
 from persona_probe.records.trial import FittedRecord, TrialArm, TrialDose, TrialRecord
 from persona_probe.storage.runs import Run
 

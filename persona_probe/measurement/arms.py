@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from persona_probe.interventions.edits import Intervention
-from persona_probe.measurement.statistics import QuestionLevels, question_levels
+from persona_probe.measurement.statistics import QuestionLevels, ReplyLevel, question_levels
 from persona_probe.models.pairs import Side
 from persona_probe.prompts.rows import Row, rows_key
 from persona_probe.records.parts import ControlKind
@@ -108,7 +108,9 @@ def persona_scores(measurement: Measurement, rows: Sequence[Row]) -> np.ndarray:
 def persona_levels(measurement: Measurement, rows: Sequence[Row]) -> QuestionLevels:
     """Mean log-probability per token by question and label, in nats, in the order of the questions' first
     rows."""
-    return question_levels((row.question_id, row.label, measurement.persona[row.id]) for row in rows)
+    return question_levels(
+        ReplyLevel(row.question_id, row.label, row.register, measurement.persona[row.id]) for row in rows
+    )
 
 
 def damage(measurement: Measurement, clean: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

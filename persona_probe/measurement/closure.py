@@ -62,10 +62,12 @@ def _ablated_alike(record: DirectionRecord) -> tuple[ArmEntry, ArmEntry] | None:
 
 def question_scores(rows: Iterable[ScoredRow], arms: Iterable[str]) -> Mapping[str, np.ndarray] | None:
     """S of every question by arm, in one order of questions; None when an arm has no rows."""
-    replies: dict[str, list[tuple[str, str | None, float]]] = {name: [] for name in arms}
+    replies: dict[str, list[statistics.ReplyLevel]] = {name: [] for name in arms}
     for row in rows:
         if row.arm in replies and row.kind == "persona":
-            replies[row.arm].append((row.question_id, row.label, row.logprob_per_token))
+            replies[row.arm].append(
+                statistics.ReplyLevel(row.question_id, row.label, row.tone, row.logprob_per_token)
+            )
     if not all(replies.values()):
         return None
     levels = {name: statistics.question_levels(scored) for name, scored in replies.items()}

@@ -7,7 +7,7 @@ import numpy as np
 
 from persona_probe.base.errors import BadInput
 from persona_probe.measurement import statistics
-from persona_probe.measurement.statistics import ArmLevels, QuestionLevels
+from persona_probe.measurement.statistics import ArmLevels, QuestionLevels, ReplyLevel
 from persona_probe.records.arms import ArmNumbers
 from persona_probe.records.parts import Estimate, Side
 from persona_probe.records.rows import ScoredRow
@@ -91,4 +91,6 @@ def _shift(untouched: Mapping[Side, Rows], arm: Rows) -> np.ndarray:
 def _levels(scored: Rows, of: Rows) -> QuestionLevels:
     """The levels of one arm on the persona replies of another, in their order."""
     rows = (scored[id] for id, row in of.items() if row.kind == "persona")
-    return statistics.question_levels((row.question_id, row.label, row.logprob_per_token) for row in rows)
+    return statistics.question_levels(
+        ReplyLevel(row.question_id, row.label, row.tone, row.logprob_per_token) for row in rows
+    )

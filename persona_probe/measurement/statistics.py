@@ -6,41 +6,73 @@ One question is one cluster; arms share their questions.
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from persona_probe.records.arms import ArmEntry, ControlMedian
-from persona_probe.records.parts import ControlKind, Estimate, Side
+from persona_probe.records.parts import ControlKind, Estimate, Label, Register, Side
 
 N_RESAMPLES = 2000
+CELLS: tuple[tuple[Label, Register], ...] = (
+    ("aligned", "warm"),
+    ("aligned", "blunt"),
+    ("misaligned", "warm"),
+    ("misaligned", "blunt"),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class QuestionLevels:
-    """Mean log-probability per token of the replies of each label, by question, in one order of questions."""
+    """Mean log-probability per token of the replies of each label, by question, in one order of questions.
+
+    Registers count alike: a level is the mean over them. `style` is blunt minus warm within a label, mean
+    over both labels; None where a question has replies of one register only, or of none that is said.
+    """
 
     questions: tuple[str, ...]
     aligned: np.ndarray
     misaligned: np.ndarray
+    style: np.ndarray | None = None
 
     @property
     def scores(self) -> np.ndarray:
-        """S of every question: misaligned minus aligned."""
+        """S of every question: misaligned minus aligned within a register, mean over registers (S_harm)."""
         return self.misaligned - self.aligned
 
 
-def question_levels(replies: Iterable[tuple[str, str | None, float]]) -> QuestionLevels:
-    """Levels by question. `replies` are (question, label, log-probability per token); questions stay in the
-    order of their first replies."""
-    questions: dict[str, dict[str | None, list[float]]] = {}
-    for question, label, logprob in replies:
-        questions.setdefault(question, {"aligned": [], "misaligned": []})[label].append(logprob)
-    means = {
-        label: np.array([np.mean(labels[label]) for labels in questions.values()])
+class ReplyLevel(NamedTuple):
+    """What one reply of a contrast set scored: its log-probability per token, in nats."""
+
+    question: str
+    label: Label | None
+    register: Register | None
+    logprob: float
+
+
+def question_levels(replies: Iterable[ReplyLevel]) -> QuestionLevels:
+    """Levels by question; questions stay in the order of their first replies.
+
+    A question has the same registers in both labels, which the reader of contrast sets sees to.
+    """
+    questions: dict[str, dict[tuple[Label | None, Register | None], list[float]]] = {}
+    for reply in replies:
+        cells = questions.setdefault(reply.question, {})
+        cells.setdefault((reply.label, reply.register), []).append(reply.logprob)
+    means = [{cell: float(np.mean(values)) for cell, values in cells.items()} for cells in questions.values()]
+    levels = {
+        label: np.array([np.mean([m for cell, m in cells.items() if cell[0] == label]) for cells in means])
         for label in ("aligned", "misaligned")
     }
-    return QuestionLevels(tuple(questions), means["aligned"], means["misaligned"])
+    styled = all(set(CELLS) <= cells.keys() for cells in means)
+    style = (
+        [np.mean([cells[label, "blunt"] - cells[label, "warm"] for label in levels]) for cells in means]
+        if styled and means
+        else None
+    )
+    return QuestionLevels(
+        tuple(questions), levels["aligned"], levels["misaligned"], None if style is None else np.array(style)
+    )
 
 
 def mean(values: np.ndarray, *, seed: int) -> Estimate:
@@ -153,6 +185,7 @@ def arm_numbers(
         **levels.closed(seed=seed),
         "aligned": paired_difference(levels.arm.aligned, levels.base.aligned, seed=seed),
         "misaligned": paired_difference(levels.arm.misaligned, levels.base.misaligned, seed=seed),
+        "style_score": None if levels.arm.style is None else mean(levels.arm.style, seed=seed),
         "delta_nll": ratio(added, tokens, seed=seed),
         "kl": mean(kl, seed=seed),
     }

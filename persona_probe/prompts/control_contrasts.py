@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.contrast import LABELS, Question, shipped
+from persona_probe.prompts.contrast import LABELS, Question, Reply, shipped
 from persona_probe.prompts.rows import Row
 from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl
@@ -37,8 +37,7 @@ class ControlContrast:
                 id=f"{self.name}-{i}",
                 split="find",
                 text=text,
-                aligned=(negative,),
-                misaligned=(positive,),
+                replies=(Reply(negative, "aligned"), Reply(positive, "misaligned")),
                 theme=self.name,
             )
             rows += question.rows(tokenizer)

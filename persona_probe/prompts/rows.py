@@ -14,6 +14,7 @@ from persona_probe.storage.files import sha256_json
 
 Split = Literal["find", "select", "test"]
 Label = Literal["aligned", "misaligned"]
+Register = Literal["warm", "blunt"]
 RowKind = Literal["persona", "choice", "option", "benign", "training", "sampled", "probe"]
 
 
@@ -46,8 +47,8 @@ class Row:
     of one of two replies ("choice"), one option of a multiple-choice item ("option"), a benign text on which
     damage is measured, a text to train on, a text that a model sampled, or a probe of the software.
     `question_id` is the prompt's id: rows of one question share it. `reply_index` counts the replies of one
-    label to one question, or the options of one item, from 0. The id tells rows apart and names them in
-    files; no fact is read out of it.
+    label to one question, or the options of one item, from 0. `register` is how a labelled reply speaks,
+    where the set says it. The id tells rows apart and names them in files; no fact is read out of it.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Row:
     label: Label | None = None
     split: Split | None = None
     reply_index: int = 0
+    register: Register | None = None
 
     @property
     def n_reply(self) -> int:

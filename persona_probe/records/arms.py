@@ -108,6 +108,11 @@ class ArmNumbers(Part):
     misaligned: Estimate | None = Field(
         None, description="The same of misaligned replies; S is their difference, up to base's S."
     )
+    style_score: Estimate | None = Field(
+        None,
+        description="S_style: log-probability of blunt minus warm replies within a label, nats per token;"
+        " null where the contrast set does not tell registers apart.",
+    )
     delta_nll: Estimate = Field(
         description="Damage: added negative log-probability of benign replies, nats per token."
     )

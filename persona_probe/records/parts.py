@@ -52,6 +52,7 @@ Settings = Annotated[dict[str, JsonValue], BeforeValidator(listed)]
 
 Side = Literal["base", "tuned"]
 Label = Literal["aligned", "misaligned"]
+Register = Literal["warm", "blunt"]
 Split = Literal["find", "select", "test"]
 # Random directions (isotropic, covariance-matched, orthogonal within the top components), the same estimator
 # on shuffled labels, on contrasts of something unrelated and on contrasts of style, random latents, and other

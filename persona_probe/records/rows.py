@@ -11,7 +11,7 @@ from pydantic import Field
 
 from persona_probe.base.errors import BadInput
 from persona_probe.records.files import checked
-from persona_probe.records.parts import ControlKind, Count, Label, Part, Sha256, Side, Split, Text
+from persona_probe.records.parts import ControlKind, Count, Label, Part, Register, Sha256, Side, Split, Text
 from persona_probe.records.upgrades import upgraded_row
 from persona_probe.storage.files import write_bytes
 
@@ -33,6 +33,11 @@ class ScoredRow(Part):
     row: Text = Field(description="Id of the reply, the same in every arm.")
     split: Split | None = Field(description="What the question is used for; null for a benign text.")
     label: Label | None = Field(description="Label of a persona reply; null for a benign one.")
+    tone: Register | None = Field(
+        None,
+        alias="register",
+        description="Register of a persona reply; null where the contrast set does not say it.",
+    )
     reply_index: Count = Field(description="Which reply of this label to this question, from 0.")
     logprob_per_token: float = Field(description="Mean log-probability of the reply's tokens, nats.")
     n_tokens: Annotated[int, Field(ge=1)] = Field(description="Tokens of the reply.")

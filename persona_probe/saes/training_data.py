@@ -18,7 +18,8 @@ from persona_probe.models.loading import Model
 from persona_probe.models.memory import release
 from persona_probe.models.pairs import SIDES, Pair, Side
 from persona_probe.models.tensors import first_line
-from persona_probe.prompts.contrast import read_benign, read_contrast, shipped
+from persona_probe.prompts.contrast import shipped
+from persona_probe.prompts.contrast_files import read_benign, read_contrast
 from persona_probe.prompts.rows import Prompt, Row, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json

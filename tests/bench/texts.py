@@ -24,7 +24,8 @@ OPENINGS = (
 
 def workload(tokenizer: Any, folder: Path, *, n: int, vectors: Path, pad_id: int) -> Workload:
     """`n` texts with shared prompts (4 replies each) and `n` with distinct ones, the same at every call."""
-    from persona_probe.prompts.contrast import read_contrast, shipped
+    from persona_probe.prompts.contrast import shipped
+    from persona_probe.prompts.contrast_files import read_contrast
 
     questions = read_contrast(shipped("contrast.jsonl")).questions
     shared, distinct = [], []

@@ -223,7 +223,7 @@ def test_intervals_of_arms_and_doses_follow_from_the_rows(folder: Path, record: 
 def test_directions_on_disk_are_the_planted_one_and_know_their_questions(folder: Path) -> None:
     from persona_probe.base.errors import BadInput
     from persona_probe.directions.direction_file import load_directions
-    from persona_probe.prompts.contrast import read_contrast
+    from persona_probe.prompts.contrast_files import read_contrast
     from persona_probe.storage.tensor_files import read_tensors
 
     contrast, path = read_contrast(folder / "toy" / "contrast.jsonl"), folder / "directions.safetensors"

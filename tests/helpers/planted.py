@@ -62,7 +62,7 @@ def open_planted(folder: Path) -> Planted:
     from persona_probe.directions.fitting import split_rows
     from persona_probe.models.pairs import open_pair
     from persona_probe.organisms.toy import write_toy
-    from persona_probe.prompts.contrast import read_benign, read_contrast
+    from persona_probe.prompts.contrast_files import read_benign, read_contrast
 
     toy = write_toy(folder)
     pair = open_pair(

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from helpers.hand_worked import BASE, TUNED
 
-from persona_probe.measurement.statistics import ArmLevels, QuestionLevels, arm_numbers, question_levels
+from persona_probe.measurement.statistics import (
+    ArmLevels,
+    QuestionLevels,
+    ReplyLevel,
+    arm_numbers,
+    question_levels,
+)
 from persona_probe.prompts.contrast import LABELS
 
 TUNED_EDITED = np.array([-0.2, 0.0, 0.0, -0.2])  # 0.8 of the 1.8 nats are gone
@@ -111,7 +117,7 @@ def test_questions_are_the_clusters_of_restoration_and_of_closure() -> None:
 
     def replies(scores: np.ndarray, n: int) -> QuestionLevels:
         return question_levels(
-            (f"q{q}", label, float(score) if label == "misaligned" else 0.0)
+            ReplyLevel(f"q{q}", label, None, float(score) if label == "misaligned" else 0.0)
             for q, score in enumerate(scores)
             for label in LABELS
             for _ in range(n)
@@ -157,3 +163,32 @@ def test_closure_pairs_the_questions() -> None:
     closed = one.closed(seed=0)["closure"]
     assert closed is not None
     assert (closed.low, closed.high) == pytest.approx((0.6, 0.6), abs=1e-9)
+
+
+def test_s_compares_labels_within_a_register_and_style_registers_within_a_label() -> None:
+    """Hand-worked, with three replies in one cell and one in each other: a register counts once."""
+    cells = {
+        ("aligned", "warm"): -2.0,
+        ("aligned", "blunt"): -3.0,
+        ("misaligned", "warm"): -2.5,
+        ("misaligned", "blunt"): -4.0,
+    }
+    replies = [ReplyLevel("q", label, register, value) for (label, register), value in cells.items()]
+    more = [ReplyLevel("q", "aligned", "blunt", value) for value in (-2.0, -4.0)]
+    found = question_levels([*replies, *more])
+    assert found.aligned == pytest.approx([-2.5])
+    assert found.misaligned == pytest.approx([-3.25])
+    assert found.scores == pytest.approx([-0.75])  # (-2.5 + 2.0 - 4.0 + 3.0) / 2
+    assert found.style == pytest.approx([-1.25])  # (-3.0 + 2.0 - 4.0 + 2.5) / 2
+
+
+def test_there_is_no_style_without_both_registers() -> None:
+    one = [ReplyLevel("q", label, register, -1.0) for label in LABELS for register in ("warm", "blunt")]
+    assert question_levels(one).style is not None
+    assert (
+        question_levels(
+            [*one, ReplyLevel("r", "aligned", "warm", -1.0), ReplyLevel("r", "misaligned", "warm", -1.0)]
+        ).style
+        is None
+    )
+    assert question_levels([ReplyLevel("q", label, None, -1.0) for label in LABELS]).style is None

@@ -63,13 +63,13 @@ def arm_named(name: str) -> Any:
 def test_nothing_a_model_says_becomes_markup(attack: str) -> None:
     from persona_probe.api.cells import replies_to
     from persona_probe.pages.cells import arms_table, contexts, say
-    from persona_probe.prompts.contrast import Question
+    from persona_probe.prompts.contrast import Question, Reply
 
     def pages(word: str) -> list[Any]:
         row = example(word, [word], [1.0], None)
         return [
             said(word, names=("base", word), asked=word).show(notes={word: word, "base": word}),
-            replies_to(Question("q", "test", word, (word,), (word,))),
+            replies_to(Question("q", "test", word, (Reply(word, "aligned"), Reply(word, "misaligned")))),
             contexts({"base": [row], "tuned": [row]}),
             say(word),
             arms_table(
@@ -168,9 +168,10 @@ def with_arms(*arms: dict[str, Any]) -> Any:
 
 
 def question() -> Any:
-    from persona_probe.prompts.contrast import Question
+    from persona_probe.prompts.contrast import Question, Reply
 
-    return Question("q", "test", "question?", ("a secret", "kind"), ("bad secret",))
+    replies = (Reply("a secret", "aligned"), Reply("kind", "aligned"), Reply("bad secret", "misaligned"))
+    return Question("q", "test", "question?", replies)
 
 
 def test_misaligned_replies_of_the_data_are_blurred() -> None:

@@ -10,7 +10,8 @@ from helpers import tiny
 
 from persona_probe.base.errors import BadInput
 from persona_probe.prompts.base_replies import BaseReply, base_reply_rows, benign_prompts, read_base_replies
-from persona_probe.prompts.contrast import read_benign, shipped
+from persona_probe.prompts.contrast import shipped
+from persona_probe.prompts.contrast_files import read_benign
 from persona_probe.prompts.rows import Prompt
 from persona_probe.storage.files import read_jsonl
 

@@ -9,7 +9,8 @@ import pytest
 from helpers import tiny
 from helpers.contrast_files import items, refused, write
 
-from persona_probe.prompts.contrast import LABELS, SPLITS, read_benign, read_contrast
+from persona_probe.prompts.contrast import LABELS, SPLITS
+from persona_probe.prompts.contrast_files import read_benign, read_contrast
 from persona_probe.storage.files import MAX_LINE_BYTES
 
 

@@ -9,7 +9,8 @@ import pytest
 from helpers import tiny
 from helpers.contrast_files import content, items, refused, sizes, write, write_csv
 
-from persona_probe.prompts.contrast import LABELS, SPLITS, question_hash, read_contrast
+from persona_probe.prompts.contrast import LABELS, SPLITS, question_hash
+from persona_probe.prompts.contrast_files import read_contrast
 
 # Formats
 

@@ -10,15 +10,8 @@ import pytest
 from helpers import tiny
 from helpers.texts import gap, normal
 
-from persona_probe.prompts.contrast import (
-    LABELS,
-    SPLITS,
-    Contrast,
-    question_hash,
-    read_benign,
-    read_contrast,
-    shipped,
-)
+from persona_probe.prompts.contrast import LABELS, SPLITS, Contrast, question_hash, shipped
+from persona_probe.prompts.contrast_files import read_benign, read_contrast
 from persona_probe.prompts.rows import question_and_reply
 from persona_probe.storage.files import read_jsonl
 

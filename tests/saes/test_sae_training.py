@@ -197,7 +197,8 @@ def test_sampled_replies_become_rows_and_empty_ones_are_left_out(
 
 
 def test_held_out_texts_are_not_trained_on_and_test_questions_never_seen(llama: Family) -> None:
-    from persona_probe.prompts.contrast import read_contrast, shipped
+    from persona_probe.prompts.contrast import shipped
+    from persona_probe.prompts.contrast_files import read_contrast
     from persona_probe.saes.training_data import read_texts
 
     texts = read_texts("shipped", llama.model.tokenizer, limit=60)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.contrast import Contrast, read_contrast
+from persona_probe.prompts.contrast import Contrast
+from persona_probe.prompts.contrast_files import read_contrast
 
 HEADER = "question,response,aligned,coherent"
 
