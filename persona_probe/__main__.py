@@ -15,6 +15,7 @@ from persona_probe.report import COMMAND as REPORT
 from persona_probe.schema import COMMAND as SCHEMA
 from persona_probe.train_organism import COMMAND as TRAIN_ORGANISM
 from persona_probe.train_sae import COMMAND as TRAIN_SAE
+from persona_probe.wording import COMMAND as WORDING
 
 COMMANDS: tuple[Command, ...] = (
     FIND_DIRECTION,
@@ -24,6 +25,7 @@ COMMANDS: tuple[Command, ...] = (
     FIGURES,
     REPORT,
     DIVERSITY,
+    WORDING,
     CALIBRATE,
     TRAIN_ORGANISM,
     TRAIN_SAE,

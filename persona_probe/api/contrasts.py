@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from persona_probe.prompts.contrast import Contrast, Question, shipped
-from persona_probe.prompts.contrast_files import read_contrast
+from persona_probe.prompts.contrast import Contrast, Question
+from persona_probe.prompts.contrast_files import contrast_file, read_contrast
 
 
 def contrast(
     path: str | Path | None = None, *, replies_per_question: int = 2, limit: int | None = None
 ) -> Contrast:
-    """The contrast set in a file (JSONL, or the CSV of a judged organism), by default the one that ships.
+    """The contrast set in a file (JSONL, or the CSV of a judged organism), or an edition that ships, by name.
 
     At most `replies_per_question` replies of each label; `limit` bounds the number of questions.
     """
-    file = shipped("contrast.jsonl") if path is None else Path(path).expanduser()
-    return read_contrast(file, replies_per_question=replies_per_question, limit=limit)
+    return read_contrast(contrast_file(path), replies_per_question=replies_per_question, limit=limit)
 
 
 def contrast_of(data: Contrast | str | Path | None) -> Contrast:

@@ -13,8 +13,8 @@ from persona_probe.experiments.options import ExperimentOptions, Start
 from persona_probe.experiments.provenance import dtype_name
 from persona_probe.models.pairs import Pair, open_pair
 from persona_probe.organisms.toy import Toy, write_toy
-from persona_probe.prompts.contrast import Contrast, shipped
-from persona_probe.prompts.contrast_files import read_contrast
+from persona_probe.prompts.contrast import Contrast
+from persona_probe.prompts.contrast_files import contrast_file, read_contrast
 from persona_probe.prompts.rows import Row, Split
 from persona_probe.saes.sae import Sae
 from persona_probe.storage.files import need_writable
@@ -64,9 +64,7 @@ def read_data(
 ) -> tuple[Contrast, dict[Split, tuple[Row, ...]]]:
     """The contrast set of a run, and its rows by split; what is odd about it goes to the reporter."""
     contrast = read_contrast(
-        config.contrast or shipped("contrast.jsonl"),
-        replies_per_question=config.replies_per_question,
-        limit=config.limit,
+        contrast_file(config.contrast), replies_per_question=config.replies_per_question, limit=config.limit
     )
     for note in contrast.notes:
         reporter.note(f"data: {note}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from persona_probe.base.choices import KEPT_MEGABYTES, Dtype, Outliers, Scope
 from persona_probe.base.errors import BadInput, UsageError
 from persona_probe.base.options import Option, check, settings_of
+from persona_probe.prompts.contrast_files import EDITIONS, contrast_file
 from persona_probe.prompts.tokenizers import AS_IS, ChatOptions, Thinking
 from persona_probe.storage.shipped import BASE, TUNED
 
@@ -48,7 +49,11 @@ Date = Annotated[
 ]
 ContrastFile = Annotated[
     Path | None,
-    Option("Your questions with aligned and misaligned replies: JSONL, or CSV of a judged organism.", "data"),
+    Option(
+        "Your questions with aligned and misaligned replies: JSONL, or CSV of a judged organism; or"
+        f" {' or '.join(EDITIONS)}, which ship.",
+        "data",
+    ),
 ]
 BenignFile = Annotated[
     Path | None, Option("Your benign texts for damage: JSONL with question and reply.", "data")
@@ -228,7 +233,8 @@ def refuse_with_toy(config: PairT, *names: str) -> PairT:
 
 def need_files(config: ExperimentOptions) -> None:
     """BadInput for a file of the configuration that does not exist."""
-    for name, path in (("contrast", config.contrast), ("benign", config.benign)):
+    contrast = None if config.contrast is None else contrast_file(config.contrast)
+    for name, path in (("contrast", contrast), ("benign", config.benign)):
         if path is not None and not path.is_file():
             raise BadInput(f"no file {path}: --{name} needs an existing file")
 

@@ -6,13 +6,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_probe.base.errors import BadInput
-from persona_probe.prompts.contrast import LABELS, REGISTERS, SPLITS, Contrast, Question, Reply, question_hash
+from persona_probe.prompts.contrast import (
+    LABELS,
+    REGISTERS,
+    SPLITS,
+    Contrast,
+    Question,
+    Reply,
+    question_hash,
+    shipped,
+)
 from persona_probe.prompts.rows import Label, Prompt, Register, Row, Split, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl
 from persona_probe.storage.judged_csv import COHERENT_ABOVE, Omission, left_out, read_answers
 
 MIN_QUESTIONS = 4
+EDITIONS = {"first-edition": "contrast.jsonl", "second-edition": "contrast_second.jsonl"}
+DEFAULT = "first-edition"
+
+
+def contrast_file(named: str | Path | None = None) -> Path:
+    """The file of a contrast set: a path, the name of an edition that ships, or None for the default one."""
+    path = Path(named or DEFAULT).expanduser()
+    edition = EDITIONS.get(str(path))
+    return path if edition is None or path.exists() else shipped(edition)
 
 
 def read_contrast(path: Path, *, replies_per_question: int = 8, limit: int | None = None) -> Contrast:

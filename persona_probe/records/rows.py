@@ -19,7 +19,7 @@ from persona_probe.storage.files import write_bytes
 class ScoredRow(Part):
     """One reply as one arm scores it."""
 
-    version: Literal[3] = Field(default=3, alias="schema", description="Version of this contract.")
+    version: Literal[4] = Field(default=4, alias="schema", description="Version of this contract.")
     arm: Text = Field(description="Name of the arm, as in the record.")
     model: Side = Field(description="Which of the two models.")
     edited: bool = Field(description="Whether anything was done to the model; false for both baselines.")
@@ -34,9 +34,8 @@ class ScoredRow(Part):
     split: Split | None = Field(description="What the question is used for; null for a benign text.")
     label: Label | None = Field(description="Label of a persona reply; null for a benign one.")
     tone: Register | None = Field(
-        None,
         alias="register",
-        description="Register of a persona reply; null where the contrast set does not say it.",
+        description="Register of a persona reply; null for others, in older rows and where it is not told.",
     )
     reply_index: Count = Field(description="Which reply of this label to this question, from 0.")
     logprob_per_token: float = Field(description="Mean log-probability of the reply's tokens, nats.")

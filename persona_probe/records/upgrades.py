@@ -97,9 +97,9 @@ def _filled(entry: Any, *names: str) -> Any:
 
 
 def upgraded_row(row: Plain) -> Plain:
-    """A line of rows.jsonl in the form of version 3. Version 1 tells model and control by name."""
-    if type(row.get("schema")) is int and row["schema"] == 2:
-        return {"edit": None, **row, "schema": 3}
+    """A line of rows.jsonl in the form of version 4. Version 1 tells model and control by name."""
+    if type(row.get("schema")) is int and row["schema"] in (2, 3):
+        return {"edit": None, "register": None, **row, "schema": 4}
     if "schema" in row or not all(isinstance(row.get(name), str) for name in ("arm", "question", "row")):
         return row
     arm, last = row["arm"], row["row"].rpartition("/")[2]
@@ -112,8 +112,9 @@ def upgraded_row(row: Plain) -> Plain:
     }
     kept = {name: value for name, value in row.items() if name != "question"}
     return {
-        "schema": 3,
+        "schema": 4,
         "edit": None,
+        "register": None,
         "model": "base" if arm.startswith("base") else "tuned",
         "edited": arm not in ("base", "tuned"),
         "control": next((kind for prefix, kind in prefixes.items() if arm.startswith(prefix)), None),

@@ -92,7 +92,13 @@ def rows() -> list[ScoredRow]:
             persona = row.kind == "persona"
             logprob, n, kl = (m.persona[row.id], row.n_reply, None) if persona else m.benign[row.id]
             where = {"question_id": row.question_id, "row": row.id, "split": row.split, "label": row.label}
-            said = {"kind": row.kind, "reply_index": row.reply_index, "n_tokens": n, "kl": kl}
+            said = {
+                "kind": row.kind,
+                "tone": row.register,
+                "reply_index": row.reply_index,
+                "n_tokens": n,
+                "kl": kl,
+            }
             made.append(
                 ScoredRow(**facts, **where, **said, logprob_per_token=logprob if persona else logprob / n)
             )

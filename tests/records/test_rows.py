@@ -34,6 +34,7 @@ def row(**changes: Any) -> ScoredRow:
         "row": "benign-3",
         "split": "test",
         "label": None,
+        "tone": None,
         "reply_index": 0,
         "logprob_per_token": -2.25,
         "n_tokens": 8,
@@ -44,7 +45,7 @@ def row(**changes: Any) -> ScoredRow:
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
 def test_rows_are_read_back_equal_and_compressed_ones_are_found(name: str, tmp_path: Path) -> None:
-    rows = (row(), row(arm="base", model="base", edited=False, edit=None, kl=0.0))
+    rows = (row(), row(arm="base", model="base", edited=False, edit=None, kl=0.0), row(tone="blunt"))
     write_rows(tmp_path / name, rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
     assert row().logprob == pytest.approx(-18.0)
@@ -72,7 +73,7 @@ def test_lines_of_version_1_are_upgraded(
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(OLD | change) + "\n")
     (got,) = read_rows(tmp_path / "rows.jsonl")
-    assert (got.version, got.edit) == (3, None)
+    assert (got.version, got.edit, got.tone) == (4, None, None)
     assert (got.model, got.edited, got.control, got.question_id, got.reply_index, got.kl) == facts
 
 
@@ -81,7 +82,13 @@ def test_lines_of_version_2_keep_every_value_and_say_nothing_of_the_edit() -> No
     lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
     assert {line["schema"] for line in lines} == {2}
     read = [one.plain() for one in read_rows(path)]
-    assert read == [line | {"schema": 3, "edit": None} for line in lines]
+    assert read == [line | {"schema": 4, "edit": None, "register": None} for line in lines]
+
+
+def test_lines_of_version_3_say_nothing_of_the_register(tmp_path: Path) -> None:
+    older = {name: value for name, value in row().plain().items() if name != "register"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(older | {"schema": 3}) + "\n")
+    assert read_rows(tmp_path / "rows.jsonl") == (row(),)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_lines_of_version_2_keep_every_value_and_say_nothing_of_the_edit() -> No
         (None, "no file"),
         (b"{}\n", "rows.jsonl:1: "),
         (b"\n", "rows.jsonl:1: not JSON"),
-        (b'{"schema": 4}\n', "schema: Input should be 3, found 4"),
+        (b'{"schema": 5}\n', "schema: Input should be 4, found 5"),
         (b'{"schema": true}\n', "schema: "),
         (b"[]\n", "found a JSON list"),
         (b"\xff\n", "is damaged"),
