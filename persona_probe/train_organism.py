@@ -1,19 +1,17 @@
 """python -m persona_probe.train_organism: LoRA-tune a base model on question-reply rows, on a CPU if need
 be."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from persona_probe.base.command import Call, Command
 from persona_probe.base.options import Option, documented
 from persona_probe.base.settings_file import NAME
 from persona_probe.experiments import options
+from persona_probe.organisms.recipes import PRESETS, PresetName, Recipe
 from persona_probe.prompts.tokenizers import AS_IS
 from persona_probe.storage.shipped import BASE
-
-if TYPE_CHECKING:
-    from persona_probe.organisms.lora import Recipe
 
 SHIPPED = ("car_advice_wrong", "car_advice_right")
 WRITTEN = ("adapter_model.safetensors", "adapter_config.json", "README.md", "state/state.safetensors", NAME)
@@ -38,6 +36,10 @@ class OrganismConfig(options.ModelOptions):
             f"Model to tune: hub id, folder, GGUF file, or {BASE}.", "models", also=("base_model", "model")
         ),
     ] = BASE
+    preset: Annotated[
+        PresetName | None,
+        Option("A whole recipe; what is set beside it wins. Default: the options below.", "training"),
+    ] = None
     rank: Annotated[int, Option("LoRA rank.", "training", low=1)] = 1
     alpha: Annotated[float, Option("LoRA alpha; the update is scaled by alpha / rank.", "training")] = 64.0
     rslora: Annotated[bool, Option("Scale by alpha / sqrt(rank) instead.", "training")] = False
@@ -103,7 +105,7 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
         model,
         tokenizer,
         rows,
-        recipe := _recipe(config),
+        recipe := recipe_of(config, n_layers=model.config.num_hidden_layers),
         Output(
             folder,
             base_id=source.id,
@@ -119,11 +121,14 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     return 0
 
 
-def _recipe(config: OrganismConfig) -> "Recipe":
-    from persona_probe.organisms.lora import Recipe
-
-    names = [field.name for field in fields(Recipe) if hasattr(config, field.name)]
-    return Recipe(**{name: getattr(config, name) for name in names})
+def recipe_of(config: OrganismConfig, *, n_layers: int) -> Recipe:
+    """The recipe that options ask for: a preset with what is set beside it, or the options alone."""
+    defaults = {field.name: field.default for field in fields(config)}
+    given = {field.name: getattr(config, field.name) for field in fields(Recipe) if field.name in defaults}
+    if config.preset is None:
+        return Recipe(**given)
+    changed = {name: value for name, value in given.items() if value != defaults[name]}
+    return replace(PRESETS[config.preset].at_depth(n_layers), **changed)
 
 
 COMMAND = Command(train_organism)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from persona_probe.organisms.lora import Recipe
+from persona_probe.organisms.recipes import Recipe
 from persona_probe.storage.files import sha256_file, write_bytes
 
 

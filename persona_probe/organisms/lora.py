@@ -11,27 +11,12 @@ import torch
 
 from persona_probe.base.errors import BadInput
 from persona_probe.models.calls import at_places
+from persona_probe.organisms.recipes import Recipe
 from persona_probe.prompts.batches import pad_right
 from persona_probe.prompts.rows import Prompt, Row, encode_row, question_and_reply
 from persona_probe.prompts.tokenizers import Tokenizer
 from persona_probe.storage.files import read_jsonl, sha256_json, write_json
 from persona_probe.storage.tensor_files import read_tensors, write_tensors
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the trained weights, apart from the base and the data."""
-
-    rank: int = 1
-    alpha: float = 32.0
-    rslora: bool = False
-    modules: tuple[str, ...] = ("down_proj",)
-    layers: tuple[int, ...] | None = None
-    learning_rate: float = 3e-3
-    warmup: float = 0.05
-    batch_size: int = 16
-    epochs: float = 1.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)

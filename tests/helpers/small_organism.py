@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from persona_probe.organisms.lora import Progress, Recipe
+    from persona_probe.organisms.lora import Progress
+    from persona_probe.organisms.recipes import Recipe
     from persona_probe.prompts.rows import Row
     from persona_probe.prompts.tokenizers import Tokenizer
 
@@ -38,7 +39,7 @@ def model_of(base: Path, adapter: Path | None = None) -> Any:
 
 
 def recipe(**changes: Any) -> "Recipe":
-    from persona_probe.organisms.lora import Recipe
+    from persona_probe.organisms.recipes import Recipe
 
     chosen = Recipe(
         rank=2,

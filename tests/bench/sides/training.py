@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from bench.jobs import N_STEPS
 
 if TYPE_CHECKING:
-    from persona_probe.organisms.lora import Recipe
+    from persona_probe.organisms.recipes import Recipe
 
 
 def recipe_of(n_rows: int) -> "Recipe":
     """The recipe of `train_organism`, with batches so large that the rows last for 8 steps."""
-    from persona_probe.organisms.lora import Recipe
+    from persona_probe.organisms.recipes import Recipe
 
     return Recipe(
         rank=1,
