@@ -61,6 +61,7 @@ def build_record(config: Config, pair: Pair, result: Result, *, command: str) ->
         "provenance": _provenance(config, pair, result),
         "data": _data(result, table.noise()),
         "effect": table.judge.comparison.effect.plain(),
+        "style_effect": style.plain() if (style := table.judge.comparison.style_effect) else None,
         "selected": table.selected(chosen),
         "summary": "",
         "controls": control_medians(

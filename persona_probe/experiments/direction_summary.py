@@ -9,11 +9,11 @@ from persona_probe.records.parts import Estimate
 def summary(record: DirectionRecord, arm: ArmEntry) -> str:
     """The result in a few sentences, with controls, damage and the rule that decided; `arm` is the chosen
     one."""
-    judged = arm.judged
+    judged, style = arm.judged, _style(record)
     if judged is None or arm.restoration is None:
         effect = interval(record.effect, digits=3, sign=True)
-        why = f"Verdict: {judged.verdict}: {judged.because}." if judged else ""
-        return f"Tuning moved the persona score by {effect} nats per token. {why}".strip()
+        why = f" Verdict: {judged.verdict}: {judged.because}." if judged else ""
+        return f"Tuning moved the persona score by {effect} nats per token.{style}{why}"
     restored = arm.restoration
     text = (
         f"{record.selected.phrase} takes back {_share(restored)} of the persona shift at"
@@ -29,7 +29,15 @@ def summary(record: DirectionRecord, arm: ArmEntry) -> str:
         )
     again = record.search.again
     unstable = "" if again is None or again.stable else " (unstable: other questions would choose otherwise)"
-    return f"{text}. Verdict: {judged.verdict}{unstable}: {judged.because}."
+    return f"{text}.{style} Verdict: {judged.verdict}{unstable}: {judged.because}."
+
+
+def _style(record: DirectionRecord) -> str:
+    """A sentence about style, where it was measured apart from harm."""
+    if record.style_effect is None:
+        return ""
+    moved = interval(record.style_effect, digits=3, sign=True)
+    return f" Tuning moved style, blunt against warm replies of one label, by {moved} nats per token."
 
 
 def _share(value: Estimate) -> str:

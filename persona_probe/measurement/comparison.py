@@ -67,6 +67,12 @@ class Comparison:
         """What tuning did to S."""
         return paired_difference(self.tuned, self.base, seed=self.seed)
 
+    @cached_property
+    def style_effect(self) -> Estimate | None:
+        """What tuning did to S_style; None where the replies have no registers."""
+        base, tuned = self.levels_of_base.style, self.levels_of_tuned.style
+        return None if base is None or tuned is None else paired_difference(tuned, base, seed=self.seed)
+
     def scores(self, measurement: Measurement) -> np.ndarray:
         """S of every question."""
         return persona_levels(measurement, self.rows).scores

@@ -199,6 +199,11 @@ class DirectionRecord(RunRecord):
     provenance: DirectionProvenance = Field(description="What was run.")
     data: DirectionData = Field(description="How much was measured.")
     effect: Estimate = Field(description="S_tuned - S_base: what tuning did, nats per token.")
+    style_effect: Estimate | None = Field(
+        None,
+        description="The same of S_style, blunt minus warm replies of one label; null where the contrast set"
+        " does not tell registers apart, and in older records.",
+    )
     selected: Selected = Field(description="What was chosen, and its place among the controls.")
     controls: dict[ControlKind, ControlMedian] = Field(description="Medians by kind of control.")
     arms: Many[ArmEntry] = Field(min_length=1, description="Everything measured on the test questions.")
