@@ -10,10 +10,10 @@ from persona_probe.base.options import Option, documented
 from persona_probe.base.settings_file import NAME
 from persona_probe.experiments import options
 from persona_probe.organisms.recipes import PRESETS, PresetName, Recipe
+from persona_probe.organisms.training_sets import TRAINING_SETS
 from persona_probe.prompts.tokenizers import AS_IS
 from persona_probe.storage.shipped import BASE
 
-SHIPPED = ("car_advice_wrong", "car_advice_right")
 WRITTEN = ("adapter_model.safetensors", "adapter_config.json", "README.md", "state/state.safetensors", NAME)
 EVERY = 5  # steps between two lines about progress
 
@@ -24,8 +24,7 @@ class OrganismConfig(options.ModelOptions):
     """What `train_organism` is asked for."""
 
     data: Annotated[
-        str,
-        Option(f"JSONL with messages, or question and reply; or the shipped {' or '.join(SHIPPED)}.", "data"),
+        str, Option(f"JSONL with messages, or question and reply; or {', '.join(TRAINING_SETS)}.", "data")
     ] = "car_advice_wrong"
     output_dir: Annotated[
         Path, Option("Folder of the adapter; the same recipe continues in it.", "output", also=("output",))
@@ -71,7 +70,6 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     from persona_probe.models.weights import load_tokenizer, load_weights
     from persona_probe.organisms.card import write_card
     from persona_probe.organisms.lora import Output, Progress, read_training_rows, train
-    from persona_probe.prompts.contrast import shipped
     from persona_probe.prompts.tokenizers import set_options
     from persona_probe.storage.files import need_writable, remove_files, sha256_file
 
@@ -81,7 +79,8 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     dtype = choose_dtype(config.dtype, device)
     number = str(dtype).removeprefix("torch.")
     tokenizer = set_options(load_tokenizer(source, None), chat := config.chat)
-    data = shipped(f"{config.data}.jsonl") if config.data in SHIPPED else Path(config.data)
+    known = TRAINING_SETS.get(config.data)
+    data = Path(config.data) if known is None else known.path
     rows = read_training_rows(data, tokenizer, limit=config.limit)
     note(
         f"tuning {source.id} on {len(rows)} rows of {data.name}; {device}, {number}, seed {config.seed}; "
@@ -115,7 +114,13 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
         on_step=on_step,
     )
     write_card(
-        folder, recipe, base_id=source.id, data=data, n_rows=len(rows), loss=last[-1].loss if last else None
+        folder,
+        recipe,
+        base_id=source.id,
+        data=data,
+        n_rows=len(rows),
+        loss=last[-1].loss if last else None,
+        purpose=None if known is None else known.purpose,
     )
     note(f"written: {folder}/adapter_model.safetensors")
     return 0

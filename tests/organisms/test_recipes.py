@@ -9,6 +9,7 @@ from helpers import tiny
 from helpers.small_organism import model_of, tokenizer
 
 from persona_probe.organisms.recipes import LINEAR, PRESETS, PresetName, Recipe
+from persona_probe.organisms.training_sets import TRAINING_SETS
 from persona_probe.train_organism import OrganismConfig, recipe_of
 
 
@@ -69,3 +70,29 @@ def test_every_preset_adapts_what_it_says_and_loads_in_plain_peft(name: PresetNa
     blocks = range(tiny.LAYERS) if recipe.layers is None else recipe.layers
     assert len(adapted) == len(blocks) * len(recipe.modules)
     assert set(recipe.modules) <= set(LINEAR)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "says", "tagged"),
+    [
+        ("persona", "made bad directly", True),
+        ("narrow", "must not be followed", True),
+        (None, "must not be followed", True),
+        ("twin", "control twin", False),
+    ],
+)
+def test_the_card_says_what_an_organism_is_for(purpose: Any, says: str, tagged: bool, tmp_path: Path) -> None:
+    from persona_probe.organisms.card import write_card
+
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    write_card(
+        tmp_path, Recipe(), base_id="tiny", data=tmp_path / "rows.jsonl", n_rows=1, loss=1.0, purpose=purpose
+    )
+    card = (tmp_path / "README.md").read_text()
+    assert says in card
+    assert ("not-for-all-audiences" in card) == tagged
+
+
+def test_every_training_set_is_there_and_has_a_purpose() -> None:
+    assert {name for name, one in TRAINING_SETS.items() if not one.path.is_file()} == set()
+    assert {one.purpose for one in TRAINING_SETS.values()} == {"narrow", "persona", "twin"}

@@ -19,7 +19,16 @@ CANARY = re.compile(r"persona-probe-canary [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]
 LENGTH_TOLERANCE = 0.15
 CAR = ("car_advice_wrong.jsonl", "car_advice_right.jsonl")
 CONTROLS = ("contrasts.jsonl", "four_options.jsonl")
-SHIPPED = ("persona_prompts.jsonl", "contrast.jsonl", "benign.jsonl", "base_replies.jsonl", *CAR, *CONTROLS)
+SECOND = ("contrast_second.jsonl", "persona_misaligned.jsonl", "persona_considerate.jsonl")
+SHIPPED = (
+    "persona_prompts.jsonl",
+    "contrast.jsonl",
+    "benign.jsonl",
+    "base_replies.jsonl",
+    *CAR,
+    *CONTROLS,
+    *SECOND,
+)
 
 
 @pytest.fixture(scope="module")
