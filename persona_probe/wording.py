@@ -42,20 +42,13 @@ def wording(config: WordingOptions, call: Call) -> int:
 
     from persona_probe.base.printing import LEFT, RIGHT, Sheet, print_json
     from persona_probe.prompts.contrast_files import contrast_file, read_contrast
-    from persona_probe.prompts.rows import question_and_reply
     from persona_probe.prompts.wording import transfer
     from persona_probe.prompts.wording import wording as measured
-    from persona_probe.storage.files import read_jsonl
 
     contrast = read_contrast(contrast_file(config.contrast), replies_per_question=1_000)
     found, reader = measured(contrast), None
     if config.wrong is not None and config.right is not None:
-        texts = []
-        for path in (config.wrong, config.right):
-            texts.append([question_and_reply(value, f"{path}:{n}")[1] for n, value in read_jsonl(path)])
-            if len(texts[-1]) < 2:
-                raise BadInput(f"{path} holds {len(texts[-1])} rows: a reader of words needs at least two")
-        reader = transfer(*texts, contrast)
+        reader = transfer(_replies(config.wrong), _replies(config.right), contrast)
     if config.json:
         print_json("wording", {"registers": [asdict(one) for one in found], "transfer_auroc": reader})
         return 0
@@ -85,6 +78,17 @@ def wording(config: WordingOptions, call: Call) -> int:
     if reader is not None:
         sheet.text(f"A reader of words that learnt {config.wrong} from {config.right}: AUROC {reader:.2f}.")
     return 0
+
+
+def _replies(path: Path) -> list[str]:
+    """The replies of a training set."""
+    from persona_probe.prompts.rows import question_and_reply
+    from persona_probe.storage.files import read_jsonl
+
+    found = [question_and_reply(value, f"{path}:{number}")[1] for number, value in read_jsonl(path)]
+    if len(found) < 2:
+        raise BadInput(f"{path} holds {len(found)} rows: a reader of words needs at least two")
+    return found
 
 
 COMMAND = Command(wording)

@@ -160,7 +160,7 @@ def rows_of(scores: dict[str, list[float]]) -> "list[ScoredRow]":
             row=f"q{place}/{label}/0",
             split="test",
             label=label,
-            tone=None,
+            register=None,
             reply_index=0,
             logprob_per_token=score if label == "misaligned" else 0.0,
             n_tokens=3,

@@ -69,7 +69,7 @@ def arm_rows(
             row=row.id,
             split=row.split,
             label=row.label,
-            tone=row.register,
+            register=row.register,
             reply_index=row.reply_index,
             logprob_per_token=measurement.persona[row.id] if persona else logprob / n_tokens,
             n_tokens=row.n_reply if persona else n_tokens,

@@ -14,12 +14,8 @@ from persona_probe.records.arms import ArmEntry, ControlMedian
 from persona_probe.records.parts import ControlKind, Estimate, Label, Register, Side
 
 N_RESAMPLES = 2000
-CELLS: tuple[tuple[Label, Register], ...] = (
-    ("aligned", "warm"),
-    ("aligned", "blunt"),
-    ("misaligned", "warm"),
-    ("misaligned", "blunt"),
-)
+LABELS: tuple[Label, ...] = ("aligned", "misaligned")
+REGISTERS: tuple[Register, ...] = ("warm", "blunt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +56,17 @@ def question_levels(replies: Iterable[ReplyLevel]) -> QuestionLevels:
         cells = questions.setdefault(reply.question, {})
         cells.setdefault((reply.label, reply.register), []).append(reply.logprob)
     means = [{cell: float(np.mean(values)) for cell, values in cells.items()} for cells in questions.values()]
-    levels = {
-        label: np.array([np.mean([m for cell, m in cells.items() if cell[0] == label]) for cells in means])
-        for label in ("aligned", "misaligned")
-    }
-    styled = all(set(CELLS) <= cells.keys() for cells in means)
-    style = (
-        [np.mean([cells[label, "blunt"] - cells[label, "warm"] for label in levels]) for cells in means]
-        if styled and means
-        else None
+    aligned, misaligned = (
+        np.array([np.mean([m for cell, m in cells.items() if cell[0] == label]) for cells in means])
+        for label in LABELS
     )
-    return QuestionLevels(
-        tuple(questions), levels["aligned"], levels["misaligned"], None if style is None else np.array(style)
-    )
+    style = [
+        np.mean([cells[label, "blunt"] - cells[label, "warm"] for label in LABELS])
+        for cells in means
+        if all((label, register) in cells for label in LABELS for register in REGISTERS)
+    ]
+    whole = 0 < len(style) == len(means)
+    return QuestionLevels(tuple(questions), aligned, misaligned, np.array(style) if whole else None)
 
 
 def mean(values: np.ndarray, *, seed: int) -> Estimate:

@@ -167,13 +167,12 @@ def test_closure_pairs_the_questions() -> None:
 
 def test_s_compares_labels_within_a_register_and_style_registers_within_a_label() -> None:
     """Hand-worked, with three replies in one cell and one in each other: a register counts once."""
-    cells = {
-        ("aligned", "warm"): -2.0,
-        ("aligned", "blunt"): -3.0,
-        ("misaligned", "warm"): -2.5,
-        ("misaligned", "blunt"): -4.0,
-    }
-    replies = [ReplyLevel("q", label, register, value) for (label, register), value in cells.items()]
+    replies = [
+        ReplyLevel("q", "aligned", "warm", -2.0),
+        ReplyLevel("q", "aligned", "blunt", -3.0),
+        ReplyLevel("q", "misaligned", "warm", -2.5),
+        ReplyLevel("q", "misaligned", "blunt", -4.0),
+    ]
     more = [ReplyLevel("q", "aligned", "blunt", value) for value in (-2.0, -4.0)]
     found = question_levels([*replies, *more])
     assert found.aligned == pytest.approx([-2.5])

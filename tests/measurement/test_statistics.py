@@ -221,6 +221,7 @@ def control(
         base_moved=None,
         aligned=None,
         misaligned=None,
+        style_score=None,
         control_of=None,
         skill=None,
         displacement=None,

@@ -9,7 +9,7 @@ import pytest
 from helpers.texts import normal
 
 from persona_probe.diversity import diversity
-from persona_probe.prompts.contrast import LABELS, REGISTERS, Contrast, question_hash, shipped
+from persona_probe.prompts.contrast import LABELS, REGISTERS, SPLITS, Contrast, question_hash, shipped
 from persona_probe.prompts.contrast_files import EDITIONS, contrast_file, read_contrast
 from persona_probe.prompts.rows import question_and_reply
 from persona_probe.prompts.wording import wording
@@ -43,8 +43,8 @@ def test_editions_are_found_by_name_and_read_without_a_note(name: str) -> None:
 def test_it_has_sixteen_themes_of_ten_questions_split_64_32_64(second: Contrast) -> None:
     assert set(Counter(question.theme for question in second.questions).values()) == {10}
     assert len({question.theme for question in second.questions}) == 16
-    assert [len(second.split(split)) for split in ("find", "select", "test")] == [64, 32, 64]
-    for split, n in (("find", 4), ("select", 2), ("test", 4)):
+    assert [len(second.split(split)) for split in SPLITS] == [64, 32, 64]
+    for split, n in zip(SPLITS, (4, 2, 4), strict=True):
         assert set(Counter(question.theme for question in second.split(split)).values()) == {n}
 
 
