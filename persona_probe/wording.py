@@ -33,8 +33,10 @@ class WordingOptions:
 
 
 def wording(config: WordingOptions, call: Call) -> int:
-    """Say what words alone tell about the labels of a contrast set: function words, negations, persons,
-    length; and what a narrow training set would teach a reader of words."""
+    """Say what words alone tell about the labels of a contrast set.
+
+    Function words, negations, persons, lengths; and what a narrow training set would teach a reader of words.
+    """
     del call
     if (config.wrong is None) != (config.right is None):
         raise UsageError("--wrong and --right go together: a reader of words learns to tell them apart")
