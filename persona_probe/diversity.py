@@ -49,7 +49,7 @@ def diversity(texts: Sequence[str]) -> Diversity:
         overlaps[len(overlaps) // 2],
         overlaps[-1],
         openings.most_common(1)[0][1] / len(texts),
-        lengths[len(lengths) // 2],
+        float(lengths[len(lengths) // 2]),
     )
 
 
