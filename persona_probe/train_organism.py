@@ -3,7 +3,7 @@ be."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from persona_probe.base.command import Call, Command
 from persona_probe.base.options import Option, documented
@@ -13,6 +13,9 @@ from persona_probe.organisms.recipes import PRESETS, PresetName, Recipe
 from persona_probe.organisms.training_sets import TRAINING_SETS
 from persona_probe.prompts.tokenizers import AS_IS
 from persona_probe.storage.shipped import BASE
+
+if TYPE_CHECKING:
+    from persona_probe.organisms.lora import Progress
 
 WRITTEN = ("adapter_model.safetensors", "adapter_config.json", "README.md", "state/state.safetensors", NAME)
 EVERY = 5  # steps between two lines about progress
@@ -82,6 +85,7 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     known = TRAINING_SETS.get(config.data)
     data = Path(config.data) if known is None else known.path
     rows = read_training_rows(data, tokenizer, limit=config.limit)
+    learnt = f"{sha256_file(data)}/{config.limit}/{dtype}{'' if chat == AS_IS else f'/{chat}'}"
     note(
         f"tuning {source.id} on {len(rows)} rows of {data.name}; {device}, {number}, seed {config.seed}; "
         f"adapter in {folder}"
@@ -95,22 +99,14 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
             call.write_settings(folder, dtype=number)
         last.append(progress)
         if progress.step % EVERY == 0 or progress.step == progress.n_steps:
-            note(
-                f"step {progress.step}/{progress.n_steps}  loss {progress.loss:.3f} nats/token  "
-                f"about {progress.eta:.0f} s left"
-            )
+            note(told(progress))
 
     train(
         model,
         tokenizer,
         rows,
         recipe := recipe_of(config, n_layers=model.config.num_hidden_layers),
-        Output(
-            folder,
-            base_id=source.id,
-            data_sha256=f"{sha256_file(data)}/{config.limit}/{dtype}{'' if chat == AS_IS else f'/{chat}'}",
-            save_every=config.save_every,
-        ),
+        Output(folder, base_id=source.id, data_sha256=learnt, save_every=config.save_every),
         on_step=on_step,
     )
     write_card(
@@ -124,6 +120,14 @@ def train_organism(config: OrganismConfig, call: Call) -> int:
     )
     note(f"written: {folder}/adapter_model.safetensors")
     return 0
+
+
+def told(progress: "Progress") -> str:
+    """A line about where a training run is."""
+    return (
+        f"step {progress.step}/{progress.n_steps}  loss {progress.loss:.3f} nats/token  "
+        f"about {progress.eta:.0f} s left"
+    )
 
 
 def recipe_of(config: OrganismConfig, *, n_layers: int) -> Recipe:

@@ -24,7 +24,7 @@ class WordingOptions:
         ),
     ] = None
     wrong: Annotated[
-        Path | None, Option("A narrow training set: does its wording tell the labels apart?", "data")
+        Path | None, Option("A narrow training set, whose wording may tell the labels apart.", "data")
     ] = None
     right: Annotated[Path | None, Option("The benign twin of that set.", "data")] = None
     json: Annotated[
