@@ -204,7 +204,7 @@ def test_the_displacement_of_an_arm_is_that_of_the_mean_of_all_find_replies(
     job = job_of(planted, tmp_path)
     # Fewer aligned replies than misaligned ones: the mean is over replies, not over labels.
     questions = tuple(
-        replace(one, aligned=one.aligned[:2]) if one.split == "find" else one
+        replace(one, replies=one.replies[2:]) if one.split == "find" else one
         for one in job.contrast.questions
     )
     contrast = replace(job.contrast, questions=questions)
